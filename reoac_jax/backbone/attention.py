@@ -1,0 +1,73 @@
+"""Bidirectional attention over right-padded rows, and the rotary embedding of its queries and keys."""
+
+import jax
+import jax.numpy as jnp
+
+IMPLEMENTATIONS = ("auto", "xla", "cudnn")
+
+
+def choose_implementation(requested: str, dtype: jnp.dtype, backend: str | None = None) -> str:
+    """Chooses the attention kernel once, from the config's word, the compute dtype and the backend.
+
+    Args:
+      requested: "auto", "xla" or "cudnn". "auto" is cuDNN's fused kernel for 16-bit types on a GPU.
+      dtype: the compute dtype.
+      backend: "cpu", "gpu", ...; JAX's default backend if None.
+
+    Returns:
+      "xla" or "cudnn".
+
+    Raises:
+      ValueError: for an unknown word, or "cudnn" where that kernel cannot run.
+    """
+    if requested not in IMPLEMENTATIONS:
+        raise ValueError(f"attention is {requested!r}; expected one of {', '.join(IMPLEMENTATIONS)}")
+    backend = jax.default_backend() if backend is None else backend
+    fused_runs = backend == "gpu" and jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)
+    if requested == "cudnn" and not fused_runs:
+        raise ValueError(
+            f"attention 'cudnn' needs a GPU and a 16-bit compute dtype; this is {backend} with "
+            f"{jnp.dtype(dtype).name}"
+        )
+    if requested == "auto":
+        return "cudnn" if fused_runs else "xla"
+    return requested
+
+
+def attention(
+    query: jax.Array, key: jax.Array, value: jax.Array, lengths: jax.Array, implementation: str
+) -> jax.Array:
+    """Softmax attention scaled by 1/sqrt(head_dim); keys at or beyond a row's length are masked.
+
+    Args:
+      query, key, value: `[B, L, heads, head_dim]`.
+      lengths: int32 `[B]`, at least 1. Given as lengths and not as a mask: the fused kernel takes
+        lengths, and is slow or refuses with a mask.
+      implementation: "xla" or "cudnn", from `choose_implementation`.
+
+    Returns:
+      `[B, L, heads, head_dim]` in the query's dtype. Rows beyond `lengths` hold no meaning.
+    """
+    return jax.nn.dot_product_attention(
+        query, key, value, key_value_seq_lengths=lengths, implementation=implementation
+    )
+
+
+def rotary_table(length: int, head_dim: int) -> tuple[jax.Array, jax.Array]:
+    """Cosines and sines, float32 `[L, head_dim / 2]` each, of position times 10000^(-2k/head_dim)."""
+    frequency = rotary_frequencies(head_dim)
+    angle = jnp.arange(length, dtype=jnp.float32)[:, None] * frequency
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def rotary_frequencies(head_dim: int) -> jax.Array:
+    """The published `inv_freq`: float32 `[head_dim / 2]`, base 10 000 (RoFormer, equation 15)."""
+    return 1.0 / (10000.0 ** (jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim))
+
+
+def rotate(x: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.Array:
+    """Rotates `[B, L, heads, head_dim]` by position, in the two-halves form, in float32."""
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    cosine, sine = cosine[:, None, :], sine[:, None, :]
+    rotated = [first * cosine - second * sine, second * cosine + first * sine]
+    return jnp.concatenate(rotated, axis=-1).astype(x.dtype)

@@ -1,0 +1,248 @@
+"""MDLM's denoising transformer in Flax (DESIGN.md, section 3; Sahoo et al. 2024, arXiv 2406.07524).
+
+The forward pass is three steps, so that a rollout can do the first one once and the last one for
+generated positions only: `modulation(sigma)` -> `trunk(tokens, lengths, ...)` -> `logits(hidden)`.
+Parameters are float32; matrix products take operands in `dtype` and accumulate in float32, and
+norms, softmax and the residual stream are float32.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from reoac_jax.backbone.attention import attention, rotary_table, rotate
+from reoac_jax.backbone.config import BackboneConfig
+
+_FREQUENCY_DIM = 256  # width of the sinusoidal embedding of sigma
+_INIT = nn.initializers.normal(stddev=0.02)
+
+
+class BackboneOutput(NamedTuple):
+    """logits: float32 `[B, L, V]`, raw. hidden: float32 `[B, L, D]`, the last block's output."""
+
+    logits: jax.Array
+    hidden: jax.Array
+
+
+class Modulation(NamedTuple):
+    """All that the network derives from sigma; the batch axis is 1 without time conditioning.
+
+    blocks: per block float32 `[B or 1, 6 D]`: shift, scale, gate of attention, then of the MLP.
+    final: float32 `[B or 1, 2 D]`: shift, scale.
+    """
+
+    blocks: tuple[jax.Array, ...]
+    final: jax.Array
+
+
+class Linear(nn.Module):
+    """`x @ kernel + bias`, plus `dropout(x) @ a @ b` where the collection "lora" has this layer."""
+
+    features: int
+    use_bias: bool = True
+    dtype: jnp.dtype = jnp.float32
+    lora_dropout: float = 0.0
+    kernel_init: nn.initializers.Initializer = _INIT
+
+    @nn.compact
+    def __call__(self, x: jax.Array, deterministic: bool = True) -> jax.Array:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        y = _matmul(x, kernel, self.dtype)
+        if self.has_variable("lora", "a"):
+            dropped = nn.Dropout(self.lora_dropout)(x, deterministic=deterministic)
+            low_rank = _matmul(dropped, self.get_variable("lora", "a"), self.dtype)
+            y = y + _matmul(low_rank, self.get_variable("lora", "b"), self.dtype)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        return y
+
+
+def _matmul(x: jax.Array, kernel: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """`x @ kernel` with operands in `dtype` and float32 accumulation and result."""
+    return jnp.matmul(x.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32)
+
+
+class Norm(nn.Module):
+    """Layer norm in float32 with a weight and no bias, epsilon 1e-5."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
+        x = x.astype(jnp.float32)
+        centred = x - x.mean(axis=-1, keepdims=True)
+        variance = jnp.square(centred).mean(axis=-1, keepdims=True)
+        return centred * jax.lax.rsqrt(variance + 1e-5) * scale
+
+
+class SigmaMap(nn.Module):
+    """Noise level `[B]` to conditioning `[B, cond_dim]`: silu(MLP(sinusoid(sigma)))."""
+
+    cond_dim: int
+
+    def setup(self):
+        self.linear_0 = Linear(self.cond_dim)
+        self.linear_1 = Linear(self.cond_dim)
+
+    def __call__(self, sigma: jax.Array) -> jax.Array:
+        half = _FREQUENCY_DIM // 2
+        frequency = jnp.exp(-jnp.log(10000.0) * jnp.arange(half, dtype=jnp.float32) / half)
+        angle = sigma.astype(jnp.float32)[:, None] * frequency
+        sinusoid = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+        return nn.silu(self.linear_1(nn.silu(self.linear_0(sinusoid))))
+
+
+class Block(nn.Module):
+    """Attention and MLP, each modulated and gated by the conditioning (DiT's adaLN)."""
+
+    config: BackboneConfig
+    dtype: jnp.dtype
+    attention: str
+    dropout: float
+    lora_dropout: float
+
+    def setup(self):
+        width = self.config.hidden_dim
+        linear = {"dtype": self.dtype, "lora_dropout": self.lora_dropout}
+        self.norm1 = Norm()
+        self.attn_qkv = Linear(3 * width, use_bias=False, **linear)
+        self.attn_out = Linear(width, use_bias=False, **linear)
+        self.norm2 = Norm()
+        self.mlp_in = Linear(4 * width, **linear)
+        self.mlp_out = Linear(width, **linear)
+        self.adaln = Linear(6 * width, kernel_init=nn.initializers.zeros)
+        self.drop = nn.Dropout(self.dropout)
+
+    def modulation(self, conditioning: jax.Array) -> jax.Array:
+        return self.adaln(conditioning)
+
+    def __call__(
+        self, x: jax.Array, lengths: jax.Array, modulation: jax.Array, deterministic: bool
+    ) -> jax.Array:
+        chunks = jnp.split(modulation[:, None, :], 6, axis=-1)
+        attn_shift, attn_scale, attn_gate, mlp_shift, mlp_scale, mlp_gate = chunks
+
+        h = self.norm1(x) * (1 + attn_scale) + attn_shift
+        h = self._attend(h, lengths, deterministic)
+        x = x + attn_gate * self.drop(h, deterministic=deterministic)
+
+        h = self.norm2(x) * (1 + mlp_scale) + mlp_shift
+        h = nn.gelu(self.mlp_in(h, deterministic), approximate=True)
+        h = self.mlp_out(h, deterministic)
+        return x + mlp_gate * self.drop(h, deterministic=deterministic)
+
+    def _attend(self, h: jax.Array, lengths: jax.Array, deterministic: bool) -> jax.Array:
+        batch, length, width = h.shape
+        qkv = self.attn_qkv(h, deterministic).astype(self.dtype)
+        qkv = qkv.reshape(batch, length, 3, self.config.n_heads, self.config.head_dim)
+        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        cosine, sine = rotary_table(length, self.config.head_dim)
+        query, key = rotate(query, cosine, sine), rotate(key, cosine, sine)
+        mixed = attention(query, key, value, lengths, self.attention)
+        return self.attn_out(mixed.reshape(batch, length, width), deterministic)
+
+
+class FinalLayer(nn.Module):
+    """Modulated norm and the output head; its matrix is not tied to the embedding."""
+
+    config: BackboneConfig
+    dtype: jnp.dtype
+    lora_dropout: float
+
+    def setup(self):
+        self.norm = Norm()
+        self.linear = Linear(
+            self.config.vocab_size,
+            dtype=self.dtype,
+            lora_dropout=self.lora_dropout,
+            kernel_init=nn.initializers.zeros,
+        )
+        self.adaln = Linear(2 * self.config.hidden_dim, kernel_init=nn.initializers.zeros)
+
+    def modulation(self, conditioning: jax.Array) -> jax.Array:
+        return self.adaln(conditioning)
+
+    def __call__(self, hidden: jax.Array, modulation: jax.Array, deterministic: bool) -> jax.Array:
+        shift, scale = jnp.split(modulation[:, None, :], 2, axis=-1)
+        return self.linear(self.norm(hidden) * (1 + scale) + shift, deterministic)
+
+
+class Backbone(nn.Module):
+    """The denoiser: tokens and row lengths to logits over the whole vocabulary.
+
+    dtype: operand dtype of the matrix products. attention: "xla" or "cudnn".
+    dropout, lora_dropout: rates that act only with `deterministic=False`.
+    """
+
+    config: BackboneConfig
+    dtype: jnp.dtype = jnp.float32
+    attention: str = "xla"
+    dropout: float = 0.0
+    lora_dropout: float = 0.0
+
+    def setup(self):
+        config = self.config
+        self.vocab_embed = nn.Embed(
+            config.vocab_size, config.hidden_dim, embedding_init=_INIT, dtype=jnp.float32
+        )
+        self.sigma_map = SigmaMap(config.cond_dim)
+        self.blocks = [
+            Block(config, self.dtype, self.attention, self.dropout, self.lora_dropout)
+            for _ in range(config.n_blocks)
+        ]
+        self.final = FinalLayer(config, self.dtype, self.lora_dropout)
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        lengths: jax.Array,
+        sigma: jax.Array | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> BackboneOutput:
+        """Raw logits and hidden states at every position.
+
+        Args:
+          tokens: int32 `[B, L]`, rows right-padded.
+          lengths: int32 `[B]`, real tokens of each row, at least 1.
+          sigma: float32 `[B]` noise level; ignored, and may be None, without time conditioning.
+          deterministic: False applies dropout (needs the "dropout" key).
+
+        Returns:
+          `BackboneOutput`; what stands at positions beyond `lengths` holds no meaning. SUBS is the
+          caller's work.
+        """
+        modulation = self.modulation(sigma)
+        hidden = self.trunk(tokens, lengths, modulation, deterministic=deterministic)
+        return BackboneOutput(self.logits(hidden, modulation, deterministic=deterministic), hidden)
+
+    def modulation(self, sigma: jax.Array | None = None) -> Modulation:
+        """What sigma (float32 `[B]`) means to every layer; one constant row without time conditioning."""
+        if not self.config.time_conditioning:
+            sigma = jnp.zeros((1,), jnp.float32)
+        elif sigma is None:
+            raise ValueError("this backbone is time-conditioned: sigma, float32 [B], is needed")
+        conditioning = self.sigma_map(sigma)
+        blocks = tuple(block.modulation(conditioning) for block in self.blocks)
+        return Modulation(blocks, self.final.modulation(conditioning))
+
+    def trunk(
+        self,
+        tokens: jax.Array,
+        lengths: jax.Array,
+        modulation: Modulation,
+        *,
+        deterministic: bool = True,
+    ) -> jax.Array:
+        """The last block's output, float32 `[B, L, D]`."""
+        x = self.vocab_embed(tokens)
+        for block, block_modulation in zip(self.blocks, modulation.blocks, strict=True):
+            x = block(x, lengths, block_modulation, deterministic)
+        return x
+
+    def logits(
+        self, hidden: jax.Array, modulation: Modulation, *, deterministic: bool = True
+    ) -> jax.Array:
+        """Raw logits, float32 `[B, N, V]`, of any positions' hidden states `[B, N, D]`."""
+        return self.final(hidden, modulation.final, deterministic)
