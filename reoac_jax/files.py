@@ -52,7 +52,9 @@ def check_empty_folder(path: str | os.PathLike) -> None:
     if path.is_file():
         raise InputError(f"output {path} is a file; expected a new or empty folder")
     if path.is_dir() and any(path.iterdir()):
-        raise InputError(f"output folder {path} already holds something; expected a new or empty folder")
+        raise InputError(
+            f"output folder {path} already holds something; expected a new or empty folder"
+        )
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -21,7 +21,9 @@ def choose_implementation(requested: str, dtype: jnp.dtype, backend: str | None 
       ValueError: for an unknown word, or "cudnn" where that kernel cannot run.
     """
     if requested not in IMPLEMENTATIONS:
-        raise ValueError(f"attention is {requested!r}; expected one of {', '.join(IMPLEMENTATIONS)}")
+        raise ValueError(
+            f"attention is {requested!r}; expected one of {', '.join(IMPLEMENTATIONS)}"
+        )
     backend = jax.default_backend() if backend is None else backend
     fused_runs = backend == "gpu" and jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)
     if requested == "cudnn" and not fused_runs:

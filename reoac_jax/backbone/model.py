@@ -6,7 +6,7 @@ Parameters are float32; matrix products take operands in `dtype` and accumulate 
 norms, softmax and the residual stream are float32.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,6 +16,7 @@ from reoac_jax.backbone.attention import attention, rotary_table, rotate
 from reoac_jax.backbone.config import BackboneConfig
 
 _FREQUENCY_DIM = 256  # width of the sinusoidal embedding of sigma
+_COMPUTE_LAYERS = ("attn_qkv", "attn_out", "mlp_in", "mlp_out", "linear")
 _INIT = nn.initializers.normal(stddev=0.02)
 
 
@@ -246,3 +247,18 @@ class Backbone(nn.Module):
     ) -> jax.Array:
         """Raw logits, float32 `[B, N, V]`, of any positions' hidden states `[B, N, D]`."""
         return self.final(hidden, modulation.final, deterministic)
+
+
+def cast_for_compute(params: Any, dtype: jnp.dtype) -> Any:
+    """The parameters with the matrices that are multiplied in `dtype` stored so.
+
+    For programs that run the network many times: the cast is then made once. Conditioning,
+    embedding, norms and biases stay float32, as in the forward pass.
+    """
+
+    def cast(path: tuple, leaf: jax.Array) -> jax.Array:
+        names = [part.key for part in path]
+        multiplied = names[-1] == "kernel" and names[-2] in _COMPUTE_LAYERS
+        return leaf.astype(dtype) if multiplied else leaf
+
+    return jax.tree_util.tree_map_with_path(cast, params)

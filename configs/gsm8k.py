@@ -1,0 +1,129 @@
+"""REOAC on GSM8K with the published 170M masked-diffusion backbone.
+
+    python -m reoac_jax.train --config configs/gsm8k.py
+
+Needs `checkpoints/mdlm-owt` (`python convert/mdlm_to_flax.py --output checkpoints/mdlm-owt`) and
+`data/processed/gsm8k_{train,test}.jsonl`
+(`bash scripts/download_data.sh gsm8k configs/gsm8k.py all`). Values are the original's unless a
+comment says otherwise.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The complete configuration: every key of the program is here."""
+    config = ConfigDict()
+    config.exp_name = "gsm8k"  # runs go to <output_dir>/<exp_name>/<timestamp>
+    config.output_dir = "runs"
+    config.seed = 0  # every random number of a run derives from it
+
+    backbone = config.backbone = ConfigDict()
+    backbone.path = "checkpoints/mdlm-owt"  # folder written by convert/mdlm_to_flax.py
+    backbone.finetune_mode = "lora"  # lora | full | frozen (actor and critic only)
+    backbone.dropout = 0.1  # in the backbone's own update, never in rollouts
+    backbone.compute_dtype = "auto"  # auto (bfloat16 on GPU, else float32) | float32 | bfloat16
+    backbone.attention = "auto"  # auto (cudnn on GPU with bfloat16, else xla) | xla | cudnn
+    backbone.tokenizer_source = "mdlm"  # mdlm (GPT-2, the model's mask) | auto (with the weights)
+    backbone.tokenizer_path = "gpt2"  # hub id or local folder, read when tokenizer_source is mdlm
+
+    lora = config.lora = ConfigDict()
+    lora.rank = 8
+    lora.alpha = 16.0  # the overlay is scaled by alpha / rank
+    lora.dropout = 0.0
+    lora.targets = ()  # patterns over parameter paths; empty: attn_qkv and attn_out
+
+    task = config.task = ConfigDict()
+    task.name = "gsm8k"
+    task.train_file = "data/processed/gsm8k_train.jsonl"
+    task.test_file = "data/processed/gsm8k_test.jsonl"
+    task.answer_style = "equations"  # full | equations | final: what the backbone learns
+
+    rollout = config.rollout = ConfigDict()
+    rollout.max_steps = 32
+    rollout.gen_len = 64  # generated tokens a row
+    rollout.max_prompt_len = 256  # longer prompts are cut at the left and counted
+    rollout.update_rule = "denoise"  # denoise | overwrite (the original's)
+    rollout.scope_anchor = "frontier"  # frontier (first masked position) | end (the original's)
+    rollout.sample_strategy = "sample"  # sample | argmax: how a token is drawn
+    rollout.temperature = 1.0  # of the token draw
+    rollout.selection_mode = "sample"  # sample | argmax: how an operator is picked
+    rollout.ensure_update = True  # the fallback replaces an operator that could change nothing
+    rollout.fallback_operator = "O_SCOPE"
+    rollout.repair_tokens = 0  # denoise: tokens masked again a step, at most; 0: no repair
+    rollout.repair_threshold = 0.5  # denoise: only tokens written with less confidence than this
+    rollout.branch_steps = (4, 8, 12)  # steps, from 0, at which every row branches
+    rollout.branch_k = 3  # candidates a branching step compares; 0 switches branching off
+    rollout.sigma_schedule = "cosine"  # cosine | linear; seen by time-conditioned backbones only
+    rollout.sigma_min = 0.0001
+    rollout.sigma_max = 1.0
+    rollout.batch_size = 32  # rows denoised together, per device
+
+    features = config.features = ConfigDict()
+    features.relation_temperature = 1.0
+    features.use_hidden = True  # append the mean hidden state to the actor's and critic's input
+    features.extra_features = False  # append progress and confidence statistics
+
+    operators = config.operators = ConfigDict()
+    # A step of O_BRANCH costs cost + branch_depth, of O_FAST cost + extra_cost.
+    operators.O_NUM = ConfigDict(dict(max_tokens=16, cost=1.2))
+    operators.O_OP = ConfigDict(dict(max_tokens=16, cost=1.1))
+    operators.O_SCOPE = ConfigDict(dict(scope_len=32, cost=1.0))
+    operators.O_BRANCH = ConfigDict(dict(scope_len=32, cost=2.0, branch_depth=1.0))
+    operators.O_FAST = ConfigDict(dict(scope_len=64, step_scale=1.5, cost=1.5, extra_cost=0.5))
+
+    heads = config.heads = ConfigDict()
+    heads.actor_hidden = (256, 256)  # widths of the actor's hidden layers
+    heads.critic_hidden = (256, 256)
+
+    reward = config.reward = ConfigDict()
+    reward.mode = "strict"  # strict (0 or 1) | shaped (in [0, 1]; training only)
+    reward.cost_lambda = 0.01  # return = reward - cost_lambda * sum of step costs
+
+    objective = config.objective = ConfigDict()
+    objective.actor = "soft_q"  # soft_q (the original's) | policy_gradient
+    objective.actor_temperature = 1.0  # soft_q: target = softmax(Q / actor_temperature)
+    objective.clip_ratio = 0.2  # policy_gradient
+    objective.entropy_weight = 0.01  # policy_gradient
+    objective.advantage_positive = True  # backbone: no update away from failed episodes
+    objective.advantage_clip = 0.0  # backbone: bound on |advantage|; 0: none
+    objective.critic_weight = 1.0
+    objective.actor_weight = 1.0
+    objective.backbone_weight = 1.0
+
+    optimizer = config.optimizer = ConfigDict()
+    optimizer.actor_rate = 1e-4
+    optimizer.critic_rate = 1e-4
+    optimizer.backbone_rate = 5e-6
+    optimizer.weight_decay = 0.01
+    optimizer.gradient_clip = 1.0  # global norm, each of the three; 0: none
+
+    train = config.train = ConfigDict()
+    train.iterations = 50
+    train.episodes_per_iter = 32
+    train.episodes_per_prompt = 1  # policy_gradient compares the episodes of one prompt: 2 or more
+    train.critic_steps = 2  # gradient steps an iteration
+    train.actor_steps = 1
+    train.backbone_steps = 1
+    train.head_batch = 256  # transitions in an actor or critic minibatch
+    train.backbone_batch = 16  # transitions in a backbone minibatch
+    train.buffer_size = 800  # episodes kept in replay, oldest leave first
+
+    checkpoint = config.checkpoint = ConfigDict()
+    checkpoint.every = 5  # iterations between saves; the last iteration is always saved
+    checkpoint.keep_latest = 2
+    checkpoint.keep_best = 1  # by mean reward
+
+    evaluation = config.evaluation = ConfigDict()
+    evaluation.batch_size = 32
+    evaluation.sample_strategy = "argmax"
+    evaluation.selection_mode = "argmax"
+    evaluation.branch = False  # branch in evaluation as in training
+
+    grader = config.grader = ConfigDict()
+    grader.workers = 2  # processes
+    grader.timeout = 10.0  # seconds an item may take before it counts as wrong
+
+    logging = config.logging = ConfigDict()
+    logging.samples_per_iter = 2  # episodes written to samples/ each iteration
+    return config

@@ -1,0 +1,57 @@
+"""Log-probabilities of given tokens, without all logits of a batch at once."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from reoac_jax.backbone.model import Backbone, Modulation
+from reoac_jax.backbone.prediction import rows_per_chunk
+
+
+def reference_log_probs(
+    model: Backbone,
+    variables: Any,
+    rows: jax.Array,
+    lengths: jax.Array,
+    reference: jax.Array,
+    sigma: jax.Array | None = None,
+    dropout_key: jax.Array | None = None,
+) -> jax.Array:
+    """log p(reference | row) at each generated position, under SUBS (the mask has probability 0).
+
+    The head and its softmax are computed a few rows at a time and once more in the backward pass,
+    so that no array of batch x generated x vocabulary elements exists.
+
+    Args:
+      model, variables: the backbone and its collections ("params", and "lora" for an overlay).
+      rows: int32 `[B, L]`, the generated part being the last G real positions of each row.
+      lengths: int32 `[B]`. reference: int32 `[B, G]`, without mask tokens.
+      sigma: float32 `[B]` for time-conditioned backbones.
+      dropout_key: turns dropout on.
+
+    Returns:
+      float32 `[B, G]`.
+    """
+    gen_len = reference.shape[1]
+    deterministic = dropout_key is None
+    rngs = {} if deterministic else {"dropout": dropout_key}
+    modulation = model.apply(variables, sigma, method="modulation")
+    hidden = model.apply(
+        variables, rows, lengths, modulation, deterministic=deterministic, method="trunk", rngs=rngs
+    )
+    position = lengths[:, None] - gen_len + jnp.arange(gen_len)
+    generated = jnp.take_along_axis(hidden, position[:, :, None], axis=1)
+    final = jnp.broadcast_to(modulation.final, (rows.shape[0], modulation.final.shape[-1]))
+
+    @jax.checkpoint
+    def head(row: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        states, row_final, tokens = row
+        row_modulation = Modulation(blocks=(), final=row_final[None])
+        logits = model.apply(variables, states[None], row_modulation, method="logits")[0]
+        logits = logits.at[:, model.config.mask_id].set(-jnp.inf)
+        log_probs = jax.nn.log_softmax(logits, axis=-1)
+        return jnp.take_along_axis(log_probs, tokens[:, None], axis=-1)[:, 0]
+
+    chunk = rows_per_chunk(rows.shape[0], gen_len, model.config.vocab_size)
+    return jax.lax.map(head, (generated, final, reference), batch_size=chunk)

@@ -1,0 +1,164 @@
+"""What the denoising loop needs of the backbone at each step, without the logits leaving it.
+
+SUBS (Sahoo et al. 2024, section 3.2.3): the mask token has probability 0, so it can never be
+written; that a revealed token stays is the update rules' part.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from reoac_jax.backbone.model import Backbone, Modulation
+
+SAMPLE_STRATEGIES = ("sample", "argmax")
+_LOGITS_AT_A_TIME = 2**23  # elements: 32 MB of float32, whole rows of [G, V], at least one
+
+
+class TokenPrediction(NamedTuple):
+    """Of one token distribution each; leading axes are those of the positions.
+
+    token: int32, drawn or the most probable. confidence: float32, its probability.
+    entropy: float32, nats. Both are of the SUBS distribution at temperature 1.
+    """
+
+    token: jax.Array
+    confidence: jax.Array
+    entropy: jax.Array
+
+
+class Prediction(NamedTuple):
+    """The backbone's view of a batch of rows.
+
+    tokens: `TokenPrediction` over the generated positions `[B, G]`.
+    pooled: float32 `[B, D]`, mean hidden state over a row's real tokens.
+    """
+
+    tokens: TokenPrediction
+    pooled: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawSettings:
+    """strategy: "sample" or "argmax". temperature: of the draw alone."""
+
+    strategy: str
+    temperature: float
+
+
+def predict_tokens(
+    logits: jax.Array, uniforms: jax.Array, mask_id: int, draw: DrawSettings
+) -> TokenPrediction:
+    """Draws a token from each SUBS distribution and measures it.
+
+    The draw inverts the distribution in two levels, a block of the vocabulary and then a token in
+    it, with one uniform number each: no random number per vocabulary entry, and no float32 sum that
+    runs over all of V. (float32 Gumbel noise distorts the tail: Zheng et al. 2024, arXiv
+    2409.02908.)
+
+    Args:
+      logits: float32 `[N, V]`, raw.
+      uniforms: float32 `[N, 2]` in [0, 1); not read by "argmax".
+      mask_id: id that is never drawn.
+      draw: how to draw.
+
+    Returns:
+      `TokenPrediction` `[N]`.
+    """
+    vocabulary = jnp.arange(logits.shape[-1])
+    logits = jnp.where(vocabulary == mask_id, -jnp.inf, logits.astype(jnp.float32))
+    peak = logits.max(axis=-1, keepdims=True)
+    weights = jnp.exp(logits - peak)
+    total = weights.sum(axis=-1)
+    # entr-like: the mask's term is 0 * -inf, left out.
+    centred = jnp.where(vocabulary == mask_id, 0.0, logits - peak)
+    entropy = jnp.log(total) - (weights * centred).sum(axis=-1) / total
+    if draw.strategy == "argmax":
+        token = jnp.argmax(logits, axis=-1)
+    elif draw.temperature == 1.0:
+        token = _draw(weights, uniforms)
+    else:
+        token = _draw(jnp.exp((logits - peak) / draw.temperature), uniforms)
+    confidence = jnp.take_along_axis(weights, token[:, None], axis=-1)[:, 0] / total
+    return TokenPrediction(token.astype(jnp.int32), confidence, jnp.maximum(entropy, 0.0))
+
+
+def _draw(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
+    """An index of each row of unnormalised weights `[N, V]`, in two levels."""
+    rows, size = weights.shape
+    width = max(1, round(size**0.5))
+    blocks = -(-size // width)
+    weights = jnp.pad(weights, ((0, 0), (0, blocks * width - size))).reshape(rows, blocks, width)
+    block = _invert(weights.sum(axis=-1), uniforms[:, 0])
+    within = jnp.take_along_axis(weights, block[:, None, None], axis=1)[:, 0]
+    return block * width + _invert(within, uniforms[:, 1])
+
+
+def _invert(weights: jax.Array, uniform: jax.Array) -> jax.Array:
+    """The first index whose cumulated weight exceeds uniform * total; its weight is positive."""
+    cumulated = jnp.cumsum(weights, axis=-1)
+    total = cumulated[:, -1]
+    # Rounding may lift uniform * total to the total itself, which nothing exceeds.
+    threshold = jnp.minimum(uniform * total, jnp.nextafter(total, jnp.zeros_like(total)))
+    return jnp.argmax(cumulated > threshold[:, None], axis=-1)
+
+
+def assemble_rows(
+    prompt: jax.Array, prompt_lengths: jax.Array, generated: jax.Array, pad_id: int
+) -> tuple[jax.Array, jax.Array]:
+    """Rows `[prompt | generated | pad]`.
+
+    Args:
+      prompt: int32 `[B, P]`, right-padded. prompt_lengths: int32 `[B]`. generated: int32 `[B, G]`.
+
+    Returns:
+      tokens int32 `[B, P + G]` and lengths int32 `[B]`.
+    """
+    gen_len = generated.shape[1]
+    position = jnp.arange(prompt.shape[1] + gen_len)[None, :]
+    offset = position - prompt_lengths[:, None]
+    from_generated = jnp.take_along_axis(generated, jnp.clip(offset, 0, gen_len - 1), axis=1)
+    from_prompt = jnp.pad(prompt, ((0, 0), (0, gen_len)))
+    rows = jnp.where(offset < 0, from_prompt, jnp.where(offset < gen_len, from_generated, pad_id))
+    return rows, prompt_lengths + gen_len
+
+
+def rows_per_chunk(batch: int, gen_len: int, vocab_size: int) -> int:
+    """How many rows' logits `[G, V]` may exist at a time; at least one."""
+    return min(batch, max(1, _LOGITS_AT_A_TIME // (gen_len * vocab_size)))
+
+
+def predict(
+    model: Backbone,
+    variables: Any,
+    modulation: Modulation,
+    rows: jax.Array,
+    lengths: jax.Array,
+    gen_len: int,
+    uniforms: jax.Array,
+    draw: DrawSettings,
+) -> Prediction:
+    """One forward pass; the head is computed for the last `gen_len` real positions of each row only.
+
+    Args:
+      model, variables: the backbone and its collections ("params", and "lora" if it has an overlay).
+      modulation: from `model.modulation`.
+      rows: int32 `[B, L]`. lengths: int32 `[B]`. uniforms: float32 `[B, G, 2]`.
+    """
+    hidden = model.apply(variables, rows, lengths, modulation, method="trunk")
+    position = lengths[:, None] - gen_len + jnp.arange(gen_len)
+    generated = jnp.take_along_axis(hidden, position[:, :, None], axis=1)
+
+    def head(row: tuple[jax.Array, jax.Array, Any]) -> TokenPrediction:
+        states, final, noise = row
+        row_modulation = Modulation(blocks=(), final=final)
+        logits = model.apply(variables, states[None], row_modulation, method="logits")[0]
+        return predict_tokens(logits, noise, model.config.mask_id, draw)
+
+    final = jnp.broadcast_to(modulation.final, (rows.shape[0], modulation.final.shape[-1]))[:, None]
+    chunk = rows_per_chunk(rows.shape[0], gen_len, model.config.vocab_size)
+    tokens = jax.lax.map(head, (generated, final, uniforms), batch_size=chunk)
+    real = jnp.arange(rows.shape[1]) < lengths[:, None]
+    pooled = jnp.where(real[:, :, None], hidden, 0.0).sum(axis=1) / lengths[:, None]
+    return Prediction(tokens, pooled)

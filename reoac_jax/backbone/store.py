@@ -1,0 +1,256 @@
+"""A backbone on disk: `config.json`, `source.json`, `params/` (Orbax) and the tokenizer's files."""
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import orbax.checkpoint as ocp
+
+import reoac_jax
+from reoac_jax.backbone.attention import choose_implementation
+from reoac_jax.backbone.config import BackboneConfig
+from reoac_jax.backbone.model import Backbone
+from reoac_jax.backbone.published import Params, parameter_count, weights
+from reoac_jax.backbone.pytorch_files import (
+    CONFIG,
+    PICKLE,
+    SAFETENSORS,
+    TOKENIZER_FILES,
+    read_config,
+)
+from reoac_jax.errors import InputError
+from reoac_jax.files import creating_folder, write_json
+
+PARAMS, SOURCE, TOKENIZER = "params", "source.json", "tokenizer"
+STORE_DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+_VERSIONS_OF = ("jax", "flax", "orbax-checkpoint", "safetensors", "numpy")
+# At most this much is in flight between memory and disk beside the parameters themselves.
+_CONCURRENT_GB = 1
+
+
+def save_backbone(
+    path: str | os.PathLike,
+    config: BackboneConfig,
+    params: Params,
+    *,
+    source: Mapping[str, Any],
+    tokenizer: Iterable[Path] = (),
+) -> dict[str, Any]:
+    """Writes a folder that `load_backbone` reads; it appears whole or not at all.
+
+    Args:
+        path: new or empty folder.
+        config: the model's sizes.
+        params: nested dicts of float32 or bfloat16 arrays.
+        source: where the weights come from (any JSON values); stored in `source.json`.
+        tokenizer: tokenizer files to copy beside the weights.
+
+    Returns:
+        What `source.json` holds: `source`, and parameters, backbone_hash and versions.
+
+    Raises:
+        InputError: `path` is a file or holds something. OSError: it cannot be written.
+    """
+    with creating_folder(path) as folder:
+        return write_backbone(folder, config, params, source=source, tokenizer=tokenizer)
+
+
+def write_backbone(
+    folder: Path,
+    config: BackboneConfig,
+    params: Params,
+    *,
+    source: Mapping[str, Any],
+    tokenizer: Iterable[Path] = (),
+) -> dict[str, Any]:
+    """As `save_backbone`, into an existing folder that the caller makes appear at once."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        # Asked beforehand: Orbax's own threads print tracebacks when a disk fills under them.
+        raise OSError(f"{needed / 1e6:.0f} MB are needed, the disk has {free / 1e6:.0f} MB free")
+    _quiet_orbax()
+    with ocp.StandardCheckpointer(save_concurrent_gb=_CONCURRENT_GB) as checkpointer:
+        try:
+            checkpointer.save(folder.absolute() / PARAMS, params)
+            checkpointer.wait_until_finished()
+        except ValueError as error:  # how TensorStore reports a failed write
+            raise OSError(str(error)) from error
+    for file in tokenizer:
+        (folder / TOKENIZER).mkdir(exist_ok=True)
+        shutil.copyfile(file, folder / TOKENIZER / file.name)
+    record = {
+        **source,
+        "parameters": parameter_count(config),
+        "backbone_hash": backbone_hash(params),
+        "versions": {"reoac-jax": reoac_jax.__version__}
+        | {name: importlib.metadata.version(name) for name in _VERSIONS_OF},
+    }
+    write_json(folder / SOURCE, record)
+    write_json(folder / CONFIG, config.to_json())
+    return record
+
+
+def load_backbone(
+    path: str | os.PathLike, *, compute_dtype: Any = "auto", attention: str = "auto"
+) -> tuple[Backbone, Params]:
+    """The model and its float32 parameters, from a folder written by `save_backbone`.
+
+    Args:
+        path: the folder.
+        compute_dtype: operand format of the matrix products: "auto" (bfloat16 on GPU, float32
+            elsewhere), "float32", "bfloat16" or a JAX dtype.
+        attention: "auto", "xla" or "cudnn" (see `choose_implementation`).
+
+    Returns:
+        `(model, params)` for `model.apply({"params": params}, tokens, lengths, sigma)`.
+
+    Raises:
+        InputError: the folder is absent, damaged or of another kind, or an option is unknown.
+    """
+    if isinstance(compute_dtype, str):
+        if compute_dtype == "auto":
+            compute_dtype = "bfloat16" if jax.default_backend() == "gpu" else "float32"
+        if compute_dtype not in COMPUTE_DTYPES:
+            raise InputError(
+                f"compute_dtype is {compute_dtype!r}; expected auto, {', '.join(COMPUTE_DTYPES)}"
+            )
+        compute_dtype = COMPUTE_DTYPES[compute_dtype]
+    try:
+        implementation = choose_implementation(attention, compute_dtype)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    config, params = read_backbone(path)
+    return Backbone(config, dtype=compute_dtype, attention=implementation), params
+
+
+def read_backbone(path: str | os.PathLike) -> tuple[BackboneConfig, Params]:
+    """Sizes and float32 parameters, checked against the shapes of the sizes and the stored hash.
+
+    Raises:
+        InputError: naming the folder, file or parameter that is absent or damaged.
+    """
+    path = Path(path)
+    _check_kind(path)
+    config = read_config(path / CONFIG)
+    record = read_source(path)
+    params = _restore(path / PARAMS, config)
+    found = backbone_hash(params)
+    if found != record["backbone_hash"]:
+        raise InputError(
+            f"{path / PARAMS} is damaged: its weights' hash is {found[:12]}, "
+            f"expected {record['backbone_hash'][:12]} from {SOURCE}"
+        )
+    return config, params
+
+
+def read_source(path: str | os.PathLike) -> dict[str, Any]:
+    """What `source.json` of a backbone's folder holds. Raises `InputError`."""
+    file = Path(path) / SOURCE
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as JSON: {error}") from None
+    if not isinstance(record, dict) or not isinstance(record.get("backbone_hash"), str):
+        raise InputError(f"{file} has no key backbone_hash; expected what the converter wrote")
+    return record
+
+
+def stored_hash(path: str | os.PathLike) -> str:
+    """The hash under which a training checkpoint refers to this backbone; not recomputed."""
+    return read_source(path)["backbone_hash"]
+
+
+def tokenizer_files(path: str | os.PathLike) -> tuple[Path, ...]:
+    """The tokenizer's files in a backbone's folder, possibly none."""
+    folder = Path(path) / TOKENIZER
+    return tuple(folder / name for name in TOKENIZER_FILES if (folder / name).is_file())
+
+
+def backbone_hash(params: Params) -> str:
+    """sha256 over every parameter's path, shape and float32 bytes, in the order of the paths.
+
+    Stored format and device play no part: bfloat16 weights hash as the float32 they load as.
+    """
+    digest = hashlib.sha256()
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    for name in sorted(named):
+        value = np.ascontiguousarray(named[name], dtype=np.float32)
+        digest.update(f"{name}{list(value.shape)}".encode())
+        digest.update(value.data)
+    return digest.hexdigest()
+
+
+def _check_kind(path: Path) -> None:
+    if not path.exists():
+        raise InputError(
+            f"backbone folder {path} does not exist; python convert/mdlm_to_flax.py makes it"
+        )
+    if not path.is_dir() or any((path / name).is_file() for name in (SAFETENSORS, PICKLE)):
+        raise InputError(
+            f"{path} is a PyTorch checkpoint or another file, expected a converted folder; "
+            f"convert it first: python convert/mdlm_to_flax.py --source {path} --output DIR"
+        )
+    for name in (CONFIG, SOURCE, PARAMS):
+        if not (path / name).exists():
+            raise InputError(f"{path} has no {name}; expected a folder that the converter wrote")
+
+
+def _restore(path: Path, config: BackboneConfig) -> Params:
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    expected: Params = {}
+    for weight in weights(config):
+        branch = expected
+        for name in weight.path[:-1]:
+            branch = branch.setdefault(name, {})
+        branch[weight.path[-1]] = jax.ShapeDtypeStruct(
+            weight.flax_shape, jnp.float32, sharding=sharding
+        )
+    _quiet_orbax()
+    damaged = InputError(f"{path} is damaged: the arrays in it cannot be read")
+    with ocp.StandardCheckpointer(restore_concurrent_gb=_CONCURRENT_GB) as checkpointer:
+        # Orbax and TensorStore raise many kinds of errors for a damaged folder.
+        try:
+            stored = checkpointer.metadata(path.absolute()).item_metadata.tree
+        except Exception as error:
+            raise damaged from error
+        # Before the arrays: Orbax finds a wrong shape only when others are already being read, and
+        # then the reads it leaves behind print their own tracebacks.
+        _check_shapes(path, stored, expected)
+        try:
+            return checkpointer.restore(path.absolute(), expected)
+        except Exception as error:
+            raise damaged from error
+
+
+def _check_shapes(path: Path, stored: Any, expected: Params) -> None:
+    found, wanted = (
+        {
+            jax.tree_util.keystr(place, simple=True, separator="/"): list(leaf.shape)
+            for place, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (stored, expected)
+    )
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise InputError(
+                f"{path} does not fit {CONFIG} beside it: parameter {name} has shape "
+                f"{found.get(name, 'none')}, expected {wanted.get(name, 'none')}"
+            )
+
+
+def _quiet_orbax() -> None:
+    # Its notes on threads and metadata mean nothing to a user.
+    logging.getLogger("absl").setLevel(logging.ERROR)

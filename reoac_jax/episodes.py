@@ -1,0 +1,193 @@
+"""From problems to questions, and from rollouts to graded episodes."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from transformers import PreTrainedTokenizerBase
+
+from reoac_jax.features import FEATURES
+from reoac_jax.losses import group_advantage
+from reoac_jax.operators import OPERATORS
+from reoac_jax.replay import Episodes
+from reoac_jax.rollout import Question, Rollout
+from reoac_jax.tasks import Grade, Problem, Split, Task
+from reoac_jax.tasks.encode import Encoded, encode_problems
+
+
+@dataclasses.dataclass(frozen=True)
+class ProblemSet:
+    """A split of a task as tokens: `problems[i]` is row i of `encoded`."""
+
+    problems: Sequence[Problem]
+    references: Sequence[str]
+    encoded: Encoded
+
+    @classmethod
+    def load(
+        cls,
+        task: Task,
+        split: Split,
+        tokenizer: PreTrainedTokenizerBase,
+        config: ConfigDict,
+        limit: int | None = None,
+    ) -> "ProblemSet":
+        """Reads and encodes a split, or its first `limit` problems. Raises `InputError`."""
+        problems = task.problems(split)[:limit]
+        references = [task.reference_text(problem) for problem in problems]
+        encoded = encode_problems(
+            problems,
+            references,
+            tokenizer,
+            gen_len=config.rollout.gen_len,
+            max_prompt_len=config.rollout.max_prompt_len,
+            eos_id=tokenizer.eos_token_id,
+        )
+        return cls(problems, references, encoded)
+
+    def __len__(self) -> int:
+        return len(self.problems)
+
+    def question(self, index: int, row_id: int) -> Question:
+        return Question(
+            self.encoded.prompt_tokens[index], self.encoded.key_mask[index], row_id=row_id
+        )
+
+    @property
+    def truncation(self) -> dict[str, int]:
+        """How many prompts and references did not fit, for the screen and the log."""
+        return {
+            "prompts_truncated": self.encoded.prompts_truncated,
+            "references_truncated": self.encoded.references_truncated,
+        }
+
+
+def generated_text(
+    tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase, special: np.ndarray
+) -> str:
+    """The text of generated tokens int32 `[G]`: before the first eos, special tokens left out.
+
+    special: bool `[V]`, the vocabulary's table.
+    """
+    ended = np.flatnonzero(tokens == tokenizer.eos_token_id)
+    before = tokens[: ended[0]] if len(ended) else tokens
+    kept = before[~special[before]]
+    return tokenizer.decode(kept, clean_up_tokenization_spaces=False).strip()
+
+
+def episode_returns(rewards: np.ndarray, steps: Any, cost_lambda: float) -> np.ndarray:
+    """G = reward - cost_lambda * sum of costs, float32 `[E]`; `steps` `[E, T, ...]`."""
+    return (rewards - cost_lambda * steps.cost.sum(axis=1)).astype(np.float32)
+
+
+def replay_episodes(
+    rollout: Rollout,
+    problem_set: ProblemSet,
+    indices: Sequence[int],
+    returns: np.ndarray,
+    max_prompt_len: int,
+) -> Episodes:
+    """What the updates need of a graded rollout.
+
+    Args:
+      rollout: batch axis in front, `E` episodes. indices: int `[E]`, problem of each; episodes of
+        the same problem are compared with each other. returns: float32 `[E]`.
+    """
+    steps = rollout.steps
+    prompts = [problem_set.encoded.prompt_tokens[i] for i in indices]
+    padded = np.zeros((len(prompts), max_prompt_len), np.int32)
+    for row, prompt in zip(padded, prompts, strict=True):
+        row[: len(prompt)] = prompt
+    _, groups = np.unique(indices, return_inverse=True)
+    log_probs = np.asarray(jax.nn.log_softmax(steps.logits, axis=-1))
+    chosen = steps.chosen[..., None].astype(np.int64)
+    return Episodes(
+        prompt=padded,
+        prompt_length=np.array([len(prompt) for prompt in prompts], np.int32),
+        reference=problem_set.encoded.reference[np.asarray(indices)],
+        returns=returns,
+        advantage=np.asarray(group_advantage(returns, groups.astype(np.int32)), np.float32),
+        active=steps.active,
+        observation=steps.observation,
+        operator=steps.operator,
+        chosen=steps.chosen,
+        decided=steps.decided,
+        log_prob=np.take_along_axis(log_probs, chosen, axis=-1)[..., 0],
+        tokens=steps.tokens,
+        written=steps.written,
+    )
+
+
+def rollout_summary(rollout: Rollout) -> dict[str, Any]:
+    """Means over episodes of cost, steps and forward passes, and the operators' shares of steps."""
+    steps = rollout.steps
+    active = steps.active
+    taken = np.bincount(steps.operator[active], minlength=len(OPERATORS))
+    return {
+        "cost": float(steps.cost.sum(axis=1).mean()),
+        "steps": float(active.sum(axis=1).mean()),
+        "forward_passes": float(steps.forward_passes.sum(axis=1).mean()),
+        "operator_shares": {
+            name: float(count / max(taken.sum(), 1))
+            for name, count in zip(OPERATORS, taken, strict=True)
+        },
+    }
+
+
+def sample_record(
+    rollout: Rollout,
+    episode: int,
+    problem: Problem,
+    reference: str,
+    text: str,
+    grade: Grade,
+    tokenizer: PreTrainedTokenizerBase,
+    relation: np.ndarray,
+) -> Mapping[str, Any]:
+    """One episode as JSON, for reading and for the report.
+
+    relation: float32 `[P_i, G]`, of the prompt's and the final generated tokens.
+    """
+    steps = jax.tree.map(lambda x: x[episode], rollout.steps)
+    count = int(steps.active.sum())
+    return {
+        "id": problem.id,
+        "prompt": problem.prompt,
+        "reference": reference,
+        "text": text,
+        "extracted": grade.extracted,
+        "expected": grade.expected,
+        "correct": grade.correct,
+        "reward": grade.reward,
+        "cost": float(steps.cost.sum()),
+        "tokens": tokenizer.convert_ids_to_tokens(rollout.tokens[episode].tolist()),
+        "steps": [_step_record(steps, t, tokenizer) for t in range(count)],
+        "relation": np.round(relation, 5).tolist(),
+    }
+
+
+def _step_record(steps: Any, t: int, tokenizer: PreTrainedTokenizerBase) -> Mapping[str, Any]:
+    record = {
+        "operator": OPERATORS[steps.operator[t]],
+        "chosen": OPERATORS[steps.chosen[t]],
+        "executed": OPERATORS[steps.executed[t]],
+        "cost": float(steps.cost[t]),
+        "features": dict(
+            zip(FEATURES, np.round(steps.observation[t, : len(FEATURES)], 5).tolist(), strict=True)
+        ),
+        "logits": np.round(steps.logits[t], 5).tolist(),
+        "q": np.round(steps.q[t], 5).tolist(),
+        "tokens": tokenizer.convert_ids_to_tokens(steps.tokens[t].tolist()),
+        "confidence": np.round(steps.confidence[t], 5).tolist(),
+        "written": np.flatnonzero(steps.written[t]).tolist(),
+        "repaired": np.flatnonzero(steps.repaired[t]).tolist(),
+    }
+    if steps.branched[t]:
+        record["candidates"] = [
+            {"operator": OPERATORS[operator], "value": float(value), "cost": float(cost)}
+            for operator, value, cost in zip(*(x[t] for x in steps.candidates), strict=True)
+        ]
+    return record

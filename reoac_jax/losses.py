@@ -1,0 +1,106 @@
+"""The three losses (DESIGN.md, section 10), each a pure function of arrays.
+
+`N` transitions, `A` operators, `G` generated positions. `weight` is 1 for a transition that counts
+and 0 for padding; every mean is over the ones that count.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+def critic_loss(
+    q: jax.Array, operator: jax.Array, returns: jax.Array, weight: jax.Array
+) -> jax.Array:
+    """mean (Q(s, a) - G)^2 of the operators that were charged.
+
+    Args:
+      q: float32 `[N, A]`. operator: int32 `[N]`. returns, weight: float32 `[N]`.
+    """
+    taken = jnp.take_along_axis(q, operator[:, None], axis=-1)[:, 0]
+    return _mean(jnp.square(taken - returns), weight)
+
+
+def soft_q_loss(
+    logits: jax.Array, q: jax.Array, temperature: float, weight: jax.Array
+) -> jax.Array:
+    """Cross-entropy of the actor to softmax(Q / temperature), Q detached: the original's objective.
+
+    Args:
+      logits, q: float32 `[N, A]`. temperature: `actor_temperature`. weight: float32 `[N]`.
+    """
+    target = jax.nn.softmax(jax.lax.stop_gradient(q) / temperature)
+    return _mean(-(target * jax.nn.log_softmax(logits)).sum(axis=-1), weight)
+
+
+class PolicyGradient(NamedTuple):
+    """loss: clipped surrogate minus the entropy term. entropy: of the policy, nats."""
+
+    loss: jax.Array
+    entropy: jax.Array
+
+
+def policy_gradient_loss(
+    logits: jax.Array,
+    chosen: jax.Array,
+    old_log_prob: jax.Array,
+    advantage: jax.Array,
+    clip_ratio: float,
+    entropy_weight: float,
+    weight: jax.Array,
+) -> PolicyGradient:
+    """-mean min(r A, clip(r, 1 +- clip_ratio) A) - entropy_weight * H (Schulman et al. 2017, eq. 7).
+
+    Args:
+      logits: float32 `[N, A]`, now. chosen: int32 `[N]`, the actor's picks.
+      old_log_prob: float32 `[N]`, of those picks when they were made; r = exp(new - old).
+      advantage: float32 `[N]`. weight: float32 `[N]`.
+    """
+    log_probs = jax.nn.log_softmax(logits)
+    new = jnp.take_along_axis(log_probs, chosen[:, None], axis=-1)[:, 0]
+    ratio = jnp.exp(new - old_log_prob)
+    clipped = jnp.clip(ratio, 1.0 - clip_ratio, 1.0 + clip_ratio)
+    surrogate = jnp.minimum(ratio * advantage, clipped * advantage)
+    entropy = _mean(-(jnp.exp(log_probs) * log_probs).sum(axis=-1), weight)
+    return PolicyGradient(-_mean(surrogate, weight) - entropy_weight * entropy, entropy)
+
+
+def backbone_advantage(returns: jax.Array, positive: bool, clip: float) -> jax.Array:
+    """The backbone's advantage: G, floored at 0 if `positive`, within +-`clip` if that is above 0."""
+    advantage = jnp.maximum(returns, 0.0) if positive else returns
+    return jnp.clip(advantage, -clip, clip) if clip > 0 else advantage
+
+
+def backbone_loss(
+    log_probs: jax.Array, written: jax.Array, advantage: jax.Array, weight: jax.Array
+) -> jax.Array:
+    """Advantage-weighted cross-entropy to the reference, averaged over the written positions.
+
+    Args:
+      log_probs: float32 `[N, G]`, of the reference tokens. written: bool `[N, G]`.
+      advantage, weight: float32 `[N]`.
+    """
+    counts = written * weight[:, None]
+    return _mean(-log_probs * advantage[:, None], counts)
+
+
+def group_advantage(returns: jax.Array, groups: jax.Array) -> jax.Array:
+    """Each episode's return less the mean of its group, over the standard deviation of all of these.
+
+    (Shao et al. 2024, eq. 3, with one scale for the batch: a group in which nothing differs but the
+    costs is then not blown up to the size of one that holds a success.)
+
+    Args:
+      returns: float32 `[E]`. groups: int32 `[E]` in [0, E), equal for episodes of one prompt.
+    """
+    size = returns.shape[0]
+    count = jax.ops.segment_sum(jnp.ones_like(returns), groups, size)
+    mean = jax.ops.segment_sum(returns, groups, size) / jnp.maximum(count, 1.0)
+    centred = returns - mean[groups]
+    return centred / (jnp.sqrt(jnp.square(centred).mean()) + 1e-6)
+
+
+def _mean(values: jax.Array, weight: jax.Array) -> jax.Array:
+    weight = weight.astype(jnp.float32)
+    return (values * weight).sum() / jnp.maximum(weight.sum(), 1.0)

@@ -1,0 +1,182 @@
+"""What a run tells about itself: metrics.jsonl, a progress line, an accuracy's interval."""
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+from tqdm import tqdm
+
+from reoac_jax.errors import InputError
+from reoac_jax.files import replacing_file
+
+
+class MetricsLog:
+    """Appends one JSON line an iteration; a line is on the disk when `append` returns.
+
+    Close it, or use it in a `with` statement.
+    """
+
+    def __init__(self, path: str | os.PathLike, keep_through: int | None = None):
+        """Opens a new file, or an existing one for going on after iteration `keep_through`.
+
+        With `keep_through` the lines of later iterations, and a last line that was cut off while it
+        was written, are removed. Raises `InputError` for an existing file without `keep_through`,
+        and for one that is damaged elsewhere than in its last line.
+        """
+        path = Path(path)
+        if keep_through is not None and path.exists():
+            _truncate(path, keep_through)
+        elif path.exists() and path.stat().st_size:
+            raise InputError(f"{path} already holds metrics; expected a new file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", encoding="utf-8")
+
+    def append(self, iteration: int, values: Mapping[str, Any]) -> None:
+        """Writes `{"iteration": iteration, **values}`.
+
+        Values are numbers (also NumPy and JAX scalars), texts, None, or mappings and lists of
+        these. Raises `FloatingPointError` naming the first value that is NaN or infinite; nothing
+        is written then.
+        """
+        record = {"iteration": int(iteration)}
+        record |= {key: _plain(value, key, iteration) for key, value in values.items()}
+        self._file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _plain(value: Any, name: str, iteration: int) -> Any:
+    """`value` as JSON takes it, checked finite."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, f"{name}.{key}", iteration) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{name}[{i}]", iteration) for i, item in enumerate(value)]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise FloatingPointError(f"{name} is {value} in iteration {iteration}")
+    return value
+
+
+def _truncate(path: Path, keep_through: int) -> None:
+    """Rewrites the file at `path` with the whole lines of iterations up to `keep_through`."""
+    kept = []
+    lines = path.read_bytes().splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        try:
+            iteration = json.loads(line)["iteration"]
+            if iteration <= keep_through and line.endswith(b"\n"):
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            if number < len(lines):
+                raise InputError(
+                    f"{path}, line {number} is damaged; expected a JSON object with an iteration"
+                ) from None
+    with replacing_file(path) as temporary, temporary.open("wb") as file:
+        file.writelines(kept)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def wilson_interval(correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, `correct` of `n`; 95 % for `z` = 1.96.
+
+        (p + z^2/2n +- z sqrt(p (1-p)/n + z^2/4n^2)) / (1 + z^2/n),  p = correct / n
+
+    (Wilson 1927.) Unlike p +- z sqrt(p (1-p)/n) it stays in [0, 1] and has width at p = 0 and 1.
+    Raises `ValueError` unless 0 <= correct <= n and n >= 1.
+    """
+    if n < 1 or not 0 <= correct <= n:
+        raise ValueError(f"{correct} correct of {n}")
+    share = correct / n
+    scale = 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / scale
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / scale
+    # At the ends the formula gives 0 and 1, but for rounding.
+    low = 0.0 if correct == 0 else max(0.0, centre - half)
+    high = 1.0 if correct == n else min(1.0, centre + half)
+    return low, high
+
+
+class ProgressLine:
+    """A progress bar on a terminal; elsewhere (a log file) a plain line now and then.
+
+    Used in a `with` statement. `update` says that work is done and shows named values; `note`
+    prints a message of its own.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        description: str,
+        *,
+        done: int = 0,
+        unit: str = "it",
+        seconds_between_lines: float = 10.0,
+        stream: TextIO | None = None,
+    ):
+        """`done` of `total` units are finished already. `stream` defaults to standard error."""
+        self._stream = sys.stderr if stream is None else stream
+        self._description, self._unit = description, unit
+        self._total, self._done, self._first = total, done, done
+        self._seconds_between_lines = seconds_between_lines
+        self._start = time.monotonic()
+        self._last_line = -math.inf
+        self._bar = None
+        # A terminal of unknown width has 0 columns, and tqdm shows nothing there.
+        if self._stream.isatty() and os.get_terminal_size(self._stream.fileno()).columns:
+            self._bar = tqdm(
+                total=total, initial=done, desc=description, unit=unit, file=self._stream,
+                dynamic_ncols=True,
+            )  # fmt: skip
+
+    def update(self, count: int = 1, **values: float | str) -> None:
+        """`count` further units are done; `values` are shown beside, numbers to four digits."""
+        self._done += count
+        shown = {
+            key: value if isinstance(value, str) else f"{float(value):.4g}"
+            for key, value in values.items()
+        }
+        if self._bar is not None:
+            self._bar.set_postfix(shown, refresh=False)
+            self._bar.update(count)
+            return
+        now = time.monotonic()
+        if self._done < self._total and now - self._last_line < self._seconds_between_lines:
+            return
+        self._last_line = now
+        seconds = (now - self._start) / max(self._done - self._first, 1)
+        left = seconds * max(self._total - self._done, 0)
+        line = (
+            f"{self._description}: {self._done}/{self._total} {self._unit},"
+            f" {seconds:.3g} s/{self._unit}, {left:.0f} s left"
+        )
+        self.note(", ".join([line, *(f"{key} {value}" for key, value in shown.items())]))
+
+    def note(self, message: str) -> None:
+        """Prints one line without breaking the bar."""
+        if self._bar is not None:
+            self._bar.write(message, file=self._stream)
+        else:
+            print(message, file=self._stream, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,158 @@
+"""The replay buffer: the latest episodes, on the host, oldest leave first (DESIGN.md, section 10)."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Episodes(NamedTuple):
+    """`E` finished episodes of `T` steps; what the three updates need of them.
+
+    prompt: int32 `[E, P]`, right-padded to the longest allowed. prompt_length: int32 `[E]`.
+    reference: int32 `[E, G]`, reference tokens of the generated positions.
+    returns: float32 `[E]`. advantage: float32 `[E]`, relative to the prompt's other episodes.
+    active: bool `[E, T]`. observation: float32 `[E, T, F]`.
+    operator, chosen: int32 `[E, T]`. decided: bool `[E, T]`. log_prob: float32 `[E, T]`, of `chosen`.
+    tokens: int32 `[E, T, G]`, before the step. written: bool `[E, T, G]`.
+    """
+
+    prompt: np.ndarray
+    prompt_length: np.ndarray
+    reference: np.ndarray
+    returns: np.ndarray
+    advantage: np.ndarray
+    active: np.ndarray
+    observation: np.ndarray
+    operator: np.ndarray
+    chosen: np.ndarray
+    decided: np.ndarray
+    log_prob: np.ndarray
+    tokens: np.ndarray
+    written: np.ndarray
+
+
+class HeadBatch(NamedTuple):
+    """`N` transitions for critic and actor; fields as in `Episodes`, without the episode axis.
+
+    weight: float32 `[N]`, 1 where the transition counts, 0 for padding.
+    actor_weight: float32 `[N]`, the same, and 0 where the actor did not decide.
+    """
+
+    observation: np.ndarray
+    operator: np.ndarray
+    chosen: np.ndarray
+    log_prob: np.ndarray
+    returns: np.ndarray
+    advantage: np.ndarray
+    weight: np.ndarray
+    actor_weight: np.ndarray
+
+
+class BackboneBatch(NamedTuple):
+    """`N` transitions that wrote something, for the backbone.
+
+    prompt: int32 `[N, P]`. prompt_length: int32 `[N]`. tokens: int32 `[N, G]`, before the step.
+    written: bool `[N, G]`. reference: int32 `[N, G]`. returns: float32 `[N]`. step: int32 `[N]`.
+    weight: float32 `[N]`, 1 where the transition counts, 0 for padding.
+    """
+
+    prompt: np.ndarray
+    prompt_length: np.ndarray
+    tokens: np.ndarray
+    written: np.ndarray
+    reference: np.ndarray
+    returns: np.ndarray
+    step: np.ndarray
+    weight: np.ndarray
+
+
+class Replay:
+    """A ring of `capacity` episodes; minibatches are drawn from all of it, with replacement.
+
+    Attributes:
+      capacity: episodes kept.
+      added: episodes added so far; episode number i lies at i % capacity.
+    """
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self.added = 0
+        self._ring: Episodes | None = None
+
+    def __len__(self) -> int:
+        return min(self.added, self.capacity)
+
+    def add(self, episodes: Episodes) -> None:
+        """Adds episodes in order. Raises `ValueError` for more than the capacity at once."""
+        count = len(episodes.returns)
+        if count > self.capacity:
+            raise ValueError(f"{count} episodes do not fit a buffer of {self.capacity}")
+        if self._ring is None:
+            empty = (np.zeros((self.capacity, *x.shape[1:]), x.dtype) for x in episodes)
+            self._ring = Episodes(*empty)
+        places = (self.added + np.arange(count)) % self.capacity
+        for ring, new in zip(self._ring, episodes, strict=True):
+            ring[places] = new
+        self.added += count
+
+    def head_batch(self, rng: np.random.Generator, size: int) -> HeadBatch:
+        """Draws `size` of the active transitions uniformly. Raises `ValueError` if there is none."""
+        data = self._filled()
+        episode, step = self._draw(data.active, rng, size)
+        weight = np.ones(size, np.float32)
+        return HeadBatch(
+            observation=data.observation[episode, step],
+            operator=data.operator[episode, step],
+            chosen=data.chosen[episode, step],
+            log_prob=data.log_prob[episode, step],
+            returns=data.returns[episode],
+            advantage=data.advantage[episode],
+            weight=weight,
+            actor_weight=weight * data.decided[episode, step],
+        )
+
+    def backbone_batch(self, rng: np.random.Generator, size: int) -> BackboneBatch:
+        """Draws `size` of the transitions that wrote something. Raises `ValueError` if none did."""
+        data = self._filled()
+        episode, step = self._draw(data.active & data.written.any(axis=-1), rng, size)
+        return BackboneBatch(
+            prompt=data.prompt[episode],
+            prompt_length=data.prompt_length[episode],
+            tokens=data.tokens[episode, step],
+            written=data.written[episode, step],
+            reference=data.reference[episode],
+            returns=data.returns[episode],
+            step=step.astype(np.int32),
+            weight=np.ones(size, np.float32),
+        )
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything as arrays, copied, for a checkpoint."""
+        state = {name: x.copy() for name, x in self._filled()._asdict().items()}
+        return state | {"added": np.int64(self.added)}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Takes over what `state` of a buffer of the same capacity gave."""
+        arrays = {name: np.asarray(state[name]) for name in Episodes._fields}
+        self._ring = Episodes(
+            **{
+                name: np.concatenate([x, np.zeros((self.capacity - len(x), *x.shape[1:]), x.dtype)])
+                for name, x in arrays.items()
+            }
+        )
+        self.added = int(state["added"])
+
+    def _filled(self) -> Episodes:
+        if self._ring is None:
+            raise ValueError("the replay buffer is empty")
+        return Episodes(*(x[: len(self)] for x in self._ring))
+
+    @staticmethod
+    def _draw(
+        where: np.ndarray, rng: np.random.Generator, size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        episode, step = np.nonzero(where)
+        if not len(episode):
+            raise ValueError("no transition in the replay buffer qualifies")
+        drawn = rng.integers(0, len(episode), size)
+        return episode[drawn], step[drawn]

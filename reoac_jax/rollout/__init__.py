@@ -1,0 +1,30 @@
+"""Rollouts: the denoising loop under the operator policy, as one jitted program."""
+
+from reoac_jax.rollout.loop import backbone_denoiser, rollout, sigma_at
+from reoac_jax.rollout.program import Question, RolloutProgram
+from reoac_jax.rollout.types import (
+    Candidates,
+    DenoiseFn,
+    Generated,
+    HeadsFn,
+    Prompts,
+    Rollout,
+    RolloutSettings,
+    Trajectory,
+)
+
+__all__ = [
+    "Candidates",
+    "DenoiseFn",
+    "Generated",
+    "HeadsFn",
+    "Prompts",
+    "Question",
+    "Rollout",
+    "RolloutProgram",
+    "RolloutSettings",
+    "Trajectory",
+    "backbone_denoiser",
+    "rollout",
+    "sigma_at",
+]

@@ -1,0 +1,120 @@
+"""What one step looks at and does: the observation, the pick of an operator, its action."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from reoac_jax.backbone.prediction import Prediction, TokenPrediction
+from reoac_jax.features import PromptContext, alignment_features, extra_features
+from reoac_jax.operators import select_positions
+from reoac_jax.rollout.types import DenoiseFn, Generated, HeadsFn, RolloutSettings
+from reoac_jax.rollout.update import Update, apply_update, changeable
+from reoac_jax.vocabulary import Vocabulary
+
+_PICK_STREAM = 1  # folded into a step's key: the pick of the operator, apart from the token draw
+
+
+class StepInputs(NamedTuple):
+    """What stays the same over the steps: contexts `[B, ...]`, keys `[B]`, tables, functions."""
+
+    contexts: PromptContext
+    keys: jax.Array
+    vocabulary: Vocabulary
+    denoise: DenoiseFn
+    heads: HeadsFn
+
+
+def step_keys(keys: jax.Array, step: jax.Array) -> jax.Array:
+    """The rows' keys of one step, `[B]`: the same for the step itself and for a look-ahead to it."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, step)
+
+
+def observe(
+    inputs: StepInputs,
+    settings: RolloutSettings,
+    generated: Generated,
+    previous: jax.Array,
+    prediction: Prediction,
+    step: jax.Array,
+) -> jax.Array:
+    """The actor's and critic's input, float32 `[B, F]` (DESIGN.md, section 6).
+
+    Under `denoise` the entropy of a revealed token is that of the distribution it was drawn from:
+    the backbone's logits at revealed positions were never trained. Under `overwrite` it is the
+    present one, as in the original.
+    """
+    masked = generated.tokens == settings.mask_id
+    entropy = prediction.tokens.entropy
+    if settings.update_rule == "denoise":
+        entropy = jnp.where(masked, entropy, generated.entropy)
+    features = jax.vmap(alignment_features, (0, 0, 0, None, 0, None, None))(
+        inputs.contexts,
+        generated.tokens,
+        previous,
+        step > 0,
+        entropy,
+        inputs.vocabulary,
+        settings.relation_temperature,
+    )
+    parts = [features]
+    if settings.use_hidden:
+        parts.append(prediction.pooled)
+    if settings.extra_features:
+        progress = step / jnp.float32(settings.max_steps)
+        parts.append(
+            jax.vmap(extra_features, (None, 0, 0, 0, None))(
+                progress,
+                masked,
+                prediction.tokens.confidence,
+                prediction.tokens.entropy,
+                inputs.vocabulary.text_id.shape[0],
+            )
+        )
+    return jnp.concatenate(parts, axis=-1)
+
+
+def pick_operator(
+    logits: jax.Array, keys: jax.Array, step: jax.Array, settings: RolloutSettings
+) -> jax.Array:
+    """int32 `[B]`: the actor's pick from its logits `[B, A]`."""
+    if settings.selection_mode == "argmax":
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    pick_keys = jax.vmap(jax.random.fold_in, (0, None))(step_keys(keys, step), _PICK_STREAM)
+    return jax.vmap(jax.random.categorical)(pick_keys, logits).astype(jnp.int32)
+
+
+class Action(NamedTuple):
+    """operator: int32 `[B]`, that acted: the one asked for or the fallback. update: its effect."""
+
+    operator: jax.Array
+    update: Update
+
+
+def act(
+    generated: Generated,
+    prediction: Prediction,
+    operator: jax.Array,
+    step: jax.Array,
+    inputs: StepInputs,
+    settings: RolloutSettings,
+) -> Action:
+    """Applies one operator to each row; operator int32 `[B]`."""
+    quotas = jnp.asarray(
+        settings.operators.quotas(settings.gen_len / settings.max_steps, settings.gen_len)
+    )
+
+    def one_row(row: Generated, proposal: TokenPrediction, pick: jax.Array) -> Action:
+        masked = row.tokens == settings.mask_id
+        written = row.tokens
+        if settings.update_rule == "denoise":
+            written = jnp.where(masked, proposal.token, row.tokens)
+        selections = select_positions(written, masked, inputs.vocabulary, settings.operators)
+        open_positions, _ = changeable(row, step, settings)
+        if settings.ensure_update:
+            acts = (selections[pick] & open_positions).any()
+            pick = jnp.where(acts, pick, settings.fallback_operator)
+        update = apply_update(row, proposal, selections[pick], quotas[pick], step, settings)
+        return Action(pick.astype(jnp.int32), update)
+
+    return jax.vmap(one_row)(generated, prediction.tokens, operator)

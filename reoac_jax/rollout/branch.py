@@ -1,0 +1,71 @@
+"""The look-ahead of a branching step (DESIGN.md, section 9)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from reoac_jax.backbone.prediction import Prediction
+from reoac_jax.operators import O_BRANCH, OPERATORS
+from reoac_jax.rollout.act import Action, StepInputs, act, observe
+from reoac_jax.rollout.types import Candidates, Generated, RolloutSettings
+
+
+class Branching(NamedTuple):
+    """action: what was done. following: the backbone's view of its outcome. candidates: all of it."""
+
+    action: Action
+    following: Prediction
+    candidates: Candidates
+
+
+def no_candidates(batch: int, branch_k: int) -> Candidates:
+    """The record of a step at which no row branched."""
+    zeros = jnp.zeros((batch, branch_k), jnp.float32)
+    return Candidates(operator=zeros.astype(jnp.int32), value=zeros, cost=zeros)
+
+
+def look_ahead(
+    generated: Generated,
+    prediction: Prediction,
+    q: jax.Array,
+    chosen: jax.Array,
+    branching: jax.Array,
+    step: jax.Array,
+    inputs: StepInputs,
+    settings: RolloutSettings,
+) -> Branching:
+    """Tries the `branch_k` operators of highest Q and keeps the best next state.
+
+    The best has the highest max_a Q(next) - cost_lambda * cost. One candidate's forward pass is
+    made at a time: memory stays that of a plain step.
+
+    Args:
+      generated: the rows now. prediction: the backbone's view of them.
+      q: float32 `[B, A]`. chosen: int32 `[B]`, what rows that do not branch do.
+      branching: bool `[B]`.
+      step: int32 `[]`; not the last one.
+    """
+    ranked = jnp.where(jnp.arange(len(OPERATORS)) == O_BRANCH, -jnp.inf, q)
+    _, best = jax.lax.top_k(ranked, settings.branch_k)
+    picks = jnp.where(branching[:, None], best.astype(jnp.int32), chosen[:, None])
+    costs = jnp.asarray(settings.operators.costs, jnp.float32)
+
+    def try_candidate(pick: jax.Array) -> tuple[Action, Prediction, jax.Array]:
+        action = act(generated, prediction, pick, step, inputs, settings)
+        after = action.update.generated
+        following = inputs.denoise(after.tokens, step + 1, inputs.keys)
+        seen = observe(inputs, settings, after, generated.tokens, following, step + 1)
+        return action, following, inputs.heads(seen).q.max(axis=-1)
+
+    actions, followings, values = jax.lax.map(try_candidate, picks.T)
+    candidate_costs = costs[actions.operator]
+    winner = jnp.argmax(values - settings.cost_lambda * candidate_costs, axis=0)
+    winner = jnp.where(branching, winner, 0)
+    rows = jnp.arange(winner.shape[0])
+    action, following = jax.tree.map(lambda x: x[winner, rows], (actions, followings))
+    recorded = Candidates(operator=actions.operator, value=values, cost=candidate_costs)
+    recorded = jax.tree.map(
+        lambda x: jnp.where(branching[:, None], x.T, jnp.zeros((), x.dtype)), recorded
+    )
+    return Branching(action, following, recorded)

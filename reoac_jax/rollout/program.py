@@ -1,0 +1,120 @@
+"""Rollouts of any number of prompts: batches of bounded shapes, run on all devices."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from reoac_jax import sharding
+from reoac_jax.backbone.model import Backbone, cast_for_compute
+from reoac_jax.heads import HeadParams, Heads
+from reoac_jax.rollout.loop import backbone_denoiser, rollout
+from reoac_jax.rollout.types import Prompts, Rollout, RolloutSettings
+from reoac_jax.vocabulary import Vocabulary
+
+_PROMPT_BUCKET = 32  # prompts are padded to a multiple of this: few shapes to compile
+
+
+class Question(NamedTuple):
+    """One prompt on the host.
+
+    tokens: int32 `[P_i]`. key_mask: bool `[P_i]`. row_id: all that is random in its row derives
+    from the program's key and this number.
+    """
+
+    tokens: np.ndarray
+    key_mask: np.ndarray
+    row_id: int
+
+
+class _Batch(NamedTuple):
+    tokens: np.ndarray
+    lengths: np.ndarray
+    key_mask: np.ndarray
+    row_ids: np.ndarray
+
+
+class RolloutProgram:
+    """The jitted rollout, with its tables on the devices.
+
+    Compiles once for each padded prompt length, of which there are at most
+    ceil(max_prompt_len / 32), and batch size.
+    """
+
+    def __init__(
+        self,
+        model: Backbone,
+        heads: Heads,
+        vocabulary: Vocabulary,
+        settings: RolloutSettings,
+        mesh: Mesh,
+        batch_size: int,
+    ):
+        """batch_size: rows denoised together on one device."""
+        self._model, self._heads, self._settings = model, heads, settings
+        self._mesh = mesh
+        self._batch_size = batch_size * mesh.size
+        self._vocabulary = sharding.replicate(mesh, vocabulary)
+        # Steps are stacked in front of the batch: axis 1 there, axis 0 of the final tokens.
+        self._run = jax.jit(
+            sharding.per_device(mesh, self._rollout, replicated=4, out_batch_axes=Rollout(1, 0))
+        )
+        self._cast = jax.jit(functools.partial(cast_for_compute, dtype=model.dtype))
+
+    def _rollout(
+        self, params: Any, head_params: HeadParams, vocabulary: Vocabulary, key: jax.Array,
+        batch: _Batch,
+    ) -> Rollout:  # fmt: skip
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch.row_ids)
+        prompts = Prompts(batch.tokens, batch.lengths, batch.key_mask, keys)
+        denoise = backbone_denoiser(self._model, {"params": params}, prompts, self._settings)
+        heads = functools.partial(self._heads.apply, head_params)
+        return rollout(denoise, heads, prompts, vocabulary, self._settings)
+
+    def __call__(
+        self, params: Any, head_params: HeadParams, key: jax.Array, questions: Sequence[Question]
+    ) -> Iterator[tuple[list[int], Rollout]]:
+        """Rolls out every question, those of like length together.
+
+        Args:
+          params: the backbone's parameters, LoRA merged. head_params: of actor and critic.
+          key: the key from which every row's key is derived by its `row_id`.
+
+        Yields:
+          Places in `questions`, and their `Rollout` as host arrays with the batch axis in front:
+          `steps` `[n, T, ...]`, `tokens` `[n, G]`.
+        """
+        params = self._cast(params)
+        for places, batch in self._batches(questions):
+            result = self._run(
+                params, head_params, self._vocabulary, key, sharding.split(self._mesh, batch)
+            )
+            result = jax.device_get(result)
+            steps = jax.tree.map(lambda x: np.swapaxes(x, 0, 1)[: len(places)], result.steps)
+            yield places, Rollout(steps, result.tokens[: len(places)])
+
+    def _batches(self, questions: Sequence[Question]) -> Iterator[tuple[list[int], _Batch]]:
+        size = min(self._batch_size, sharding.padded_size(self._mesh, len(questions)))
+        order = sorted(range(len(questions)), key=lambda i: len(questions[i].tokens))
+        for start in range(0, len(order), size):
+            places = order[start : start + size]
+            chosen = [questions[i] for i in places]
+            longest = max(len(question.tokens) for question in chosen)
+            width = -(-longest // _PROMPT_BUCKET) * _PROMPT_BUCKET
+            batch = _Batch(
+                tokens=_pad_rows([q.tokens for q in chosen], width, np.int32),
+                lengths=np.array([len(q.tokens) for q in chosen], np.int32),
+                key_mask=_pad_rows([q.key_mask for q in chosen], width, bool),
+                row_ids=np.array([q.row_id for q in chosen], np.uint32),
+            )
+            yield places, sharding.pad_batch(batch, size)
+
+
+def _pad_rows(rows: Sequence[np.ndarray], width: int, dtype: Any) -> np.ndarray:
+    padded = np.zeros((len(rows), width), dtype)
+    for line, row in zip(padded, rows, strict=True):
+        line[: len(row)] = row
+    return padded

@@ -1,0 +1,185 @@
+"""The rollout's settings, what goes into it and what comes out."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from reoac_jax.backbone.prediction import DrawSettings, Prediction
+from reoac_jax.heads import HeadOutput
+from reoac_jax.operators import OPERATORS, OperatorSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class RolloutSettings:
+    """Everything static of a rollout; hashable, so that it can be a static argument of `jit`.
+
+    max_steps: T. gen_len: G. mask_id, pad_id: token ids.
+    update_rule: "denoise" or "overwrite" (DESIGN.md, section 8).
+    selection_mode: "sample" or "argmax" over the actor's logits.
+    draw: how tokens are drawn.
+    ensure_update, fallback_operator: an operator that could change nothing is replaced.
+    repair_tokens, repair_threshold: `denoise` only.
+    branch: whether branching is on at all; branch_steps, branch_k: section 9.
+    cost_lambda: weight of a candidate's cost against its value.
+    relation_temperature, use_hidden, extra_features: the observation (section 6).
+    time_conditioned: whether the backbone sees sigma; sigma_*: its schedule (section 3).
+    operators: parameters and costs.
+    """
+
+    max_steps: int
+    gen_len: int
+    mask_id: int
+    pad_id: int
+    update_rule: str
+    selection_mode: str
+    draw: DrawSettings
+    ensure_update: bool
+    fallback_operator: int
+    repair_tokens: int
+    repair_threshold: float
+    branch: bool
+    branch_steps: tuple[int, ...]
+    branch_k: int
+    cost_lambda: float
+    relation_temperature: float
+    use_hidden: bool
+    extra_features: bool
+    time_conditioned: bool
+    sigma_schedule: str
+    sigma_min: float
+    sigma_max: float
+    operators: OperatorSettings
+
+    @classmethod
+    def from_config(
+        cls,
+        config: ConfigDict,
+        *,
+        mask_id: int,
+        pad_id: int,
+        time_conditioned: bool,
+        evaluation: bool = False,
+    ) -> "RolloutSettings":
+        """Reads a validated config; `evaluation` takes the sampling and branching of that section."""
+        rollout = config.rollout
+        mode = config.evaluation if evaluation else rollout
+        branch = config.evaluation.branch if evaluation else True
+        return cls(
+            max_steps=rollout.max_steps,
+            gen_len=rollout.gen_len,
+            mask_id=mask_id,
+            pad_id=pad_id,
+            update_rule=rollout.update_rule,
+            selection_mode=mode.selection_mode,
+            draw=DrawSettings(mode.sample_strategy, rollout.temperature),
+            ensure_update=rollout.ensure_update,
+            fallback_operator=OPERATORS.index(rollout.fallback_operator),
+            repair_tokens=rollout.repair_tokens,
+            repair_threshold=rollout.repair_threshold,
+            branch=branch and rollout.branch_k > 0,
+            branch_steps=tuple(rollout.branch_steps),
+            branch_k=rollout.branch_k,
+            cost_lambda=config.reward.cost_lambda,
+            relation_temperature=config.features.relation_temperature,
+            use_hidden=config.features.use_hidden,
+            extra_features=config.features.extra_features,
+            time_conditioned=time_conditioned,
+            sigma_schedule=rollout.sigma_schedule,
+            sigma_min=rollout.sigma_min,
+            sigma_max=rollout.sigma_max,
+            operators=OperatorSettings.from_config(config),
+        )
+
+    @property
+    def base_quota(self) -> int:
+        """Tokens that a step of scale 1 reveals: ceil(G / T)."""
+        return math.ceil(self.gen_len / self.max_steps)
+
+
+class Prompts(NamedTuple):
+    """A batch of prompts.
+
+    tokens: int32 `[B, P]`, right-padded. lengths: int32 `[B]`, at least 1.
+    key_mask: bool `[B, P]`, the key set K. keys: PRNG keys `[B]`, one a row: all that is random in
+    a row derives from its key, so that neighbours and devices do not matter.
+    """
+
+    tokens: jax.Array
+    lengths: jax.Array
+    key_mask: jax.Array
+    keys: jax.Array
+
+
+class Generated(NamedTuple):
+    """The generated region of a batch.
+
+    tokens: int32 `[B, G]`. confidence: float32 `[B, G]`, when written. entropy: float32 `[B, G]`,
+    of the distribution it was drawn from, nats. The last two are 0 at positions never written.
+    """
+
+    tokens: jax.Array
+    confidence: jax.Array
+    entropy: jax.Array
+
+
+class Candidates(NamedTuple):
+    """What a branching step compared, `K = branch_k` each; 0 where a row did not branch.
+
+    operator: int32 `[..., K]`. value: float32 `[..., K]`, max_a Q(next). cost: float32 `[..., K]`.
+    """
+
+    operator: jax.Array
+    value: jax.Array
+    cost: jax.Array
+
+
+class Trajectory(NamedTuple):
+    """One step of every row; a finished rollout holds them stacked to `[T, B, ...]`.
+
+    active: bool, the row was not finished; everything else of an inactive step is to be ignored.
+    observation: float32 `[.., F]`, what actor and critic saw.
+    tokens: int32 `[.., G]`, before the step. written: bool `[.., G]`, positions the step wrote.
+    repaired: bool `[.., G]`, positions the step put back under the mask.
+    confidence: float32 `[.., G]`, of the model's proposal at each position.
+    logits, q: float32 `[.., A]`, the heads' outputs.
+    chosen: int32, the actor's pick. decided: bool, that pick was the actor's alone to make: False
+    at scheduled branching steps, where the candidates' values decide.
+    operator: int32, the operator that is charged: the pick, its fallback, or at a scheduled
+    branching step the winner. executed: int32, the operator whose selection was used.
+    cost: float32, 0 for inactive rows. forward_passes: int32, of the backbone for this row.
+    branched: bool. candidates: `Candidates`.
+    """
+
+    active: jax.Array
+    observation: jax.Array
+    tokens: jax.Array
+    written: jax.Array
+    repaired: jax.Array
+    confidence: jax.Array
+    logits: jax.Array
+    q: jax.Array
+    chosen: jax.Array
+    decided: jax.Array
+    operator: jax.Array
+    executed: jax.Array
+    cost: jax.Array
+    forward_passes: jax.Array
+    branched: jax.Array
+    candidates: Candidates
+
+
+class Rollout(NamedTuple):
+    """steps: `Trajectory` `[T, B, ...]`. tokens: int32 `[B, G]`, the final generated tokens."""
+
+    steps: Trajectory
+    tokens: jax.Array
+
+
+# (generated tokens int32 [B, G], step int32 [], per-row keys [B]) -> Prediction: one forward pass.
+DenoiseFn = Callable[[jax.Array, jax.Array, jax.Array], Prediction]
+# observation float32 [B, F] -> HeadOutput
+HeadsFn = Callable[[jax.Array], HeadOutput]

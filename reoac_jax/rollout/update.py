@@ -1,0 +1,101 @@
+"""The two update rules: what a selection does to the generated tokens (DESIGN.md, section 8).
+
+Written for one row and `vmap`ped; `G` generated positions, `A` operators.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from reoac_jax.backbone.prediction import TokenPrediction
+from reoac_jax.rollout.types import Generated, RolloutSettings
+
+
+class Update(NamedTuple):
+    """generated: the row after the step. written, repaired: bool `[G]`, what the step did."""
+
+    generated: Generated
+    written: jax.Array
+    repaired: jax.Array
+
+
+def changeable(
+    generated: Generated, step: jax.Array, settings: RolloutSettings
+) -> tuple[jax.Array, jax.Array]:
+    """Where an operator could change something.
+
+    Returns:
+      bool `[G]`, the positions a selection could act on at this step, and bool `[]`, whether the
+      row is finished (never, under `overwrite`).
+    """
+    if settings.update_rule == "overwrite":
+        return jnp.ones(settings.gen_len, bool), jnp.zeros((), bool)
+    masked = generated.tokens == settings.mask_id
+    due = _repair_due(generated, step, settings)
+    finished = ~masked.any() & ~due.any()
+    return masked | due, finished
+
+
+def apply_update(
+    generated: Generated,
+    proposal: TokenPrediction,
+    selected: jax.Array,
+    quota: jax.Array,
+    step: jax.Array,
+    settings: RolloutSettings,
+) -> Update:
+    """One step of one row.
+
+    Args:
+      generated: the row, `[G]` each. proposal: the model's tokens there, `[G]` each.
+      selected: bool `[G]`, the operator's positions.
+      quota: int32 `[]`, tokens to reveal (`denoise`).
+      step: int32 `[]`, from 0.
+    """
+    nothing = jnp.zeros(settings.gen_len, bool)
+    if settings.update_rule == "overwrite":
+        return Update(_write(generated, proposal, selected), selected, nothing)
+
+    masked = generated.tokens == settings.mask_id
+    last = step == settings.max_steps - 1
+    confidence = jnp.where(masked & selected, proposal.confidence, -1.0)
+    most_confident = masked & selected & (_rank(-confidence) < quota)
+    reveal = jnp.where(last, masked, most_confident)
+    revealed = _write(generated, proposal, reveal)
+    if settings.repair_tokens == 0:
+        return Update(revealed, reveal, nothing)
+
+    due = _repair_due(generated, step, settings) & selected
+    # Later steps of scale 1 can write this many more than what is masked already.
+    room = settings.base_quota * (settings.max_steps - 1 - step) - (masked & ~reveal).sum()
+    count = jnp.clip(room, 0, settings.repair_tokens)
+    repair = due & (_rank(jnp.where(due, generated.confidence, 2.0)) < count)
+    repaired = Generated(
+        tokens=jnp.where(repair, settings.mask_id, revealed.tokens),
+        confidence=jnp.where(repair, 0.0, revealed.confidence),
+        entropy=jnp.where(repair, 0.0, revealed.entropy),
+    )
+    return Update(repaired, reveal, repair)
+
+
+def _repair_due(generated: Generated, step: jax.Array, settings: RolloutSettings) -> jax.Array:
+    """bool `[G]`: revealed tokens that repair may take back at this step."""
+    if settings.repair_tokens == 0:
+        return jnp.zeros(settings.gen_len, bool)
+    masked = generated.tokens == settings.mask_id
+    room = settings.base_quota * (settings.max_steps - 1 - step) - masked.sum()
+    return ~masked & (generated.confidence < settings.repair_threshold) & (room > 0)
+
+
+def _write(generated: Generated, proposal: TokenPrediction, where: jax.Array) -> Generated:
+    return Generated(
+        tokens=jnp.where(where, proposal.token, generated.tokens),
+        confidence=jnp.where(where, proposal.confidence, generated.confidence),
+        entropy=jnp.where(where, proposal.entropy, generated.entropy),
+    )
+
+
+def _rank(values: jax.Array) -> jax.Array:
+    """int32 `[G]`: the place of each value in ascending order, earlier positions first in ties."""
+    return jnp.argsort(jnp.argsort(values, stable=True), stable=True)

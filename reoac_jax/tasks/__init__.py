@@ -1,0 +1,54 @@
+"""Tasks by name. A further task is one file with a `Task` class and one line in `TASKS`."""
+
+import difflib
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from reoac_jax.config_schema import Option
+from reoac_jax.errors import InputError
+from reoac_jax.tasks.arithmetic import Arithmetic
+from reoac_jax.tasks.countdown import Countdown
+from reoac_jax.tasks.gsm8k import Gsm8k
+from reoac_jax.tasks.math import Math
+from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
+
+__all__ = [
+    "TASKS",
+    "Grade",
+    "Problem",
+    "RewardMode",
+    "Split",
+    "Task",
+    "make_task",
+    "task_options",
+]
+
+TASKS: dict[str, type[Task]] = {
+    "gsm8k": Gsm8k,
+    "math": Math,
+    "countdown": Countdown,
+    "arithmetic": Arithmetic,
+}
+
+
+def make_task(task: ConfigDict | FrozenConfigDict, grader: ConfigDict | FrozenConfigDict) -> Task:
+    """The task that `config.task` describes; `grader` is `config.grader`.
+
+    Nothing is read or started yet. Raises `InputError` on an unknown name or on options that do
+    not fit together.
+    """
+    return _task_class(task.name)(task, grader)
+
+
+def task_options(name: str) -> Mapping[str, Option]:
+    """The keys of `config.task` besides `name`. Raises `InputError` on an unknown task."""
+    return _task_class(name).options
+
+
+def _task_class(name: str) -> type[Task]:
+    if name in TASKS:
+        return TASKS[name]
+    near = difflib.get_close_matches(str(name), TASKS, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise InputError(f"task.name is {name!r}; expected one of {', '.join(TASKS)}{hint}")

@@ -1,0 +1,258 @@
+"""Countdown: reach a target with the given numbers, each used exactly once.
+
+A problem reads `3 7 12 = 33 ?` (with three numbers six tokens, every number one), an answer
+`7 * 3 = 21 , 21 + 12 = 33 ;` (12 tokens): one equation a step, each on two numbers that are given
+or were reached before and are still unused. Problems are generated from a seed; operands are
+written larger first, so that one solution has one text.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from reoac_jax.config_schema import Option
+from reoac_jax.errors import InputError
+from reoac_jax.tasks.splits import is_test_number
+from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split
+
+_SIGNS = np.array(["+", "-", "*", "/"])
+_EQUATION = re.compile(
+    r"\s*(?P<left>-?\s?{n})\s*(?P<sign>[-+*/])\s*(?P<right>-?\s?{n})\s*=\s*(?P<result>-?\s?{n})\s*"
+    .replace("{n}", r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
+)  # fmt: skip
+_LONGEST = 2000  # characters of a text that are looked at
+
+
+class Countdown:
+    """Seeded countdown problems with three to six numbers."""
+
+    name: ClassVar[str] = "countdown"
+    grader_version: ClassVar[str] = "countdown-1"
+    options: ClassVar[dict[str, Option]] = {
+        "numbers": Option("int", "how many numbers a problem gives", low=3, high=6),
+        "max_number": Option("int", "largest given number", low=2, high=99),
+        "max_intermediate": Option("int", "largest result of an equation", low=2, high=999),
+        "train_size": Option("int", "training problems", low=1, high=10_000_000),
+        "test_size": Option("int", "test problems, all different", low=1, high=1_000_000),
+        "seed": Option("int", "of the generator", low=0, high=2**31 - 1),
+    }
+
+    def __init__(self, task: ConfigDict, grader: ConfigDict) -> None:
+        self._task = task
+
+    def problems(self, split: Split) -> list[Problem]:
+        """The split's problems; those of `test` are distinct, those of `train` may repeat.
+
+        Raises `InputError` if there are fewer distinct test problems than `test_size`.
+        """
+        task = self._task
+        size = task.train_size if split == "train" else task.test_size
+        drawn = draw_problems(
+            np.random.default_rng([task.seed, task.numbers, split == "test"]),
+            size,
+            split,
+            numbers=task.numbers,
+            max_number=task.max_number,
+            max_intermediate=task.max_intermediate,
+        )
+        if len(drawn.numbers) < size:
+            raise InputError(
+                f"task.{split}_size is {size}; expected at most about {len(drawn.numbers)} with "
+                f"{task.numbers} numbers up to {task.max_number}"
+            )
+        signs = _SIGNS[drawn.signs].tolist()
+        rows = zip(drawn.numbers.tolist(), signs, drawn.equations.tolist(), strict=True)
+        return [_problem(f"countdown/{split}/{index}", *row) for index, row in enumerate(rows)]
+
+    def reference_text(self, problem: Problem) -> str:
+        """The solution by which the problem was generated; there may be others."""
+        return problem.metadata["solution"]
+
+    def grade(
+        self, texts: Sequence[str], problems: Sequence[Problem], mode: RewardMode = "strict"
+    ) -> list[Grade]:
+        """Grades by exact evaluation.
+
+        Right is a text that is nothing but equations joined by `,` and closed by `;` (which may
+        be missing), all exactly true, each operand an unused given number or earlier result, the
+        last result the target, with every number used exactly once.
+
+        The shaped reward of a wrong text is at most 0.5: 0.1 if it is nothing but equations, 0.2
+        times the share of its equations that are true on unused numbers (out of as many as are
+        due), 0.1 if the given numbers were all used by such equations, 0.1 if the last result is
+        the target.
+        """
+        return [_grade(text, problem, mode) for text, problem in zip(texts, problems, strict=True)]
+
+    def close(self) -> None:
+        pass
+
+
+class DrawnProblems(NamedTuple):
+    """N generated problems with n numbers and S = n - 1 equations.
+
+    Attributes:
+      numbers: int `[N, n]` the given numbers, in the order of the prompt.
+      signs: int `[N, S]` index of each equation's operator in `+ - * /`.
+      equations: int `[N, S, 3]` larger operand, smaller operand, result.
+    """
+
+    numbers: np.ndarray
+    signs: np.ndarray
+    equations: np.ndarray
+
+
+def draw_problems(
+    random: np.random.Generator,
+    size: int,
+    split: Split,
+    *,
+    numbers: int,
+    max_number: int,
+    max_intermediate: int,
+) -> DrawnProblems:
+    """Draws `size` problems of a split; fewer if the test split does not hold so many.
+
+    Each equation takes two random numbers of the pool and one of the operators whose result is a
+    whole number from 1 to `max_intermediate`; a draw without such an operator is dropped.
+    """
+    batches: list[DrawnProblems] = []
+    keys = np.zeros(0, np.uint64)
+    barren = 0  # batches in a row that brought nothing new
+    found = 0
+    while found < size and barren < 8:
+        # About a tenth of the draws are dropped and a sixth are test problems.
+        wanted = (size - found) * (8 if split == "test" else 2) + 1000
+        batch = _draw_batch(random, min(wanted, 1 << 20), numbers, max_number, max_intermediate)
+        batch_keys = problem_keys(batch.numbers, batch.equations[:, -1, 2])
+        keep = is_test_number(batch_keys) == (split == "test")
+        if split == "test":
+            first = np.zeros(len(keep), bool)
+            first[np.unique(batch_keys, return_index=True)[1]] = True
+            keep &= first & ~np.isin(batch_keys, keys)
+            keys = np.concatenate([keys, batch_keys[keep]])
+        batches.append(DrawnProblems(*(field[keep] for field in batch)))
+        found += int(keep.sum())
+        barren = 0 if keep.any() else barren + 1
+    fields = zip(*batches, strict=True)
+    return DrawnProblems(*(np.concatenate(field)[:size] for field in fields))
+
+
+def problem_keys(numbers: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """uint64 [N]: one number for each multiset of given numbers [N, n] (at most 99) and target."""
+    keys = targets.astype(np.uint64)
+    for column in np.sort(numbers, axis=1).T:
+        keys = keys * np.uint64(100) + column.astype(np.uint64)
+    return keys
+
+
+def _draw_batch(
+    random: np.random.Generator, size: int, numbers: int, max_number: int, max_intermediate: int
+) -> DrawnProblems:
+    given = random.integers(1, max_number + 1, (size, numbers))
+    pool = given.copy()
+    signs = np.zeros((size, numbers - 1), np.int64)
+    equations = np.zeros((size, numbers - 1, 3), np.int64)
+    alive = np.ones(size, bool)
+    for step in range(numbers - 1):
+        pool = random.permuted(pool, axis=1)
+        low, high = np.sort(pool[:, -2:], axis=1).T
+        results = np.stack([high + low, high - low, high * low, high // low], axis=1)
+        legal = (results >= 1) & (results <= max_intermediate)
+        legal[:, 3] &= high % low == 0
+        sign = np.argmax(random.random(legal.shape) * legal, axis=1)
+        result = np.take_along_axis(results, sign[:, None], axis=1)[:, 0]
+        alive &= legal.any(axis=1)
+        result = np.where(alive, result, 1)
+        signs[:, step] = sign
+        equations[:, step] = np.stack([high, low, result], axis=1)
+        pool = np.concatenate([pool[:, :-2], result[:, None]], axis=1)
+    return DrawnProblems(given[alive], signs[alive], equations[alive])
+
+
+def _problem(
+    name: str, numbers: list[int], signs: list[str], equations: list[list[int]]
+) -> Problem:
+    target = equations[-1][2]
+    written = [
+        f"{left} {sign} {right} = {result}"
+        for sign, (left, right, result) in zip(signs, equations, strict=True)
+    ]
+    return Problem(
+        id=name,
+        prompt=f"{' '.join(map(str, numbers))} = {target} ?",
+        target_answer=str(target),
+        task=Countdown.name,
+        metadata={"numbers": numbers, "solution": f"{' , '.join(written)} ;"},
+    )
+
+
+def _grade(text: str, problem: Problem, mode: RewardMode) -> Grade:
+    work = _follow(text, problem.metadata["numbers"])
+    target = Fraction(problem.target_answer)
+    due = len(problem.metadata["numbers"]) - 1
+    reached = work.last == target
+    correct = work.clean and work.true == work.written == due and work.all_used and reached
+    reward = float(correct)
+    if mode == "shaped" and not correct:
+        share = work.true / max(due, work.written)
+        reward = 0.1 * work.clean + 0.2 * share + 0.1 * work.all_used + 0.1 * reached
+    return Grade(correct, reward, None if work.last is None else str(work.last), str(target))
+
+
+class _Work(NamedTuple):
+    """What a text does with the given numbers.
+
+    Attributes:
+      clean: the text is nothing but well-formed equations.
+      written: equations it holds, well-formed or not.
+      true: equations that are exactly true and take unused numbers.
+      all_used: every given number was used by such an equation.
+      last: result of the last equation if that one is well-formed.
+    """
+
+    clean: bool
+    written: int
+    true: int
+    all_used: bool
+    last: Fraction | None
+
+
+def _follow(text: str, numbers: Sequence[int]) -> _Work:
+    text = text.strip()
+    short = len(text) <= _LONGEST
+    parts = text[:_LONGEST].removesuffix(";").split(",")
+    unused_given = Counter(map(Fraction, numbers))
+    unused_results: Counter[Fraction] = Counter()
+    clean, true, last = short, 0, None
+    for part in parts:
+        match = _EQUATION.fullmatch(part)
+        if match is None:
+            clean, last = False, None
+            continue
+        left, right, last = (
+            Fraction("".join(match[name].split())) for name in ("left", "right", "result")
+        )
+        operands = Counter([left, right])
+        if not operands <= unused_given + unused_results:
+            continue
+        if _value(left, match["sign"], right) != last:
+            continue
+        true += 1
+        # Results go first: otherwise an equal given number could be left over unseen.
+        from_results = operands & unused_results
+        unused_results -= from_results
+        unused_given -= operands - from_results
+        unused_results[last] += 1
+    return _Work(clean, len(parts), true, not unused_given, last)
+
+
+def _value(left: Fraction, sign: str, right: Fraction) -> Fraction | None:
+    if sign == "/":
+        return left / right if right else None
+    return {"+": left + right, "-": left - right, "*": left * right}[sign]

@@ -1,0 +1,118 @@
+"""JSON-lines files of problems: strict reading that names file and line, and writing."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from reoac_jax.errors import InputError
+from reoac_jax.tasks.task import Problem
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RawRow:
+    """One JSON object and where it came from.
+
+    Attributes:
+      values: the object.
+      place: for messages, for instance `train.jsonl:17`.
+      index: position among the rows of its split, from 0.
+    """
+
+    values: Mapping[str, Any]
+    place: str
+    index: int
+
+    def text(self, field: str) -> str:
+        """The field's text. Raises `InputError` if it is missing, no text, or blank."""
+        if field not in self.values:
+            raise self.error(f"field {field!r} is missing; expected a text")
+        value = self.values[field]
+        if not isinstance(value, str) or not value.strip():
+            raise self.error(f"field {field!r} is {_short(value)}; expected a text, not blank")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise self.error(f"field {field!r} holds half a surrogate pair; expected Unicode text")
+        return value
+
+    def error(self, what: str) -> InputError:
+        return InputError(f"{self.place}: {what}")
+
+
+def read_rows(path: str | Path) -> Iterator[RawRow]:
+    """Yields the objects of a JSON-lines file in UTF-8.
+
+    Raises `InputError` with file and line where a line is not UTF-8 or not one JSON object, and
+    with the file's name where it cannot be read or holds no line.
+    """
+    path = Path(path)
+    index = -1
+    try:
+        with path.open("rb") as lines:
+            for index, line in enumerate(lines):
+                place = f"{path}:{index + 1}"
+                yield RawRow(_parse_line(line, place), place, index)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    if index < 0:
+        raise InputError(f"{path} is empty; expected one JSON object a line")
+
+
+def read_problems(path: str | Path, task: str) -> list[Problem]:
+    """The problems of a processed file (id, prompt, target_answer, task, metadata).
+
+    Raises `InputError` as `read_rows` does, and where a field is missing or of another type, an
+    id occurs twice, or the file belongs to another task.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"{path} is not there; expected the problems that "
+            f"`bash scripts/download_data.sh {task} <config> all` writes"
+        )
+    problems: dict[str, Problem] = {}
+    for row in read_rows(path):
+        metadata = row.values.get("metadata")
+        if not isinstance(metadata, dict):
+            raise row.error(f"field 'metadata' is {_short(metadata)}; expected an object")
+        problem = Problem(
+            *(row.text(field) for field in ("id", "prompt", "target_answer", "task")), metadata
+        )
+        if problem.task != task:
+            raise row.error(f"field 'task' is {problem.task!r}; expected {task!r}")
+        if problem.id in problems:
+            raise row.error(f"id {problem.id!r} occurs a second time; expected distinct ids")
+        problems[problem.id] = problem
+    return list(problems.values())
+
+
+def write_problems(path: str | Path, problems: Iterable[Problem]) -> None:
+    """Writes problems as JSON lines, straight to `path`."""
+    write_rows(path, map(dataclasses.asdict, problems))
+
+
+def write_rows(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes objects as JSON lines in UTF-8, straight to `path`."""
+    with Path(path).open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _parse_line(line: bytes, place: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        what = f"byte {error.start + 1} is not UTF-8; expected UTF-8 text"
+        raise InputError(f"{place}: {what}") from None
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", "number too long or nested too deep")
+        what = f"malformed JSON ({reason}); expected one object a line"
+        raise InputError(f"{place}: {what}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{place}: holds {_short(value)}; expected a JSON object")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = "absent" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,102 @@
+"""Problems as token rows, on the host: prompts, their key tokens, and reference answers."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from reoac_jax.errors import InputError
+from reoac_jax.tasks.keys import key_characters
+from reoac_jax.tasks.task import Problem
+
+_CHUNK = 4096  # problems tokenised together, so that memory stays small
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """N problems as tokens.
+
+    Attributes:
+      prompt_tokens: N arrays int32 `[P_i]`, no special tokens; P_i from 1 to max_prompt_len.
+      key_mask: N arrays bool `[P_i]`: the token's text overlaps a key span (DESIGN.md section 6).
+      reference: int32 `[N, G]` tokens of the reference answer, ended and padded with eos.
+      prompts_truncated: prompts that were longer and kept their last max_prompt_len tokens.
+      references_truncated: references of more than G tokens, which kept their first G.
+    """
+
+    prompt_tokens: list[np.ndarray]
+    key_mask: list[np.ndarray]
+    reference: np.ndarray
+    prompts_truncated: int
+    references_truncated: int
+
+
+def encode_problems(
+    problems: Sequence[Problem],
+    references: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    gen_len: int,
+    max_prompt_len: int,
+    eos_id: int,
+) -> Encoded:
+    """Tokenises prompts and references (DESIGN.md sections 6 and 10).
+
+    A reference's tokens are those that follow the prompt's own in the tokens of
+    `prompt + " " + answer`, so that they stand in the row as the backbone would see them. Where
+    the joint tokens do not begin with the prompt's, `" " + answer` is tokenised alone. A reference
+    of exactly `gen_len` tokens is whole: it has no place for its eos, but loses nothing.
+
+    Raises `InputError` for a prompt without a token, and for a tokenizer without character
+    offsets.
+    """
+    if not tokenizer.is_fast:
+        raise InputError("the tokenizer gives no character offsets; expected a fast tokenizer")
+    prompt_tokens: list[np.ndarray] = []
+    key_mask: list[np.ndarray] = []
+    reference = np.full((len(problems), gen_len), eos_id, np.int32)
+    prompts_truncated = references_truncated = 0
+    for start in range(0, len(problems), _CHUNK):
+        rows = range(start, min(start + _CHUNK, len(problems)))
+        answers = [" " + references[row] for row in rows]
+        prompts = [problems[row].prompt for row in rows]
+        encoded = _tokenize(tokenizer, prompts, offsets=True)
+        joint = _tokenize(
+            tokenizer, [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+        )
+        for row, prompt, answer, tokens, offsets, both in zip(
+            rows,
+            prompts,
+            answers,
+            encoded["input_ids"],
+            encoded["offset_mapping"],
+            joint["input_ids"],
+            strict=True,
+        ):
+            if not tokens:
+                raise InputError(f"the prompt of problem {problems[row].id} has no token")
+            if both[: len(tokens)] == tokens:
+                answer_tokens = both[len(tokens) :]
+            else:
+                answer_tokens = _tokenize(tokenizer, [answer])["input_ids"][0]
+            references_truncated += len(answer_tokens) > gen_len
+            answer_tokens = answer_tokens[:gen_len]
+            reference[row, : len(answer_tokens)] = answer_tokens
+            covered = key_characters(prompt)
+            keys = [any(covered[first:last]) for first, last in offsets]
+            prompts_truncated += len(tokens) > max_prompt_len
+            prompt_tokens.append(np.asarray(tokens[-max_prompt_len:], np.int32))
+            key_mask.append(np.asarray(keys[-max_prompt_len:], bool))
+    return Encoded(prompt_tokens, key_mask, reference, prompts_truncated, references_truncated)
+
+
+def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], offsets: bool = False):
+    # `verbose=False`: longer than the tokenizer's own limit is counted here, not warned about.
+    return tokenizer(
+        texts,
+        add_special_tokens=False,
+        return_offsets_mapping=offsets,
+        return_attention_mask=False,
+        verbose=False,
+    )

@@ -1,0 +1,121 @@
+"""GSM8K: grade-school word problems with a number as answer, and the grading of such answers."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+from ml_collections import ConfigDict
+
+from reoac_jax.config_schema import Option
+from reoac_jax.errors import InputError
+from reoac_jax.tasks.answers import MARK, final_answer, has_final_answer
+from reoac_jax.tasks.dataset import RawRow, read_problems
+from reoac_jax.tasks.equations import annotations, equation_holds
+from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split
+
+AnswerStyle = Literal["full", "equations", "final"]
+ANSWER_STYLES = ("full", "equations", "final")
+GRADER_VERSION = "exact-number-1"
+
+
+class Gsm8k:
+    """Problems from the files that `scripts/download_data.sh gsm8k` writes."""
+
+    name: ClassVar[str] = "gsm8k"
+    grader_version: ClassVar[str] = GRADER_VERSION
+    options: ClassVar[dict[str, Option]] = {
+        "train_file": Option("str", "processed training problems, .jsonl"),
+        "test_file": Option("str", "processed test problems, .jsonl"),
+        "answer_style": Option(
+            "str", "what the backbone is trained to write", choices=ANSWER_STYLES
+        ),
+    }
+
+    def __init__(self, task: ConfigDict, grader: ConfigDict) -> None:
+        self._files = {"train": task.train_file, "test": task.test_file}
+        self._style: AnswerStyle = task.answer_style
+
+    def problems(self, split: Split) -> list[Problem]:
+        return read_problems(self._files[split], self.name)
+
+    def reference_text(self, problem: Problem) -> str:
+        solution = problem.metadata.get("solution")
+        if not isinstance(solution, str):
+            raise InputError(
+                f"problem {problem.id} has no text metadata.solution; expected the published answer"
+            )
+        return styled_answer(solution, self._style)
+
+    def grade(
+        self, texts: Sequence[str], problems: Sequence[Problem], mode: RewardMode = "strict"
+    ) -> list[Grade]:
+        return grade_numbers(texts, problems, mode)
+
+    def close(self) -> None:
+        pass
+
+
+def styled_answer(answer: str, style: AnswerStyle) -> str:
+    """A published answer in one of the three styles of DESIGN.md section 10.
+
+    `full`: as published. `equations`: the calculator annotations only, then the final answer,
+    `<<48/2=24>> <<48+24=72>> #### 72`. `final`: `#### 72`.
+    """
+    if style == "full":
+        return answer
+    final = f"{MARK} {answer.rpartition(MARK)[2].strip()}"
+    if style == "final":
+        return final
+    return " ".join([*(f"<<{equation}>>" for equation in annotations(answer)), final])
+
+
+def grade_numbers(
+    texts: Sequence[str], problems: Sequence[Problem], mode: RewardMode
+) -> list[Grade]:
+    """Grades texts by their final number, compared exactly as fractions.
+
+    The shaped reward of a wrong text is at most 0.5: 0.1 for a number behind `####`, plus 0.2
+    times the share of its calculator annotations that hold exactly, plus 0.2 times the share of
+    the published solution's intermediate results that one of those true annotations reaches.
+    """
+    return [
+        _grade_number(text, problem, mode) for text, problem in zip(texts, problems, strict=True)
+    ]
+
+
+def _grade_number(text: str, problem: Problem, mode: RewardMode) -> Grade:
+    expected = final_answer(problem.target_answer)
+    if expected is None:
+        raise InputError(
+            f"problem {problem.id} has target_answer {problem.target_answer!r}; expected a number"
+        )
+    found = final_answer(text)
+    correct = found is not None and found.value == expected.value
+    reward = float(correct)
+    if mode == "shaped" and not correct:
+        reward = _partial_reward(text, problem.metadata.get("solution", ""))
+    return Grade(correct, reward, found.text if found else None, expected.text)
+
+
+def _partial_reward(text: str, solution: str) -> float:
+    written = annotations(text)
+    true_ones = [equation for equation in written if equation_holds(equation)]
+    wanted = _results(annotations(solution))
+    share_true = len(true_ones) / len(written) if written else 0.0
+    share_reached = len(wanted & _results(true_ones)) / len(wanted) if wanted else 0.0
+    return 0.1 * has_final_answer(text) + 0.2 * share_true + 0.2 * share_reached
+
+
+def _results(equations: Sequence[str]) -> set:
+    """The exact values behind the last `=` of each equation."""
+    numbers = (final_answer(equation.rpartition("=")[2]) for equation in equations)
+    return {number.value for number in numbers if number is not None}
+
+
+def problem_from_row(row: RawRow, split: Split) -> Problem:
+    """A row of `openai/gsm8k` (question, answer) as a problem. Raises `InputError`."""
+    question, answer = row.text("question"), row.text("answer")
+    final = answer.rpartition(MARK)[2].strip() if MARK in answer else ""
+    if final_answer(final) is None:
+        raise row.error(f"'answer' ends in {answer[-30:]!r}; expected '{MARK} <number>' at the end")
+    metadata: dict[str, Any] = {"solution": answer}
+    return Problem(f"gsm8k/{split}/{row.index}", question, final, "gsm8k", metadata)

@@ -1,0 +1,87 @@
+r"""MATH: competition problems whose answers are formulas, graded by `math-verify`."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import ClassVar
+
+from ml_collections import ConfigDict
+
+from reoac_jax.config_schema import Option
+from reoac_jax.tasks.boxed import last_boxed, without_repeated_answer
+from reoac_jax.tasks.dataset import RawRow, read_problems
+from reoac_jax.tasks.grading_pool import GradingPool
+from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split
+
+_BOXED_SHARE = 0.1  # shaped reward of a wrong text that at least boxes an answer
+
+
+class Math:
+    """Problems from the files that `scripts/download_data.sh math` writes."""
+
+    name: ClassVar[str] = "math"
+    grader_version: ClassVar[str] = f"math-verify-{version('math-verify')}"
+    options: ClassVar[dict[str, Option]] = {
+        "train_file": Option("str", "processed training problems, .jsonl"),
+        "test_file": Option("str", "processed test problems, .jsonl"),
+    }
+
+    def __init__(self, task: ConfigDict, grader: ConfigDict) -> None:
+        self._files = {"train": task.train_file, "test": task.test_file}
+        self._pool = GradingPool(grader.workers, grader.timeout)
+
+    def problems(self, split: Split) -> list[Problem]:
+        return read_problems(self._files[split], self.name)
+
+    def reference_text(self, problem: Problem) -> str:
+        r"""The published solution, or `\boxed{answer}` where only the answer was published."""
+        solution = problem.metadata.get("solution")
+        return solution if isinstance(solution, str) else rf"\boxed{{{problem.target_answer}}}"
+
+    def grade(
+        self, texts: Sequence[str], problems: Sequence[Problem], mode: RewardMode = "strict"
+    ) -> list[Grade]:
+        """Grades by the last boxed answer; shaped: 0.1 for a wrong answer that is boxed."""
+        items = [
+            (text, problem.target_answer) for text, problem in zip(texts, problems, strict=True)
+        ]
+        grades = []
+        for (text, expected), verdict in zip(items, self._pool.judge(items), strict=True):
+            reward = float(verdict.correct)
+            if mode == "shaped" and not verdict.correct and last_boxed(text):
+                reward = _BOXED_SHARE
+            grades.append(
+                Grade(verdict.correct, reward, verdict.extracted, expected, verdict.failed)
+            )
+        return grades
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+def problem_from_row(row: RawRow, split: Split) -> Problem:
+    r"""A raw MATH row as a problem. Raises `InputError` naming the row's place.
+
+    Known layouts: `problem, level, type, solution` (the hub's `EleutherAI/hendrycks_math`),
+    `problem, level, subject, unique_id, answer` (final answers only) and `question, answer`
+    (MATH-500: a solution that ends in `\boxed{...}`, with the answer repeated behind it).
+    """
+    if "question" in row.values:
+        prompt, solution = row.text("question"), without_repeated_answer(row.text("answer"))
+    elif "solution" in row.values:
+        prompt, solution = row.text("problem"), row.text("solution")
+    else:
+        prompt, solution = row.text("problem"), None
+    if solution is None:
+        answer = row.text("answer").strip()
+    else:
+        answer = last_boxed(solution)
+        if not answer:
+            raise row.error(r"the solution holds no complete \boxed{...}; expected an answer")
+    metadata = {
+        key: row.values[key]
+        for key in ("level", "type", "subject", "unique_id")
+        if isinstance(row.values.get(key), str)
+    }
+    if solution is not None:
+        metadata["solution"] = solution
+    return Problem(f"math/{split}/{row.index}", prompt, answer, "math", metadata)

@@ -1,0 +1,152 @@
+"""Downloads or reads a task's raw problems and writes them as the program reads them.
+
+    python -m reoac_jax.tasks.prepare gsm8k configs/gsm8k.py all [--source DIR]
+
+Writes `data/raw/<task>/<split>.jsonl` (the rows as their authors publish them) and the files
+that the config's `task.train_file` and `task.test_file` name. Either all files are written or
+none is touched.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from reoac_jax.config import load_config, parse_command_line
+from reoac_jax.errors import InputError, run_command
+from reoac_jax.files import replacing_file
+from reoac_jax.tasks import gsm8k, math, task_options
+from reoac_jax.tasks.dataset import RawRow, read_rows, write_problems, write_rows
+from reoac_jax.tasks.task import Problem, Split
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a task's problems come from.
+
+    Attributes:
+      repository: data set on the hub.
+      configs: its configurations, whose rows are joined in this order.
+      local_files: file names looked for in a local folder, by split; the first that is there.
+      problem_from_row: turns a raw row into a problem.
+    """
+
+    repository: str
+    configs: tuple[str, ...]
+    local_files: dict[Split, tuple[str, ...]]
+    problem_from_row: Callable[[RawRow, Split], Problem]
+
+
+SOURCES = {
+    "gsm8k": Source(
+        "openai/gsm8k",
+        ("main",),
+        {"train": ("train.jsonl",), "test": ("test.jsonl",)},
+        gsm8k.problem_from_row,
+    ),
+    "math": Source(
+        "EleutherAI/hendrycks_math",
+        (
+            "algebra",
+            "counting_and_probability",
+            "geometry",
+            "intermediate_algebra",
+            "number_theory",
+            "prealgebra",
+            "precalculus",
+        ),
+        {"train": ("train.jsonl",), "test": ("test.jsonl", "test_500.jsonl")},
+        math.problem_from_row,
+    ),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="download_data.sh", description=__doc__.split("\n")[0])
+    parser.add_argument("task", choices=sorted(SOURCES))
+    parser.add_argument("config", help="configuration file, for instance configs/gsm8k.py")
+    parser.add_argument("split", choices=["train", "test", "all"])
+    parser.add_argument("--source", metavar="DIR", help="folder with the raw .jsonl files")
+    arguments, overrides = parse_command_line(parser, argv)
+    config = load_config(arguments.config, overrides, task_options)
+    if config.task.name != arguments.task:
+        raise InputError(
+            f"{arguments.config} is for task {config.task.name!r}; expected {arguments.task!r}"
+        )
+    splits: list[Split] = ["train", "test"] if arguments.split == "all" else [arguments.split]
+    source = SOURCES[arguments.task]
+    targets = {"train": config.task.train_file, "test": config.task.test_file}
+    raw: dict[Split, list[RawRow]] = {}
+    problems: dict[Split, list[Problem]] = {}
+    for split in splits:
+        rows = _raw_rows(source, split, arguments.source)
+        raw[split] = list(tqdm(rows, desc=f"reading {split}", unit=" rows", disable=None))
+        problems[split] = [source.problem_from_row(row, split) for row in raw[split]]
+    raw_files = {split: f"data/raw/{arguments.task}/{split}.jsonl" for split in splits}
+    with contextlib.ExitStack() as files:
+        # Leaving the stack puts all files in place; an error before that leaves them all alone.
+        for split in splits:
+            rows = (row.values for row in raw[split])
+            write_rows(files.enter_context(_replacing(raw_files[split])), rows)
+            write_problems(files.enter_context(_replacing(targets[split])), problems[split])
+    for split in splits:
+        print(f"{split}: {len(problems[split])} problems in {targets[split]}", file=sys.stderr)
+    counts = {split: len(problems[split]) for split in splits}
+    written = {split: targets[split] for split in splits}
+    summary = {"task": arguments.task, "problems": counts, "processed": written, "raw": raw_files}
+    print(json.dumps(summary))
+    return 0
+
+
+@contextlib.contextmanager
+def _replacing(path: str | Path) -> Iterator[Path]:
+    try:
+        with replacing_file(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _raw_rows(source: Source, split: Split, folder: str | None) -> Iterator[RawRow]:
+    if folder is None:
+        yield from _hub_rows(source, split)
+        return
+    names = source.local_files[split]
+    for name in names:
+        path = Path(folder) / name
+        if path.is_file():
+            yield from read_rows(path)
+            return
+    raise InputError(
+        f"--source {folder} holds no {' or '.join(names)}; expected the {split} problems"
+    )
+
+
+def _hub_rows(source: Source, split: Split) -> Iterator[RawRow]:
+    import datasets  # slow to import, and not needed with --source
+    import huggingface_hub
+
+    huggingface_hub.utils.logging.set_verbosity_error()  # the one line below says it
+    index = 0
+    for config in source.configs:
+        try:
+            rows = datasets.load_dataset(source.repository, config, split=split)
+        except Exception as error:
+            # The hub's client raises its own, requests' and httpx's errors for the same reasons.
+            reason = (str(error).splitlines() or [""])[0][:150]
+            raise InputError(
+                f"cannot load {source.repository} ({config}) from the hub: {type(error).__name__}: "
+                f"{reason}; with the files at hand, add --source DIR"
+            ) from None
+        for number, values in enumerate(rows):
+            yield RawRow(values, f"{source.repository}/{config}/{split}:{number + 1}", index)
+            index += 1
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

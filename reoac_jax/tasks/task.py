@@ -1,0 +1,80 @@
+"""What a task is: problems with verified answers, behind one interface."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Protocol
+
+from ml_collections import ConfigDict
+
+from reoac_jax.config_schema import Option
+
+Split = Literal["train", "test"]
+RewardMode = Literal["strict", "shaped"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem.
+
+    Attributes:
+      id: unique within its split, for instance `gsm8k/train/17`.
+      prompt: the text the model is given.
+      target_answer: the final answer that a right text must reach.
+      task: name of the task it belongs to.
+      metadata: what the task needs besides (published solution, level, ...); plain JSON values.
+    """
+
+    id: str
+    prompt: str
+    target_answer: str
+    task: str
+    metadata: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Grade:
+    """The verdict on one generated text.
+
+    Attributes:
+      correct: the strict verdict, whatever the reward mode.
+      reward: in [0, 1]; 1.0 exactly where `correct`, and in `strict` mode 0.0 elsewhere.
+      extracted: the answer found in the text; None where none was found.
+      expected: the answer that was expected.
+      failed: the grader ran out of time or crashed on this text, which counts as wrong.
+    """
+
+    correct: bool
+    reward: float
+    extracted: str | None
+    expected: str
+    failed: bool = False
+
+
+class Task(Protocol):
+    """A task: made from `config.task` and `config.grader`, closed when no longer needed.
+
+    Class attributes:
+      name: value of `config.task.name`.
+      options: the keys of `config.task` besides `name`.
+      grader_version: recorded with every evaluation.
+    """
+
+    name: ClassVar[str]
+    options: ClassVar[Mapping[str, Option]]
+    grader_version: ClassVar[str]
+
+    def __init__(self, task: ConfigDict, grader: ConfigDict) -> None: ...
+
+    def problems(self, split: Split) -> list[Problem]:
+        """All problems of a split, in an order that is the same every time."""
+
+    def reference_text(self, problem: Problem) -> str:
+        """The answer the backbone is trained to write."""
+
+    def grade(
+        self, texts: Sequence[str], problems: Sequence[Problem], mode: RewardMode = "strict"
+    ) -> list[Grade]:
+        """One grade for each text; `texts[i]` answers `problems[i]`."""
+
+    def close(self) -> None:
+        """Ends the grader's processes, if it has any. May be called twice."""

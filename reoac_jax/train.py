@@ -1,0 +1,375 @@
+"""Trains the actor, the critic and, by `finetune_mode`, the backbone.
+
+    python -m reoac_jax.train --config configs/tiny.py [--config.a.b=value ...]
+    python -m reoac_jax.train --resume runs/<exp_name>/<timestamp>
+
+Everything random derives from `seed` and the iteration, so a resumed run goes on as it would have.
+"""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from reoac_jax import sharding
+from reoac_jax.checkpoints import RunCheckpoints, find_checkpoint, read_item, read_record
+from reoac_jax.config import config_hash, load_config, parse_command_line
+from reoac_jax.episodes import (
+    ProblemSet,
+    episode_returns,
+    generated_text,
+    replay_episodes,
+    rollout_summary,
+)
+from reoac_jax.errors import InputError, run_command
+from reoac_jax.learner import Learner, LearnerSettings, LearnerState
+from reoac_jax.metrics import MetricsLog, ProgressLine
+from reoac_jax.replay import Replay
+from reoac_jax.rollout import Rollout, RolloutProgram
+from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, SAMPLES, create_run, open_run
+from reoac_jax.samples import write_samples
+from reoac_jax.tasks import Grade, Task, make_task, task_options
+from reoac_jax.trained import Parts, load_parts
+
+EXIT_INTERRUPTED = 130
+# Streams of the run's key and of its NumPy generators: one for each use.
+_INIT, _ROLLOUT, _DROPOUT = range(3)
+_HEADS_DRAW, _BACKBONE_DRAW, _PROMPT_ORDER = range(3)
+
+
+class Interrupt:
+    """Ctrl-C: the first asks the loop to stop at the next safe place, the second kills as usual."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> "Interrupt":
+        self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, signal_number: int, frame: Any) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("\nstopping: saving what is done (Ctrl-C again to lose it)", file=sys.stderr)
+
+
+class Collected(NamedTuple):
+    """The graded episodes of one iteration; axis 0 is the episode."""
+
+    indices: list[int]
+    rollout: Rollout
+    texts: list[str]
+    grades: list[Grade]
+    returns: np.ndarray
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m reoac_jax.train", description=__doc__)
+    parser.add_argument("--config", help="a configuration file, for instance configs/tiny.py")
+    parser.add_argument("--resume", metavar="RUN_DIR", help="go on from a run's last checkpoint")
+    options, overrides = parse_command_line(parser, argv)
+    if (options.config is None) == (options.resume is None):
+        raise InputError("expected one of --config FILE and --resume RUN_DIR")
+    if options.resume is not None:
+        run = open_run(options.resume)
+        _only_longer(overrides)
+        config = load_config(run / CONFIG, overrides, task_options)
+        checkpoint = find_checkpoint(run / CHECKPOINTS)
+    else:
+        config, checkpoint = load_config(options.config, overrides, task_options), None
+        run = None
+
+    # ---- Input
+    parts = load_parts(config)
+    task = make_task(config.task, config.grader)
+    problem_set = ProblemSet.load(task, "train", parts.tokenizer, config)
+    truncation = problem_set.truncation
+    run = create_run(config) if run is None else run
+    print(f"run folder {run}")
+    print(
+        f"{len(problem_set)} problems of {config.task.name}; "
+        + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in truncation.items())
+    )
+    try:
+        return _train(config, parts, task, problem_set, run, checkpoint)
+    finally:
+        task.close()
+
+
+def _train(
+    config: ConfigDict,
+    parts: Parts,
+    task: Task,
+    problem_set: ProblemSet,
+    run: Path,
+    checkpoint: Path | None,
+) -> int:
+    # ---- Mesh and model
+    mesh = sharding.make_mesh()
+    key = jax.random.key(config.seed)
+    settings = parts.rollout_settings(config)
+    learner_settings = LearnerSettings.from_config(config)
+    training_model = parts.model.clone(
+        dropout=config.backbone.dropout, lora_dropout=config.lora.dropout
+    )
+    learner = Learner(training_model, parts.heads, settings, learner_settings)
+    program = RolloutProgram(
+        parts.model, parts.heads, parts.vocabulary, settings, mesh, config.rollout.batch_size
+    )
+    replay = Replay(config.train.buffer_size)
+    base = sharding.replicate(mesh, parts.base)
+    state = sharding.replicate(mesh, learner.init(jax.random.fold_in(key, _INIT), base))
+    start = 0
+    if checkpoint is not None:
+        state, start = _restore(checkpoint, config, parts, state, replay)
+        print(f"resuming after iteration {start - 1} of {config.train.iterations}")
+    if config.backbone.finetune_mode == "full":
+        base = None  # the state holds the only copy that is needed
+    merge = jax.jit(learner.rollout_params)
+
+    # ---- Loop
+    iterations = config.train.iterations
+    with (
+        Interrupt() as interrupt,
+        RunCheckpoints(
+            run / CHECKPOINTS, config.checkpoint.keep_latest, config.checkpoint.keep_best
+        ) as checkpoints,
+        MetricsLog(run / METRICS, keep_through=start - 1) as log,
+        ProgressLine(iterations, "training", done=start, unit="iteration") as progress,
+    ):
+        saved = start - 1
+        for iteration in range(start, iterations):
+            began = time.monotonic()
+            params = merge(base, state.backbone)
+            rollout_key = jax.random.fold_in(key, _ROLLOUT)
+            collected = collect(
+                config, program, params, state, rollout_key, problem_set, parts, task, iteration
+            )
+            del params
+            rolled_out = time.monotonic()
+            replay.add(
+                replay_episodes(
+                    collected.rollout,
+                    problem_set,
+                    collected.indices,
+                    collected.returns,
+                    config.rollout.max_prompt_len,
+                )
+            )
+            dropout_key = jax.random.fold_in(jax.random.fold_in(key, _DROPOUT), iteration)
+            state, losses = update(
+                config, learner, state, base, replay, dropout_key, mesh, iteration
+            )
+            updated = time.monotonic()
+
+            # ---- Log and checkpoint
+            values = losses | _metrics(
+                collected, problem_set.truncation, rolled_out - began, updated - rolled_out
+            )
+            log.append(iteration, values)
+            write_samples(
+                run / SAMPLES, iteration, config, collected.rollout, collected.indices,
+                collected.texts, collected.grades, problem_set, parts,
+            )  # fmt: skip
+            progress.update(
+                reward=values["reward"], accuracy=values["accuracy"], cost=values["cost"],
+                critic=values["critic_loss"], actor=values["actor_loss"],
+                backbone=values["backbone_loss"] if "backbone_loss" in values else "frozen",
+            )  # fmt: skip
+            last = iteration == iterations - 1 or interrupt.asked
+            if last or (iteration + 1) % config.checkpoint.every == 0:
+                record = _record(config, parts, learner_settings, iteration)
+                checkpoints.save(iteration, _items(state, replay), record, values["reward"])
+                saved = iteration
+            if interrupt.asked:
+                break
+    if saved == iterations - 1:
+        print(
+            f"done: {run}\nevaluate it: python -m reoac_jax.evaluate --config {run / CONFIG} "
+            f"--checkpoint {run / CHECKPOINTS} --output {run / 'evaluation.json'}"
+        )
+        return 0
+    print(
+        f"stopped after iteration {saved}; go on with: python -m reoac_jax.train --resume {run}",
+        file=sys.stderr,
+    )
+    return EXIT_INTERRUPTED
+
+
+def collect(
+    config: ConfigDict,
+    program: RolloutProgram,
+    params: Any,
+    state: LearnerState,
+    key: jax.Array,
+    problem_set: ProblemSet,
+    parts: Parts,
+    task: Task,
+    iteration: int,
+) -> Collected:
+    """Rolls out and grades the episodes of one iteration, in the order of the problems drawn."""
+    indices = episode_problems(config, len(problem_set), iteration)
+    first = iteration * len(indices)
+    questions = [problem_set.question(index, first + i) for i, index in enumerate(indices)]
+    places, parts_of_rollout = zip(*program(params, state.heads, key, questions), strict=True)
+    order = np.argsort(np.concatenate(places))
+    rollout = jax.tree.map(lambda *x: np.concatenate(x)[order], *parts_of_rollout)
+    special = parts.vocabulary.is_special
+    texts = [generated_text(tokens, parts.tokenizer, special) for tokens in rollout.tokens]
+    problems = [problem_set.problems[index] for index in indices]
+    grades = task.grade(texts, problems, config.reward.mode)
+    rewards = np.array([grade.reward for grade in grades], np.float32)
+    returns = episode_returns(rewards, rollout.steps, config.reward.cost_lambda)
+    return Collected(indices, rollout, texts, grades, returns)
+
+
+def episode_problems(config: ConfigDict, problem_count: int, iteration: int) -> list[int]:
+    """Problem of each episode of an iteration: all problems once in random order, then anew."""
+    copies = config.train.episodes_per_prompt
+    prompts = config.train.episodes_per_iter // copies
+    indices = []
+    for position in range(iteration * prompts, (iteration + 1) * prompts):
+        epoch, place = divmod(position, problem_count)
+        order = np.random.default_rng([config.seed, _PROMPT_ORDER, epoch]).permutation(
+            problem_count
+        )
+        indices += [int(order[place])] * copies
+    return indices
+
+
+def update(
+    config: ConfigDict,
+    learner: Learner,
+    state: LearnerState,
+    base: Any,
+    replay: Replay,
+    key: jax.Array,
+    mesh: jax.sharding.Mesh,
+    iteration: int,
+) -> tuple[LearnerState, dict[str, float]]:
+    """The gradient steps of one iteration; metrics are means over the steps of each kind."""
+    train = config.train
+    measured: dict[str, list[jax.Array]] = {}
+
+    def note(metrics: dict[str, jax.Array]) -> None:
+        for name, value in metrics.items():
+            measured.setdefault(name, []).append(value)
+
+    rng = np.random.default_rng([config.seed, _HEADS_DRAW, iteration])
+    head_size = sharding.padded_size(mesh, train.head_batch)
+    for _ in range(train.critic_steps):
+        batch = sharding.split(mesh, replay.head_batch(rng, head_size))
+        state, metrics = learner.critic_step(state, batch)
+        note(metrics)
+    for _ in range(train.actor_steps):
+        batch = sharding.split(mesh, replay.head_batch(rng, head_size))
+        state, metrics = learner.actor_step(state, batch)
+        note(metrics)
+    if config.backbone.finetune_mode != "frozen":
+        rng = np.random.default_rng([config.seed, _BACKBONE_DRAW, iteration])
+        size = sharding.padded_size(mesh, train.backbone_batch)
+        for step in range(train.backbone_steps):
+            batch = sharding.split(mesh, replay.backbone_batch(rng, size))
+            step_key = jax.random.fold_in(key, step)
+            state, metrics = learner.backbone_step(state, base, batch, step_key)
+            note(metrics)
+    return state, {name: float(np.mean(jax.device_get(v))) for name, v in measured.items()}
+
+
+def _metrics(
+    collected: Collected, truncation: dict[str, int], rollout_seconds: float, update_seconds: float
+) -> dict[str, Any]:
+    grades, count = collected.grades, len(collected.grades)
+    return {
+        "reward": float(np.mean([grade.reward for grade in grades])),
+        "accuracy": float(np.mean([grade.correct for grade in grades])),
+        "return": float(collected.returns.mean()),
+        **rollout_summary(collected.rollout),
+        "grader_failures": sum(grade.failed for grade in grades),
+        **truncation,
+        "rollout_seconds": rollout_seconds,
+        "update_seconds": update_seconds,
+        "rollout_episodes_per_second": count / rollout_seconds,
+        "update_episodes_per_second": count / update_seconds,
+    }
+
+
+def _items(state: LearnerState, replay: Replay) -> dict[str, Any]:
+    """A checkpoint's pytrees, by name."""
+    items = {
+        "actor": state.heads.actor,
+        "critic": state.heads.critic,
+        "optimizers": state.optimizers,
+        "replay": replay.state(),
+    }
+    if state.backbone:
+        items[_backbone_item(state)] = state.backbone
+    return items
+
+
+def _backbone_item(state: LearnerState) -> str:
+    return "backbone" if "vocab_embed" in state.backbone else "backbone_lora"
+
+
+def _record(
+    config: ConfigDict, parts: Parts, settings: LearnerSettings, iteration: int
+) -> dict[str, Any]:
+    """What a reader of the checkpoint must know besides the arrays."""
+    return {
+        "iteration": iteration,
+        "finetune_mode": settings.finetune_mode,
+        "lora_scale": settings.lora_scale,
+        "backbone_path": config.backbone.path,
+        "base_hash": parts.base_hash,
+        "config_hash": config_hash(config),
+    }
+
+
+def _restore(
+    checkpoint: Path, config: ConfigDict, parts: Parts, state: LearnerState, replay: Replay
+) -> tuple[LearnerState, int]:
+    """The state and replay of a checkpoint, placed as `state` is, and the next iteration."""
+    record = read_record(checkpoint)
+    if record["base_hash"] != parts.base_hash:
+        raise InputError(
+            f"{checkpoint} was trained over a backbone of hash {record['base_hash'][:12]}; "
+            f"{config.backbone.path} has {parts.base_hash[:12]}"
+        )
+    template = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
+    items = {
+        "actor": template.heads.actor,
+        "critic": template.heads.critic,
+        "optimizers": template.optimizers,
+    }
+    name = _backbone_item(state) if state.backbone else None
+    if name is not None:
+        items[name] = template.backbone
+    restored = {item: read_item(checkpoint, item, shapes) for item, shapes in items.items()}
+    replay.restore(read_item(checkpoint, "replay"))
+    heads = state.heads._replace(actor=restored["actor"], critic=restored["critic"])
+    backbone = restored[name] if name is not None else state.backbone
+    return LearnerState(heads, backbone, restored["optimizers"]), record["iteration"] + 1
+
+
+def _only_longer(overrides: Sequence[str]) -> None:
+    for text in overrides:
+        if not text.startswith("--config.train.iterations="):
+            raise InputError(
+                f"{text} cannot change on --resume; expected only --config.train.iterations=N"
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

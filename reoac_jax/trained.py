@@ -1,0 +1,130 @@
+"""From a configuration or a checkpoint to the parts that a program runs."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from transformers import PreTrainedTokenizerBase
+
+from reoac_jax import lora
+from reoac_jax.backbone import Backbone, BackboneConfig, load_backbone, stored_hash
+from reoac_jax.checkpoints import find_checkpoint, read_item, read_record
+from reoac_jax.errors import InputError
+from reoac_jax.heads import HeadParams, Heads
+from reoac_jax.rollout import RolloutSettings
+from reoac_jax.vocabulary import Vocabulary, build_vocabulary, load_tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a configuration names: model, frozen parameters, tokenizer, tables, heads.
+
+    base: the backbone's float32 parameters on the host. base_hash: the hash they are known by.
+    """
+
+    model: Backbone
+    base: Any
+    base_hash: str
+    tokenizer: PreTrainedTokenizerBase
+    vocabulary: Vocabulary
+    heads: Heads
+
+    def rollout_settings(self, config: ConfigDict, *, evaluation: bool = False) -> RolloutSettings:
+        """The rollout's settings with this backbone's and tokenizer's own numbers."""
+        return RolloutSettings.from_config(
+            config,
+            mask_id=self.model.config.mask_id,
+            pad_id=self.tokenizer.eos_token_id,
+            time_conditioned=self.model.config.time_conditioning,
+            evaluation=evaluation,
+        )
+
+
+def load_parts(config: ConfigDict) -> Parts:
+    """Loads the backbone and the tokenizer and builds the rest. Raises `InputError`."""
+    backbone = config.backbone
+    model, base = load_backbone(
+        backbone.path, compute_dtype=backbone.compute_dtype, attention=backbone.attention
+    )
+    rollout = config.rollout
+    longest = rollout.max_prompt_len + rollout.gen_len
+    if longest > model.config.model_length:
+        raise InputError(
+            f"rollout.max_prompt_len + rollout.gen_len is {longest}; expected at most the "
+            f"backbone's context of {model.config.model_length}"
+        )
+    tokenizer = load_tokenizer(backbone.tokenizer_source, backbone.tokenizer_path, backbone.path)
+    heads = Heads.create(
+        config.heads.actor_hidden,
+        config.heads.critic_hidden,
+        model.config.hidden_dim,
+        config.features.use_hidden,
+        config.features.extra_features,
+    )
+    vocabulary = build_vocabulary(tokenizer, model.config.vocab_size)
+    return Parts(model, base, stored_hash(backbone.path), tokenizer, vocabulary, heads)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A checkpoint's policy.
+
+    params: the backbone's parameters, LoRA merged. heads: of actor and critic.
+    checkpoint: its folder. record: what the run wrote beside it.
+    """
+
+    params: Any
+    heads: HeadParams
+    checkpoint: Path
+    record: dict[str, Any]
+
+
+def load_trained(checkpoint: str | Path, parts: Parts) -> Trained:
+    """Reads what a run trained, over the base in `parts`.
+
+    Raises `InputError` where the checkpoint is damaged, was trained over another base, or has heads
+    of another shape.
+    """
+    folder = find_checkpoint(checkpoint)
+    record = read_record(folder)
+    if record["base_hash"] != parts.base_hash:
+        raise InputError(
+            f"{folder} was trained over the backbone {record['backbone_path']} of hash "
+            f"{record['base_hash'][:12]}; expected it in backbone.path, found "
+            f"{parts.base_hash[:12]}"
+        )
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    shapes = jax.eval_shape(parts.heads.init, jax.random.key(0))
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
+    heads = HeadParams(
+        *(read_item(folder, name, shapes._asdict()[name]) for name in shapes._fields)
+    )
+    return Trained(_merged(folder, record, parts.base), heads, folder, record)
+
+
+def restore_backbone(checkpoint: str | Path) -> tuple[BackboneConfig, Any]:
+    """The sizes and the merged parameters, NumPy float32, of a checkpoint's backbone.
+
+    The base is read from where the run found it. Raises `InputError`.
+    """
+    folder = find_checkpoint(checkpoint)
+    record = read_record(folder)
+    model, base = load_backbone(record["backbone_path"], compute_dtype="float32", attention="xla")
+    if stored_hash(record["backbone_path"]) != record["base_hash"]:
+        raise InputError(
+            f"the backbone in {record['backbone_path']} is not the one that {folder} was trained "
+            f"over; expected hash {record['base_hash'][:12]}"
+        )
+    return model.config, jax.tree.map(np.asarray, _merged(folder, record, base))
+
+
+def _merged(folder: Path, record: dict[str, Any], base: Any) -> Any:
+    mode = record["finetune_mode"]
+    if mode == "lora":
+        overlay = jax.tree.map(jnp.asarray, read_item(folder, "backbone_lora"))
+        return lora.merge(base, overlay, record["lora_scale"])
+    return read_item(folder, "backbone") if mode == "full" else base

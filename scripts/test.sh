@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Makes .venv if needed, checks the style, runs the tests. Arguments go to pytest:
+#
+#   bash scripts/test.sh -k config
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+bash scripts/setup.sh
+echo "test: ruff"
+.venv/bin/ruff check .
+echo "test: pytest"
+exec .venv/bin/python -m pytest -q "$@"

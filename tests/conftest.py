@@ -1,0 +1,41 @@
+"""What tests start from: four CPU devices, a cache of compiled programs, the shared inputs."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before jax is imported
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+
+jax.config.update("jax_num_cpu_devices", 4)
+# A second run of the tests finds its programs compiled.
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax_tests"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _shared(name: str) -> Path:
+    folder = ROOT.parent / "shared" / name
+    if not folder.is_dir():
+        pytest.skip(f"needs ../shared/{name}, which is not part of the project")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of full-size inputs (GSM8K, MATH, GPT-2's tokenizer); skips where it is absent."""
+    return _shared("data")
+
+
+@pytest.fixture(scope="session")
+def shared_golden() -> Path:
+    """The folder of reference numbers; skips where it is absent."""
+    return _shared("golden")
+
+
+@pytest.fixture(scope="session")
+def configs() -> Path:
+    """The project's `configs/`."""
+    return ROOT / "configs"

@@ -1,0 +1,179 @@
+"""The rollout once more as plain Python, one row and one step at a time, straight from DESIGN.md.
+
+It shares with the package the forward pass, the features and the heads (tested elsewhere) and the
+derivation of random keys; operators, update rules, repair, fallback and branching are its own.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reoac_jax.features import alignment_features, extra_features, prompt_context
+from reoac_jax.operators import O_BRANCH, O_FAST, O_NUM, O_OP
+
+_features = jax.jit(alignment_features, static_argnums=6)
+_extra = jax.jit(extra_features, static_argnums=4)
+
+
+@dataclasses.dataclass
+class Row:
+    tokens: list[int]
+    confidence: list[float]
+    entropy: list[float]
+
+
+class PlainRollout:
+    def __init__(self, denoise, heads, prompts, vocabulary, settings):
+        """`denoise` and `heads` take batches of one row; `prompts` holds one row."""
+        self.denoise, self.heads, self.s = denoise, heads, settings
+        self.key = prompts.keys[0]
+        self.context = jax.jit(prompt_context)(
+            prompts.tokens[0], prompts.lengths[0], prompts.key_mask[0], vocabulary
+        )
+        self.vocabulary = vocabulary
+        self.has_digit = np.asarray(vocabulary.has_digit)
+        self.is_operator = np.asarray(vocabulary.is_operator)
+
+    def forward(self, row, step):
+        out = self.denoise(jnp.array([row.tokens], jnp.int32), jnp.int32(step), self.key[None])
+        return jax.tree.map(lambda x: np.asarray(x[0]), out)
+
+    def observe(self, row, previous, prediction, step):
+        s = self.s
+        entropy = list(prediction.tokens.entropy)
+        if s.update_rule == "denoise":
+            entropy = [
+                e if t == s.mask_id else w
+                for e, t, w in zip(entropy, row.tokens, row.entropy, strict=True)
+            ]
+        tokens = jnp.array(row.tokens, jnp.int32)
+        parts = [
+            _features(
+                self.context, tokens, jnp.array(previous, jnp.int32), jnp.array(step > 0),
+                jnp.array(entropy, jnp.float32), self.vocabulary, s.relation_temperature,
+            )
+        ]  # fmt: skip
+        if s.use_hidden:
+            parts.append(prediction.pooled)
+        if s.extra_features:
+            parts.append(
+                _extra(
+                    jnp.float32(step / s.max_steps), tokens == s.mask_id,
+                    prediction.tokens.confidence, prediction.tokens.entropy,
+                    self.vocabulary.text_id.shape[0],
+                )
+            )  # fmt: skip
+        observation = jnp.concatenate(parts)
+        out = self.heads(observation[None])
+        return np.asarray(out.logits[0]), np.asarray(out.q[0])
+
+    def pick(self, logits, step):
+        if self.s.selection_mode == "argmax":
+            return int(np.argmax(logits))
+        key = jax.random.fold_in(jax.random.fold_in(self.key, step), 1)
+        return int(jax.random.categorical(key, jnp.array(logits)))
+
+    def select(self, row, proposal, operator):
+        s, o, size = self.s, self.s.operators, self.s.gen_len
+        masked = [t == s.mask_id for t in row.tokens]
+        seen = [
+            int(p) if m and s.update_rule == "denoise" else t
+            for t, p, m in zip(row.tokens, proposal.token, masked, strict=True)
+        ]
+        if operator in (O_NUM, O_OP):
+            table = self.has_digit if operator == O_NUM else self.is_operator
+            limit = o.num_max_tokens if operator == O_NUM else o.op_max_tokens
+            return set([i for i in range(size) if table[seen[i]]][::-1][:limit])
+        window = {O_BRANCH: o.branch_scope_len, O_FAST: o.fast_scope_len}.get(operator, o.scope_len)
+        start = max(size - window, 0)
+        if o.scope_anchor == "frontier" and any(masked):
+            start = masked.index(True)
+        return set(range(start, min(start + window, size)))
+
+    def due(self, row, step):
+        """Revealed positions that repair may take back, and how many positions may be masked."""
+        s = self.s
+        if s.update_rule == "overwrite" or not s.repair_tokens:
+            return set()
+        room = math.ceil(s.gen_len / s.max_steps) * (s.max_steps - 1 - step)
+        if sum(t == s.mask_id for t in row.tokens) >= room:
+            return set()
+        return {
+            i
+            for i, t in enumerate(row.tokens)
+            if t != s.mask_id and row.confidence[i] < s.repair_threshold
+        }
+
+    def finished(self, row, step):
+        if self.s.update_rule == "overwrite":
+            return False
+        return self.s.mask_id not in row.tokens and not self.due(row, step)
+
+    def act(self, row, proposal, operator, step):
+        """Returns the operator that acted, the next row, and the positions written."""
+        s = self.s
+        masked = {i for i, t in enumerate(row.tokens) if t == s.mask_id}
+        open_positions = masked | self.due(row, step)
+        if s.update_rule == "overwrite":
+            open_positions = set(range(s.gen_len))
+        selected = self.select(row, proposal, operator)
+        if s.ensure_update and not selected & open_positions:
+            operator = s.fallback_operator
+            selected = self.select(row, proposal, operator)
+        after = Row(list(row.tokens), list(row.confidence), list(row.entropy))
+        if s.update_rule == "overwrite":
+            write = selected
+        else:
+            scale = s.operators.step_scales[operator]
+            quota = math.ceil(round(scale * s.gen_len / s.max_steps, 9))
+            order = sorted(masked & selected, key=lambda i: (-proposal.confidence[i], i))
+            write = masked if step == s.max_steps - 1 else set(order[:quota])
+        for i in write:
+            after.tokens[i] = int(proposal.token[i])
+            after.confidence[i] = float(proposal.confidence[i])
+            after.entropy[i] = float(proposal.entropy[i])
+        repairable = sorted(self.due(row, step) & selected, key=lambda i: (row.confidence[i], i))
+        room = math.ceil(s.gen_len / s.max_steps) * (s.max_steps - 1 - step)
+        room -= len(masked - write)
+        for i in repairable[: max(0, min(room, s.repair_tokens))]:
+            after.tokens[i], after.confidence[i], after.entropy[i] = s.mask_id, 0.0, 0.0
+        return operator, after, write
+
+    def run(self):
+        s = self.s
+        row = Row([s.mask_id] * s.gen_len, [0.0] * s.gen_len, [0.0] * s.gen_len)
+        previous, inherited, steps = row.tokens, None, []
+        for step in range(s.max_steps):
+            if self.finished(row, step):
+                break
+            passes = int(inherited is None)
+            prediction = self.forward(row, step) if inherited is None else inherited
+            logits, q = self.observe(row, previous, prediction, step)
+            chosen = self.pick(logits, step)
+            operator, after, write = self.act(row, prediction.tokens, chosen, step)
+            inherited, candidates = None, []
+            scheduled = step in s.branch_steps
+            if s.branch and step < s.max_steps - 1 and (scheduled or operator == O_BRANCH):
+                ranked = sorted((a for a in range(5) if a != O_BRANCH), key=lambda a: (-q[a], a))
+                for pick in ranked[: s.branch_k]:
+                    acted, next_row, wrote = self.act(row, prediction.tokens, pick, step)
+                    following = self.forward(next_row, step + 1)
+                    _, next_q = self.observe(next_row, row.tokens, following, step + 1)
+                    candidates.append((acted, next_row, wrote, following, float(next_q.max())))
+                passes += len(candidates)
+                scores = [c[4] - s.cost_lambda * s.operators.costs[c[0]] for c in candidates]
+                winner = candidates[int(np.argmax(scores))]
+                acted, after, write, inherited, _ = winner
+                operator = acted if scheduled else operator
+            steps.append(
+                dict(
+                    operator=operator, chosen=chosen, written=sorted(write), passes=passes,
+                    cost=s.operators.costs[operator], tokens=row.tokens,
+                    candidates=[(c[0], c[4]) for c in candidates],
+                )
+            )  # fmt: skip
+            previous, row = row.tokens, after
+        return row.tokens, steps

@@ -1,0 +1,167 @@
+"""The compiled rollout: against a plain loop, row by row, without transfers, and its invariants."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+import toy
+from rollout.plain_rollout import PlainRollout
+
+from reoac_jax.backbone.prediction import DrawSettings
+from reoac_jax.rollout import Prompts, backbone_denoiser, rollout
+
+VARIANTS = {
+    "denoise": {},
+    "denoise_end": {"operators": toy.operator_settings(scope_anchor="end")},
+    "denoise_argmax": {"selection_mode": "argmax", "draw": DrawSettings("argmax", 1.0)},
+    "denoise_temperature": {"draw": DrawSettings("sample", 0.7)},
+    "denoise_no_fallback": {"ensure_update": False},
+    "denoise_repair": {"repair_tokens": 2, "repair_threshold": 0.6, "max_steps": 9},
+    "denoise_branch": {"branch": True, "branch_steps": (1, 3), "branch_k": 3},
+    "denoise_repair_branch": {
+        "branch": True, "branch_steps": (0, 4, 5), "branch_k": 2, "repair_tokens": 1,
+        "repair_threshold": 0.9, "extra_features": True,
+    },
+    "overwrite": {"update_rule": "overwrite"},
+    "overwrite_end": {
+        "update_rule": "overwrite", "operators": toy.operator_settings(scope_anchor="end"),
+        "fallback_operator": 4,
+    },
+    "overwrite_branch": {"update_rule": "overwrite", "branch": True, "branch_steps": (2,)},
+    "features_only": {"use_hidden": False, "branch": True},
+    "time_conditioned": {"time_conditioned": True, "branch": True, "branch_steps": (1,)},
+    "time_conditioned_linear": {"time_conditioned": True, "sigma_schedule": "linear"},
+    "one_step": {"max_steps": 1, "branch": True, "branch_steps": (0,)},
+}  # fmt: skip
+
+
+BATCH = 8
+
+
+@functools.cache
+def world(settings):
+    """Backbone, its variables, heads and their parameters."""
+    model, params = toy.backbone(3, time_conditioning=settings.time_conditioned)
+    return model, {"params": params}, *toy.heads(settings, 4)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def compiled(model, modules, settings, variables, head_params, prompts, vocabulary):
+    denoise = backbone_denoiser(model, variables, prompts, settings)
+    heads = functools.partial(modules.apply, head_params)
+    return rollout(denoise, heads, prompts, vocabulary, settings)
+
+
+def run(settings, prompts):
+    model, variables, modules, head_params = world(settings)
+    vocabulary = toy.vocabulary()
+    result = compiled(model, modules, settings, variables, head_params, prompts, vocabulary)
+    return jax.device_get(result)
+
+
+@functools.cache
+def whole_batch(settings):
+    return run(settings, toy.prompts(BATCH))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_equals_plain_loop(name):
+    settings = toy.rollout_settings(**VARIANTS[name])
+    model, variables, modules, head_params = world(settings)
+    prompts = toy.prompts(BATCH)
+    result = whole_batch(settings)
+
+    @jax.jit
+    def denoise_row(row_prompt, tokens, step, key):
+        return backbone_denoiser(model, variables, row_prompt, settings)(tokens, step, key)
+
+    heads = jax.jit(functools.partial(modules.apply, head_params))
+    for b in range(4):
+        row = jax.tree.map(lambda x: x[b : b + 1], prompts)
+        denoise = functools.partial(denoise_row, row)
+        plain = PlainRollout(denoise, heads, row, toy.vocabulary(), settings)
+        tokens, steps = plain.run()
+        assert result.tokens[b].tolist() == tokens
+        active = result.steps.active[:, b]
+        assert active.sum() == len(steps) and active[: len(steps)].all()
+        for t, step in enumerate(steps):
+            one = jax.tree.map(lambda x: x[t, b], result.steps)
+            assert one.tokens.tolist() == list(step["tokens"])
+            assert (one.operator, one.chosen) == (step["operator"], step["chosen"])
+            assert np.flatnonzero(one.written).tolist() == step["written"]
+            assert one.cost == pytest.approx(step["cost"])
+            assert one.forward_passes == step["passes"]
+            assert one.branched == bool(step["candidates"])
+            if step["candidates"]:
+                operators, values = zip(*step["candidates"], strict=True)
+                assert one.candidates.operator.tolist() == list(operators)
+                np.testing.assert_allclose(one.candidates.value, values, atol=1e-5)
+        assert not result.steps.cost[len(steps) :, b].any()
+
+
+def test_variants_reach_what_they_test():
+    """Fallback, repair, O_BRANCH's own look-ahead and early ends all occur in the tests above."""
+    steps = [whole_batch(toy.rollout_settings(**changes)).steps for changes in VARIANTS.values()]
+    by_name = dict(zip(VARIANTS, steps, strict=True))
+    plain = by_name["denoise"]
+    assert ((plain.operator != plain.chosen) & plain.active).any()
+    assert (~plain.active[-1]).any()
+    assert by_name["denoise_repair"].repaired.any()
+    assert by_name["denoise_repair_branch"].repaired.any()
+    branch = by_name["features_only"]
+    own = branch.branched & branch.decided
+    assert own.any() and (branch.operator[own] == 3).all() and (branch.executed[own] != 3).all()
+    assert (by_name["denoise_branch"].branched & ~by_name["denoise_branch"].decided).any()
+
+
+@pytest.mark.parametrize("name", ["denoise", "denoise_repair_branch", "overwrite_branch"])
+def test_row_is_the_same_alone_in_any_batch_with_any_padding(name):
+    settings = toy.rollout_settings(**VARIANTS[name])
+    whole = whole_batch(settings)
+    for rows, width in [([5], 12), ([5, 4, 3, 2, 1, 0, 6], 7)]:
+        part = run(settings, toy.prompts(len(rows), width=width, rows=rows))
+        for i, row in enumerate(rows):
+            np.testing.assert_array_equal(part.tokens[i], whole.tokens[row])
+            for field in ("active", "operator", "cost", "forward_passes", "branched", "written"):
+                np.testing.assert_array_equal(
+                    getattr(part.steps, field)[:, i], getattr(whole.steps, field)[:, row]
+                )
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_subs_holds(name):
+    settings = toy.rollout_settings(**VARIANTS[name])
+    result = whole_batch(settings)
+    steps = result.steps
+    after = np.concatenate([steps.tokens[1:], result.tokens[None]])
+    last_active = steps.active & ~np.append(steps.active[1:], np.zeros((1, BATCH), bool), axis=0)
+    after = np.where(last_active[..., None], result.tokens[None], after)
+    assert steps.written.any() and not (after[steps.written] == toy.MASK_ID).any()
+    if settings.update_rule == "denoise":
+        assert not (result.tokens == toy.MASK_ID).any()
+        assert not (steps.written & (steps.tokens != toy.MASK_ID)).any()
+
+
+def test_nothing_crosses_to_the_host_inside_the_loop():
+    settings = toy.rollout_settings(**VARIANTS["denoise_repair_branch"])
+    model, variables, modules, head_params = world(settings)
+    static = (model, modules, settings)
+    arguments = jax.device_put((variables, head_params, toy.prompts(BATCH), toy.vocabulary()))
+    program = compiled.lower(*static, *arguments).compile()
+    text = program.as_text()
+    for word in ("infeed", "outfeed", "send(", "recv(", "host_callback", "xla_python_cpu_callback"):
+        assert word not in text
+    with jax.transfer_guard("disallow"):
+        result = program(*arguments)
+        result.tokens.block_until_ready()
+    assert result.tokens.shape == (BATCH, settings.gen_len)
+
+
+def test_a_mask_id_in_the_prompt_is_no_generated_mask():
+    settings = toy.rollout_settings()
+    prompts = toy.prompts(BATCH)
+    prompts = Prompts(prompts.tokens.at[:, 0].set(toy.MASK_ID), *prompts[1:])
+    result = run(settings, prompts)
+    assert not (result.tokens == toy.MASK_ID).any()
+    assert np.isfinite(result.steps.observation).all()

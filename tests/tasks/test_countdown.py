@@ -1,0 +1,226 @@
+"""Countdown: the generator's promises, and a verifier that tells right answers from wrong ones."""
+
+import itertools
+from collections import Counter
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ml_collections import ConfigDict
+
+from reoac_jax.errors import InputError
+from reoac_jax.tasks import Problem, make_task
+from reoac_jax.tasks.countdown import draw_problems, problem_keys
+
+_GRADER = ConfigDict(dict(workers=1, timeout=5.0))
+
+
+def _task(**changes):
+    options = dict(
+        name="countdown", numbers=3, max_number=15, max_intermediate=120,
+        train_size=3000, test_size=500, seed=0,
+    )  # fmt: skip
+    return make_task(ConfigDict(options | changes), _GRADER)
+
+
+_TASK = _task()
+_PROBLEM = Problem(
+    "countdown/test/0", "3 7 12 = 33 ?", "33", "countdown", {"numbers": [3, 7, 12], "solution": ""}
+)
+
+
+def _grade(text, mode="strict", problem=_PROBLEM):
+    return _TASK.grade([text], [problem], mode)[0]
+
+
+def _check_by_hand(text, numbers, target):
+    """A second verifier, for texts of well-spaced tokens only: simulates the pool of numbers."""
+    pool = [Fraction(number) for number in numbers]
+    words = text.split()
+    if words[-1:] == [";"]:
+        words = words[:-1]
+    while words:
+        if len(words) < 5 or (len(words) > 5 and (words[5] != "," or len(words) < 11)):
+            return False
+        left, sign, right, equals, result = words[:5]
+        words = words[6:]
+        if equals != "=" or sign not in "+-*/" or len(sign) != 1:
+            return False
+        if not (left.isdigit() and right.isdigit() and result.isdigit()):
+            return False
+        for operand in (left, right):
+            if Fraction(operand) not in pool:
+                return False
+            pool.remove(Fraction(operand))
+        if sign == "/":
+            if int(right) == 0 or Fraction(int(left), int(right)) != int(result):
+                return False
+        elif {"+": int(left) + int(right), "-": int(left) - int(right),
+              "*": int(left) * int(right)}[sign] != int(result):  # fmt: skip
+            return False
+        pool.append(Fraction(result))
+    return pool == [Fraction(target)]
+
+
+@pytest.mark.parametrize("numbers", [3, 4, 5, 6])
+def test_problems_are_solved_by_their_reference(numbers):
+    task = _task(numbers=numbers)
+    for split in ("train", "test"):
+        problems = task.problems(split)
+        references = [task.reference_text(problem) for problem in problems]
+        assert all(grade.correct for grade in task.grade(references, problems))
+        for problem, reference in zip(problems, references, strict=True):
+            given_numbers = problem.metadata["numbers"]
+            assert _check_by_hand(reference, given_numbers, problem.target_answer)
+            assert problem.prompt.split() == [
+                *map(str, given_numbers), "=", problem.target_answer, "?",
+            ]  # fmt: skip
+            assert len(reference.split()) == 6 * (numbers - 1)
+            assert all(1 <= number <= 15 for number in given_numbers)
+            results = [int(part.split("=")[1]) for part in reference.strip(" ;").split(",")]
+            assert all(1 <= result <= 120 for result in results)
+
+
+def _key(problem):
+    return tuple(sorted(problem.metadata["numbers"])), problem.target_answer
+
+
+def test_splits_are_disjoint_for_any_seeds_and_sizes():
+    train = {
+        _key(p) for seed in (0, 1) for p in _task(seed=seed, train_size=20000).problems("train")
+    }
+    test = [_key(p) for p in _task(seed=0).problems("test")]
+    other_test = {_key(p) for p in _task(seed=1, test_size=900).problems("test")}
+    assert len(set(test)) == len(test) == 500
+    assert not train & (set(test) | other_test)
+    assert 0.1 < len(other_test) / len(train) < 0.25
+
+
+def test_problems_depend_on_the_seed_only():
+    assert _task().problems("test") == _task(train_size=1).problems("test")
+    assert _task().problems("train") != _task(seed=1).problems("train")
+
+
+def test_too_many_test_problems_are_refused():
+    with pytest.raises(InputError, match="task.test_size is 1000"):
+        _task(max_number=3, max_intermediate=9, test_size=1000).problems("test")
+
+
+def test_keys_ignore_order_and_tell_problems_apart():
+    numbers = np.array(list(itertools.product(range(1, 5), repeat=3)))
+    for target in (7, 8):
+        keys = problem_keys(numbers, np.full(len(numbers), target))
+        assert len(np.unique(keys)) == len({tuple(sorted(row)) for row in numbers.tolist()})
+    both = [problem_keys(numbers, np.full(len(numbers), target)) for target in (7, 8)]
+    assert not np.intersect1d(*both).size
+
+
+def test_every_operator_occurs():
+    drawn = draw_problems(
+        np.random.default_rng(0), 2000, "train", numbers=3, max_number=15, max_intermediate=120
+    )
+    shares = np.bincount(drawn.signs.ravel(), minlength=4) / drawn.signs.size
+    assert shares.min() > 0.03
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "3 * 7 = 21 , 21 + 12 = 33 ;",
+        "7*3=21,12+21=33",
+        " 3 * 7 = 21 , 21 + 12 = 33 ; \n",
+    ],
+)
+def test_right(text):
+    grade = _grade(text)
+    assert grade.correct and grade.reward == 1.0 and grade.extracted == grade.expected == "33"
+
+
+def test_negative_and_broken_intermediate_results_may_be_used():
+    negative = Problem("a", "p", "5", "countdown", {"numbers": [3, 7, 9]})
+    assert _grade("3 - 7 = -4 , - 4 + 9 = 5 ;", problem=negative).correct
+    broken = Problem("a", "p", "7", "countdown", {"numbers": [7, 2, 2]})
+    assert _grade("7 / 2 = 3.5 , 3.5 * 2 = 7 ;", problem=broken).correct
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ";",
+        "33",
+        "3 * 7 = 21 , 21 + 12 = 33 ; 33",  # junk behind the end
+        "3 * 7 = 21 , 21 + 12 = 33 ; ;",
+        "so 3 * 7 = 21 , 21 + 12 = 33 ;",
+        "3 * 7 = 21 ; 21 + 12 = 33 ;",
+        "3 * 7 = 21 , 21 + 12 = 33 ,",
+        "3 * 7 = 22 , 21 + 12 = 33 ;",  # false
+        "3 * 7 = 21 , 21 + 12 = 34 ;",
+        "21 + 12 = 33 ;",  # 21 is not given
+        "3 * 7 = 21 , 12 + 21 = 33 , 33 * 1 = 33 ;",  # 1 is not given
+        "3 * 7 = 21 , 3 + 12 = 15 , 21 + 15 = 36 ;",  # 3 used twice
+        "12 - 3 = 9 , 9 + 7 = 16 ;",  # another target
+        "12 * 3 = 36 , 36 - 3 = 33 ;",  # 7 not used
+        "3 / 0 = 0 , 21 + 12 = 33 ;",
+        "3 ** 7 = 21 , 21 + 12 = 33 ;",
+        "__import__ ( 'os' )",
+        "9" * 10000,
+        "1 + 1 = 2 , " * 3000,
+    ],
+)
+def test_wrong(text):
+    grade = _grade(text)
+    assert not grade.correct and grade.reward == 0.0
+    assert 0.0 <= _grade(text, "shaped").reward <= 0.5
+
+
+def test_equal_numbers_are_counted():
+    problem = Problem("a", "p", "16", "countdown", {"numbers": [4, 4, 8]})
+    assert _grade("4 + 4 = 8 , 8 + 8 = 16 ;", problem=problem).correct
+    assert not _grade("8 + 8 = 16 ;", problem=problem).correct
+    single = Problem("a", "p", "16", "countdown", {"numbers": [4, 5, 8]})
+    assert not _grade("4 + 4 = 8 , 8 + 8 = 16 ;", problem=single).correct
+
+
+def test_shaped_reward_grows_with_what_is_right():
+    texts = ["x", "1 + 1 = 3 ;", "3 * 7 = 21 ;", "3 * 7 = 21 , 21 - 12 = 9 ;"]
+    rewards = [_grade(text, "shaped").reward for text in texts]
+    assert rewards == sorted(set(rewards)) and rewards[0] == 0 and rewards[-1] <= 0.5
+    assert _grade("3 * 7 = 21 , 21 + 12 = 33 ;", "shaped").reward == 1.0
+
+
+@given(st.data())
+def test_changed_answers_are_judged_as_the_second_verifier_does(data):
+    problem = data.draw(st.sampled_from(_PROBLEMS))
+    words = _TASK.reference_text(problem).split()
+    vocabulary = [*"+-*/=,;", *map(str, problem.metadata["numbers"]), problem.target_answer, *words]
+    for _ in range(data.draw(st.integers(1, 2))):
+        place = data.draw(st.integers(0, len(words) - 1))
+        words[place] = data.draw(st.sampled_from(vocabulary))
+    text = " ".join(words)
+    numbers = problem.metadata["numbers"]
+    assert _grade(text, problem=problem).correct == _check_by_hand(
+        text, numbers, problem.target_answer
+    )
+
+
+@given(st.text(alphabet="0123456789+-*/=,;. ", max_size=80))
+def test_any_text_is_graded_without_a_crash(text):
+    grade = _grade(text, "shaped")
+    assert 0.0 <= grade.reward <= 1.0
+    assert grade.correct == (grade.reward == 1.0)
+
+
+_PROBLEMS = _TASK.problems("test")[:50]
+
+
+def test_numbers_use_is_a_multiset():
+    """The references use exactly the given numbers: what they consume minus what they make."""
+    for problem in _PROBLEMS:
+        words = _TASK.reference_text(problem).split()
+        consumed = Counter(words[0::6]) + Counter(words[2::6])
+        made = Counter(words[4::6])
+        made[problem.target_answer] -= 1
+        assert consumed - made == Counter(map(str, problem.metadata["numbers"]))

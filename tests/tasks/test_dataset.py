@@ -1,0 +1,56 @@
+"""Problem files: there and back, and every kind of damage named with file and line."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reoac_jax.errors import InputError
+from reoac_jax.tasks import Problem
+from reoac_jax.tasks.dataset import read_problems, write_problems
+
+_GOOD = b'{"id": "a", "prompt": "p", "target_answer": "1", "task": "gsm8k", "metadata": {}}\n'
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip),
+                min_size=1, max_size=5))  # fmt: skip
+def test_there_and_back(tmp_path_factory, prompts):
+    path = tmp_path_factory.mktemp("problems") / "x.jsonl"
+    problems = [
+        Problem(f"gsm8k/train/{index}", prompt, "1", "gsm8k", {"solution": prompt})
+        for index, prompt in enumerate(prompts)
+    ]
+    write_problems(path, problems)
+    assert read_problems(path, "gsm8k") == problems
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"x.jsonl is empty"),
+        (_GOOD + b"{oops\n", r"x.jsonl:2: malformed JSON"),
+        (_GOOD + b"\n", r"x.jsonl:2: malformed JSON"),
+        (_GOOD + b"[1]\n", r"x.jsonl:2: holds \[1\]; expected a JSON object"),
+        (_GOOD + b"\xff\xfe\n", r"x.jsonl:2: byte 1 is not UTF-8"),
+        (_GOOD + _GOOD, r"x.jsonl:2: id 'a' occurs a second time"),
+        (_GOOD.replace(b'"prompt": "p", ', b""), r"x.jsonl:1: field 'prompt' is missing"),
+        (_GOOD.replace(b'"p"', b'"  "'), r"x.jsonl:1: field 'prompt' is '  '"),
+        (_GOOD.replace(b'"p"', b'"\\ud800"'), r"x.jsonl:1: field 'prompt' holds half a surrogate"),
+        (_GOOD.replace(b'"1"', b"1"), r"x.jsonl:1: field 'target_answer' is 1"),
+        (_GOOD.replace(b"{}", b"[]"), r"x.jsonl:1: field 'metadata' is \[\]"),
+        (_GOOD.replace(b"gsm8k", b"math"), r"x.jsonl:1: field 'task' is 'math'; expected 'gsm8k'"),
+        (b"[" * 100_000, r"x.jsonl:1: malformed JSON"),
+        (b"9" * 5000, r"x.jsonl:1: malformed JSON"),
+    ],
+)
+def test_damage_is_named(tmp_path, content, message):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_problems(path, "gsm8k")
+
+
+def test_a_missing_file_names_the_command(tmp_path):
+    with pytest.raises(InputError, match="download_data.sh math"):
+        read_problems(tmp_path / "none.jsonl", "math")
+    with pytest.raises(InputError, match="expected the problems"):
+        read_problems(tmp_path, "math")

@@ -1,0 +1,194 @@
+"""MATH grading in worker processes: right answers, wrong ones, hanging and dying items."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from reoac_jax.errors import InputError
+from reoac_jax.tasks.boxed import last_boxed, without_repeated_answer
+from reoac_jax.tasks.dataset import RawRow, read_rows
+from reoac_jax.tasks.grading_pool import GradingPool, _Worker
+from reoac_jax.tasks.math import problem_from_row
+
+# Comparing these keeps SymPy busy for ever: the powers are evaluated digit by digit.
+_HANGS = r"\boxed{\left(7^{7^{8}}\right)!}", "5041"
+
+
+@pytest.fixture(scope="module")
+def pool():
+    pool = GradingPool(workers=2, timeout=2.0)
+    yield pool
+    pool.close()
+
+
+def _gone(process_id):
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            with open(f"/proc/{process_id}/stat") as stat:
+                if stat.read().rpartition(")")[2].split()[0] == "Z":
+                    return True
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        (r"so \boxed{5}", "5"),
+        (r"\boxed{\frac{1}{2}} then \boxed{ \frac{a}{b} }.", r"\frac{a}{b}"),
+        (r"\boxed{1} and \boxed{unclosed", "1"),
+        (r"\boxed 5", "5"),
+        (r"\fbox{7}", "7"),
+        (r"\boxed{\{1\}}", r"\{1\}"),
+        ("none", None),
+        ("", None),
+    ],
+)
+def test_last_boxed(text, content):
+    assert last_boxed(text) == content
+
+
+def test_repeated_answer_is_dropped_only_where_it_repeats():
+    assert without_repeated_answer(r"is \boxed{5}.$The answer is: 5") == r"is \boxed{5}.$"
+    assert without_repeated_answer(r"is \boxed{5}. The answer is: 6").endswith("6")
+
+
+def test_raw_layouts():
+    hub = {"problem": "p", "level": "Level 1", "type": "Algebra", "solution": r"is $\boxed{3}$."}
+    short = {"problem": "p", "level": "Level 1", "subject": "Algebra", "unique_id": "u",
+             "answer": "3"}  # fmt: skip
+    long = {"question": "p", "answer": r"is $\boxed{3}$.The answer is: 3"}
+    problems = [problem_from_row(RawRow(values, "f:1", 0), "test") for values in (hub, short, long)]
+    assert [problem.target_answer for problem in problems] == ["3", "3", "3"]
+    assert (
+        problems[0].metadata["solution"] == problems[2].metadata["solution"] == r"is $\boxed{3}$."
+    )
+    assert "solution" not in problems[1].metadata and problems[1].metadata["unique_id"] == "u"
+    with pytest.raises(InputError, match=r"f:1: the solution holds no complete"):
+        problem_from_row(RawRow({"problem": "p", "solution": "no box"}, "f:1", 0), "train")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "correct"),
+    [
+        (r"\boxed{\frac{1}{2}}", "0.5", True),
+        (r"\boxed{\frac{1}{2}}", r"\dfrac12", True),
+        ("The answer is $2x+1$.", "1+2x", True),
+        (r"first \boxed{3}, then \boxed{4}", "3", False),
+        (r"\boxed{5}", "6", False),
+        ("no answer", "6", False),
+        ("", "6", False),
+    ],
+)
+def test_verdicts(pool, text, answer, correct):
+    (verdict,) = pool.judge([(text, answer)])
+    assert verdict.correct == correct and not verdict.failed
+
+
+def test_math500_against_itself_and_against_others(pool, shared_data):
+    rows = list(read_rows(shared_data / "math" / "test_500.jsonl"))
+    problems = [problem_from_row(row, "test") for row in rows]
+    answers = [problem.target_answer for problem in problems]
+    solutions = [problem.metadata["solution"] for problem in problems]
+    own = pool.judge(list(zip(solutions, answers, strict=True)))
+    assert sum(verdict.correct for verdict in own) >= 0.99 * 500
+    as_stored = pool.judge(
+        [(row.values["answer"], a) for row, a in zip(rows, answers, strict=True)]
+    )
+    assert sum(verdict.correct for verdict in as_stored) >= 0.99 * 500
+    others = random.Random(0).sample(answers, 500)
+    pairs = [(s, o) for s, a, o in zip(solutions, answers, others, strict=True) if a != o]
+    assert len(pairs) > 450
+    assert sum(verdict.correct for verdict in pool.judge(pairs)) <= 0.005 * len(pairs)
+
+
+def test_a_hanging_item_is_wrong_and_the_rest_goes_on(pool):
+    start = time.monotonic()
+    verdicts = pool.judge([(r"\boxed{1}", "1"), _HANGS, (r"\boxed{2}", "2"), (r"\boxed{3}", "3")])
+    assert [verdict.correct for verdict in verdicts] == [True, False, True, True]
+    assert [verdict.failed for verdict in verdicts] == [False, True, False, False]
+    assert time.monotonic() - start < 20
+
+
+def test_a_killed_worker_costs_no_verdict(pool):
+    pool.judge([(r"\boxed{1}", "1")] * 2)
+    for process_id in pool.process_ids:
+        os.kill(process_id, signal.SIGKILL)
+    verdicts = pool.judge([(r"\boxed{1}", "1")] * 8)
+    assert all(verdict.correct for verdict in verdicts)
+
+
+@pytest.mark.parametrize(("deaths", "failed"), [(1, False), (2, True)])
+def test_an_item_is_tried_twice_and_no_more(monkeypatch, deaths, failed):
+    """The worker is killed while the first item is with it, once or twice."""
+    pool = GradingPool(workers=1, timeout=20.0)
+    pool.judge([(r"\boxed{1}", "1")])
+    wait_for_reply = _Worker._reply
+    killed = []
+
+    def killing_reply(worker, limit):
+        if limit == 20.0 and len(killed) < deaths:
+            killed.append(worker.process.pid)
+            os.kill(worker.process.pid, signal.SIGKILL)
+            worker.process.wait()
+            pipe = os.dup(worker.process.stdout.fileno())
+            while os.read(pipe, 1 << 16):  # a reply it may have sent before it died
+                pass
+            os.close(pipe)
+        return wait_for_reply(worker, limit)
+
+    monkeypatch.setattr(_Worker, "_reply", killing_reply)
+    try:
+        verdicts = pool.judge([(r"\boxed{2}", "2"), (r"\boxed{1}", "1")])
+    finally:
+        pool.close()
+    assert len(set(killed)) == deaths
+    assert [verdict.failed for verdict in verdicts] == [failed, False]
+    assert [verdict.correct for verdict in verdicts] == [not failed, True]
+
+
+def test_workers_import_no_jax_and_end_with_close():
+    pool = GradingPool(workers=2, timeout=5.0)
+    pool.judge([(r"\boxed{1}", "1")] * 2)
+    process_ids = pool.process_ids
+    assert len(process_ids) == 2
+    for process_id in process_ids:
+        with open(f"/proc/{process_id}/maps") as maps:
+            assert "jaxlib" not in maps.read()
+    pool.close()
+    pool.close()
+    assert all(_gone(process_id) for process_id in process_ids)
+
+
+def test_no_worker_outlives_a_killed_run():
+    program = (
+        "import threading, time\n"
+        "from reoac_jax.tasks.grading_pool import GradingPool\n"
+        "pool = GradingPool(2, 2.0)\n"
+        "pool.judge([(chr(92) + 'boxed{1}', '1')] * 2)\n"
+        "print(*pool.process_ids, flush=True)\n"
+        f"threading.Thread(target=pool.judge, args=([{_HANGS!r}],)).start()\n"
+        "time.sleep(60)\n"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    process_ids = [int(word) for word in run.stdout.readline().split()]
+    time.sleep(0.5)
+    run.kill()
+    run.wait()
+    run.stdout.close()
+    assert len(process_ids) == 2
+    assert all(_gone(process_id) for process_id in process_ids)
