@@ -67,7 +67,7 @@ class RunCheckpoints:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """`RUN/checkpoints` (its latest), `RUN/checkpoints/12` or `RUN` to the folder of one checkpoint.
+    """The folder of one checkpoint, given as `RUN`, `RUN/checkpoints` (the latest) or as it is.
 
     Raises `InputError` if there is none.
     """

@@ -174,6 +174,25 @@ SCHEMA: Mapping[str, Option] = {
     "train.head_batch": _int(1, 10**6, "transitions in an actor or critic minibatch"),
     "train.backbone_batch": _int(1, 10**6, "transitions in a backbone minibatch"),
     "train.buffer_size": _int(1, 10**7, "episodes kept in replay"),
+    "sft.mode": _choice("lora full", "what of the backbone supervised fine-tuning trains"),
+    "sft.steps": _int(1, 10**8, "gradient steps"),
+    "sft.batch_size": _int(1, 10**6, "examples a gradient step"),
+    "sft.accumulate": _int(1, 10**4, "microbatches that a gradient step is made of"),
+    "sft.learning_rate": _RATE,
+    "sft.warmup_steps": _int(0, 10**8, "steps of the rate's linear rise"),
+    "sft.final_rate": _float(0.0, 1.0, "share of the rate left at the end of the cosine decay"),
+    "sft.weight_decay": _float(0.0, 10.0, "of AdamW, on matrices"),
+    "sft.beta2": _float(0.5, 0.99999, "of AdamW"),
+    "sft.gradient_clip": _float(0.0, 1e4, "bound on the global norm; 0: none"),
+    "sft.ema_decay": _float(0.0, 0.999999, "of the averaged weights, the ones that are kept"),
+    "sft.eos_weight": _float(0.0, 1.0, "weight of the eos padding behind an answer's own eos"),
+    "sft.short_share": _float(0.0, 1.0, "share of examples whose row ends with the answer's eos"),
+    "sft.log_every": _int(1, 10**8, "steps between lines of metrics"),
+    "sft.eval_every": _int(1, 10**8, "steps between evaluations"),
+    "sft.eval_problems": _int(1, 10**7, "test problems of an evaluation"),
+    "sft.eval_samples": _int(1, 10**4, "noise levels for each row of a NELBO estimate"),
+    "sft.eval_steps": _int(1, 4096, "steps of the confidence decoding"),
+    "sft.checkpoint_every": _int(1, 10**8, "steps between saves"),
     "checkpoint.every": _int(1, 10**7, "iterations between saves"),
     "checkpoint.keep_latest": _int(1, 1000, "newest checkpoints kept"),
     "checkpoint.keep_best": _int(0, 1000, "checkpoints of the best mean reward kept"),
@@ -222,6 +241,16 @@ def check_together(values: Mapping[str, Any]) -> None:
         raise InputError(
             f"train.episodes_per_prompt is {group}; expected 2 or more,"
             " for objective.actor policy_gradient compares the episodes of a prompt"
+        )
+    batch, accumulate = values["sft.batch_size"], values["sft.accumulate"]
+    if batch % accumulate:
+        raise InputError(
+            f"sft.batch_size is {batch}; expected a multiple of sft.accumulate, {accumulate}"
+        )
+    if values["sft.warmup_steps"] >= values["sft.steps"]:
+        raise InputError(
+            f"sft.warmup_steps is {values['sft.warmup_steps']};"
+            f" expected less than sft.steps, {values['sft.steps']}"
         )
     if values["train.buffer_size"] < episodes:
         raise InputError(

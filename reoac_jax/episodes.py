@@ -78,6 +78,16 @@ def generated_text(
     return tokenizer.decode(kept, clean_up_tokenization_spaces=False).strip()
 
 
+def token_texts(tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Each token's own text; `[MASK]` for ids that the tokenizer lacks."""
+    return [
+        tokenizer.decode([i], clean_up_tokenization_spaces=False)
+        if i < len(tokenizer)
+        else "[MASK]"
+        for i in tokens.tolist()
+    ]
+
+
 def episode_returns(rewards: np.ndarray, steps: Any, cost_lambda: float) -> np.ndarray:
     """G = reward - cost_lambda * sum of costs, float32 `[E]`; `steps` `[E, T, ...]`."""
     return (rewards - cost_lambda * steps.cost.sum(axis=1)).astype(np.float32)
@@ -163,7 +173,7 @@ def sample_record(
         "correct": grade.correct,
         "reward": grade.reward,
         "cost": float(steps.cost.sum()),
-        "tokens": tokenizer.convert_ids_to_tokens(rollout.tokens[episode].tolist()),
+        "tokens": token_texts(rollout.tokens[episode], tokenizer),
         "steps": [_step_record(steps, t, tokenizer) for t in range(count)],
         "relation": np.round(relation, 5).tolist(),
     }
@@ -180,7 +190,7 @@ def _step_record(steps: Any, t: int, tokenizer: PreTrainedTokenizerBase) -> Mapp
         ),
         "logits": np.round(steps.logits[t], 5).tolist(),
         "q": np.round(steps.q[t], 5).tolist(),
-        "tokens": tokenizer.convert_ids_to_tokens(steps.tokens[t].tolist()),
+        "tokens": token_texts(steps.tokens[t], tokenizer),
         "confidence": np.round(steps.confidence[t], 5).tolist(),
         "written": np.flatnonzero(steps.written[t]).tolist(),
         "repaired": np.flatnonzero(steps.repaired[t]).tolist(),

@@ -31,6 +31,9 @@ EXTRA_FEATURES = (
     "entropy_max",
 )
 
+# Shares that are a half exactly (half of an unrelated prompt is key) must not depend on rounding.
+_HALF = 0.5 - 1e-6
+
 
 class PromptContext(NamedTuple):
     """What the features need of one prompt; looked up once per rollout.
@@ -134,7 +137,7 @@ def alignment_features(
     values = [
         _mean(best, prompt.is_key),
         _mean(on_key, valid),
-        _mean(1.0 - scaled_entropy, valid & (on_key >= 0.5)),
+        _mean(1.0 - scaled_entropy, valid & (on_key >= _HALF)),
         _mean(prompt_entropy, valid),
         _percentile_90(prompt_entropy, valid),
         _temporal_delta(prompt, share, valid, previous, has_previous, vocabulary, temperature),

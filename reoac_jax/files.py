@@ -1,4 +1,4 @@
-"""Files and folders that are either complete or absent: written under a temporary name, then renamed."""
+"""Files and folders that are complete or absent: written under a temporary name, then renamed."""
 
 import contextlib
 import json

@@ -242,7 +242,7 @@ def _descend(
     weight: float,
     has_aux: bool = False,
 ) -> tuple[Any, Any, Any]:
-    """One optimiser step on weight * loss. Returns params, optimiser state and the loss (and aux)."""
+    """One optimiser step on weight * loss; returns params, optimiser state, and loss (and aux)."""
     value, gradient = jax.value_and_grad(loss_fn, has_aux=has_aux)(params)
     gradient = jax.tree.map(lambda g: weight * g, gradient)
     updates, opt_state = optimizer.update(gradient, opt_state, params)

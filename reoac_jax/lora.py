@@ -73,7 +73,7 @@ def init(key: jax.Array, params: Any, targets: Sequence[str], rank: int) -> Over
 
 
 def merge(params: Any, overlay: Overlay, scale: float) -> Any:
-    """The base with the overlay added in, `W + scale * a @ b` in float32; other leaves are shared."""
+    """The base with `W + scale * a @ b` in float32 at the overlay's paths; the rest is shared."""
     flat = dict(flatten_dict(params, sep="/"))
     for path, pair in overlay.items():
         change = jnp.matmul(pair["a"], pair["b"], precision=jax.lax.Precision.HIGHEST)

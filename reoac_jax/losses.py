@@ -50,7 +50,9 @@ def policy_gradient_loss(
     entropy_weight: float,
     weight: jax.Array,
 ) -> PolicyGradient:
-    """-mean min(r A, clip(r, 1 +- clip_ratio) A) - entropy_weight * H (Schulman et al. 2017, eq. 7).
+    """-mean min(r A, clip(r, 1 +- clip_ratio) A) - entropy_weight * H (PPO).
+
+    (Schulman et al. 2017, arXiv 1707.06347, equation 7.)
 
     Args:
       logits: float32 `[N, A]`, now. chosen: int32 `[N]`, the actor's picks.
@@ -67,7 +69,7 @@ def policy_gradient_loss(
 
 
 def backbone_advantage(returns: jax.Array, positive: bool, clip: float) -> jax.Array:
-    """The backbone's advantage: G, floored at 0 if `positive`, within +-`clip` if that is above 0."""
+    """The backbone's advantage: G, floored at 0 if `positive`, within +-`clip` if `clip` > 0."""
     advantage = jnp.maximum(returns, 0.0) if positive else returns
     return jnp.clip(advantage, -clip, clip) if clip > 0 else advantage
 
@@ -86,10 +88,10 @@ def backbone_loss(
 
 
 def group_advantage(returns: jax.Array, groups: jax.Array) -> jax.Array:
-    """Each episode's return less the mean of its group, over the standard deviation of all of these.
+    """Each episode's return less its group's mean, over the standard deviation of all of these.
 
-    (Shao et al. 2024, eq. 3, with one scale for the batch: a group in which nothing differs but the
-    costs is then not blown up to the size of one that holds a success.)
+    (Shao et al. 2024, arXiv 2402.03300, section 4.1, but with one scale for the batch: a group in
+    which nothing but the costs differs is not blown up to the size of one that holds a success.)
 
     Args:
       returns: float32 `[E]`. groups: int32 `[E]` in [0, E), equal for episodes of one prompt.

@@ -1,4 +1,4 @@
-"""The replay buffer: the latest episodes, on the host, oldest leave first (DESIGN.md, section 10)."""
+"""Replay buffer: the latest episodes, on the host, oldest leave first (DESIGN.md, section 10)."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,8 @@ class Episodes(NamedTuple):
     reference: int32 `[E, G]`, reference tokens of the generated positions.
     returns: float32 `[E]`. advantage: float32 `[E]`, relative to the prompt's other episodes.
     active: bool `[E, T]`. observation: float32 `[E, T, F]`.
-    operator, chosen: int32 `[E, T]`. decided: bool `[E, T]`. log_prob: float32 `[E, T]`, of `chosen`.
+    operator, chosen: int32 `[E, T]`. decided: bool `[E, T]`.
+    log_prob: float32 `[E, T]`, of `chosen`.
     tokens: int32 `[E, T, G]`, before the step. written: bool `[E, T, G]`.
     """
 
@@ -96,7 +97,7 @@ class Replay:
         self.added += count
 
     def head_batch(self, rng: np.random.Generator, size: int) -> HeadBatch:
-        """Draws `size` of the active transitions uniformly. Raises `ValueError` if there is none."""
+        """Draws `size` of the active transitions uniformly; `ValueError` if there is none."""
         data = self._filled()
         episode, step = self._draw(data.active, rng, size)
         weight = np.ones(size, np.float32)

@@ -56,7 +56,7 @@ def newest_checkpoints(config: ConfigDict) -> Path:
     ]
     if not runs:
         raise InputError(
-            f"no run with a checkpoint in {parent}; expected one from python -m reoac_jax.train, or "
-            "--checkpoint"
+            f"no run with a checkpoint in {parent}; expected one from python -m reoac_jax.train, "
+            "or --checkpoint"
         )
     return max(runs, key=lambda run: (run / CHECKPOINTS).stat().st_mtime) / CHECKPOINTS

@@ -22,7 +22,7 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
 
 
 def split(mesh: Mesh, batch: Any) -> Any:
-    """Puts a pytree of host arrays on the mesh, split along axis 0, which the devices must divide."""
+    """Puts host arrays on the mesh, split along axis 0, which the devices must divide."""
     return jax.device_put(batch, NamedSharding(mesh, PartitionSpec(_AXIS)))
 
 

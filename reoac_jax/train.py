@@ -7,7 +7,6 @@ Everything random derives from `seed` and the iteration, so a resumed run goes o
 """
 
 import argparse
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -19,8 +18,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from reoac_jax import sharding
-from reoac_jax.checkpoints import RunCheckpoints, find_checkpoint, read_item, read_record
-from reoac_jax.config import config_hash, load_config, parse_command_line
+from reoac_jax.checkpoints import RunCheckpoints, find_checkpoint
+from reoac_jax.config import load_config, parse_command_line
 from reoac_jax.episodes import (
     ProblemSet,
     episode_returns,
@@ -29,38 +28,20 @@ from reoac_jax.episodes import (
     rollout_summary,
 )
 from reoac_jax.errors import InputError, run_command
+from reoac_jax.interrupt import EXIT_INTERRUPTED, Interrupt
 from reoac_jax.learner import Learner, LearnerSettings, LearnerState
 from reoac_jax.metrics import MetricsLog, ProgressLine
 from reoac_jax.replay import Replay
-from reoac_jax.rollout import Rollout, RolloutProgram
+from reoac_jax.rollout import Rollout, RolloutProgram, in_order
 from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, SAMPLES, create_run, open_run
 from reoac_jax.samples import write_samples
 from reoac_jax.tasks import Grade, Task, make_task, task_options
 from reoac_jax.trained import Parts, load_parts
+from reoac_jax.training_state import checkpoint_items, checkpoint_record, restore_training
 
-EXIT_INTERRUPTED = 130
 # Streams of the run's key and of its NumPy generators: one for each use.
 _INIT, _ROLLOUT, _DROPOUT = range(3)
 _HEADS_DRAW, _BACKBONE_DRAW, _PROMPT_ORDER = range(3)
-
-
-class Interrupt:
-    """Ctrl-C: the first asks the loop to stop at the next safe place, the second kills as usual."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> "Interrupt":
-        self._before = signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _handle(self, signal_number: int, frame: Any) -> None:
-        self.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("\nstopping: saving what is done (Ctrl-C again to lose it)", file=sys.stderr)
 
 
 class Collected(NamedTuple):
@@ -131,7 +112,7 @@ def _train(
     state = sharding.replicate(mesh, learner.init(jax.random.fold_in(key, _INIT), base))
     start = 0
     if checkpoint is not None:
-        state, start = _restore(checkpoint, config, parts, state, replay)
+        state, start = restore_training(checkpoint, config, parts, state, replay)
         print(f"resuming after iteration {start - 1} of {config.train.iterations}")
     if config.backbone.finetune_mode == "full":
         base = None  # the state holds the only copy that is needed
@@ -188,8 +169,10 @@ def _train(
             )  # fmt: skip
             last = iteration == iterations - 1 or interrupt.asked
             if last or (iteration + 1) % config.checkpoint.every == 0:
-                record = _record(config, parts, learner_settings, iteration)
-                checkpoints.save(iteration, _items(state, replay), record, values["reward"])
+                record = checkpoint_record(config, parts, learner_settings, iteration)
+                checkpoints.save(
+                    iteration, checkpoint_items(state, replay), record, values["reward"]
+                )
                 saved = iteration
             if interrupt.asked:
                 break
@@ -221,9 +204,7 @@ def collect(
     indices = episode_problems(config, len(problem_set), iteration)
     first = iteration * len(indices)
     questions = [problem_set.question(index, first + i) for i, index in enumerate(indices)]
-    places, parts_of_rollout = zip(*program(params, state.heads, key, questions), strict=True)
-    order = np.argsort(np.concatenate(places))
-    rollout = jax.tree.map(lambda *x: np.concatenate(x)[order], *parts_of_rollout)
+    rollout = in_order(program(params, state.heads, key, questions))
     special = parts.vocabulary.is_special
     texts = [generated_text(tokens, parts.tokenizer, special) for tokens in rollout.tokens]
     problems = [problem_set.problems[index] for index in indices]
@@ -302,65 +283,6 @@ def _metrics(
         "rollout_episodes_per_second": count / rollout_seconds,
         "update_episodes_per_second": count / update_seconds,
     }
-
-
-def _items(state: LearnerState, replay: Replay) -> dict[str, Any]:
-    """A checkpoint's pytrees, by name."""
-    items = {
-        "actor": state.heads.actor,
-        "critic": state.heads.critic,
-        "optimizers": state.optimizers,
-        "replay": replay.state(),
-    }
-    if state.backbone:
-        items[_backbone_item(state)] = state.backbone
-    return items
-
-
-def _backbone_item(state: LearnerState) -> str:
-    return "backbone" if "vocab_embed" in state.backbone else "backbone_lora"
-
-
-def _record(
-    config: ConfigDict, parts: Parts, settings: LearnerSettings, iteration: int
-) -> dict[str, Any]:
-    """What a reader of the checkpoint must know besides the arrays."""
-    return {
-        "iteration": iteration,
-        "finetune_mode": settings.finetune_mode,
-        "lora_scale": settings.lora_scale,
-        "backbone_path": config.backbone.path,
-        "base_hash": parts.base_hash,
-        "config_hash": config_hash(config),
-    }
-
-
-def _restore(
-    checkpoint: Path, config: ConfigDict, parts: Parts, state: LearnerState, replay: Replay
-) -> tuple[LearnerState, int]:
-    """The state and replay of a checkpoint, placed as `state` is, and the next iteration."""
-    record = read_record(checkpoint)
-    if record["base_hash"] != parts.base_hash:
-        raise InputError(
-            f"{checkpoint} was trained over a backbone of hash {record['base_hash'][:12]}; "
-            f"{config.backbone.path} has {parts.base_hash[:12]}"
-        )
-    template = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
-    )
-    items = {
-        "actor": template.heads.actor,
-        "critic": template.heads.critic,
-        "optimizers": template.optimizers,
-    }
-    name = _backbone_item(state) if state.backbone else None
-    if name is not None:
-        items[name] = template.backbone
-    restored = {item: read_item(checkpoint, item, shapes) for item, shapes in items.items()}
-    replay.restore(read_item(checkpoint, "replay"))
-    heads = state.heads._replace(actor=restored["actor"], critic=restored["critic"])
-    backbone = restored[name] if name is not None else state.backbone
-    return LearnerState(heads, backbone, restored["optimizers"]), record["iteration"] + 1
 
 
 def _only_longer(overrides: Sequence[str]) -> None:

@@ -63,13 +63,13 @@ def load_tokenizer(source: str, path: str, backbone_path: str) -> PreTrainedToke
     place = str(Path(backbone_path) / "tokenizer") if source == "auto" else path
     if source == "auto" and not Path(place).is_dir():
         raise InputError(
-            f"no tokenizer at {place}; expected the files that the converter copies from beside the "
-            "weights, or backbone.tokenizer_source 'mdlm'"
+            f"no tokenizer at {place}; expected the files that the converter copies from beside "
+            "the weights, or backbone.tokenizer_source 'mdlm'"
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(place)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # broken files raise KeyError, or Exception itself
+        reason = " ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
         raise InputError(
             f"no tokenizer could be loaded from {place} ({reason}); expected a hub id or a local "
             "folder with tokenizer files in backbone.tokenizer_path"
@@ -97,7 +97,7 @@ def build_vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Voc
     if max(len(tokenizer) - 1, tokenizer.eos_token_id) > mask_id:
         raise InputError(
             f"the tokenizer has {len(tokenizer)} tokens but the backbone's vocabulary of "
-            f"{vocab_size} has room for {mask_id} and the mask; expected a tokenizer that matches it"
+            f"{vocab_size} has room for {mask_id} and the mask; expected one that matches it"
         )
 
     written = [""] * vocab_size
@@ -139,7 +139,7 @@ def _number_equal(keys: Sequence[Hashable | None]) -> np.ndarray:
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> list[str]:
-    # The Rust decoder itself: the Python wrapper adds a clean-up that merges words and is 10 x slower.
+    # The Rust decoder itself: the Python wrapper may clean up spaces, and takes 10 times as long.
     return tokenizer.backend_tokenizer.decode_batch(rows, skip_special_tokens=False)
 
 

@@ -1,4 +1,4 @@
-"""Bidirectional attention over right-padded rows, and the rotary embedding of its queries and keys."""
+"""Bidirectional attention over right-padded rows, and the rotary position embedding."""
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ def attention(
 
 
 def rotary_table(length: int, head_dim: int) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines, float32 `[L, head_dim / 2]` each, of position times 10000^(-2k/head_dim)."""
+    """Cosines and sines of position * 10000^(-2k/head_dim), float32 `[L, head_dim / 2]` each."""
     frequency = rotary_frequencies(head_dim)
     angle = jnp.arange(length, dtype=jnp.float32)[:, None] * frequency
     return jnp.cos(angle), jnp.sin(angle)

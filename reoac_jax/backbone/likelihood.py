@@ -17,6 +17,7 @@ def reference_log_probs(
     reference: jax.Array,
     sigma: jax.Array | None = None,
     dropout_key: jax.Array | None = None,
+    first: jax.Array | None = None,
 ) -> jax.Array:
     """log p(reference | row) at each generated position, under SUBS (the mask has probability 0).
 
@@ -25,10 +26,12 @@ def reference_log_probs(
 
     Args:
       model, variables: the backbone and its collections ("params", and "lora" for an overlay).
-      rows: int32 `[B, L]`, the generated part being the last G real positions of each row.
+      rows: int32 `[B, L]`.
       lengths: int32 `[B]`. reference: int32 `[B, G]`, without mask tokens.
       sigma: float32 `[B]` for time-conditioned backbones.
       dropout_key: turns dropout on.
+      first: int32 `[B]`, the first generated position of each row; None: the generated part is the
+        last G real positions.
 
     Returns:
       float32 `[B, G]`.
@@ -40,7 +43,8 @@ def reference_log_probs(
     hidden = model.apply(
         variables, rows, lengths, modulation, deterministic=deterministic, method="trunk", rngs=rngs
     )
-    position = lengths[:, None] - gen_len + jnp.arange(gen_len)
+    first = lengths - gen_len if first is None else first
+    position = first[:, None] + jnp.arange(gen_len)
     generated = jnp.take_along_axis(hidden, position[:, :, None], axis=1)
     final = jnp.broadcast_to(modulation.final, (rows.shape[0], modulation.final.shape[-1]))
 

@@ -219,7 +219,7 @@ class Backbone(nn.Module):
         return BackboneOutput(self.logits(hidden, modulation, deterministic=deterministic), hidden)
 
     def modulation(self, sigma: jax.Array | None = None) -> Modulation:
-        """What sigma (float32 `[B]`) means to every layer; one constant row without time conditioning."""
+        """What sigma (float32 `[B]`) means to every layer; one row without time conditioning."""
         if not self.config.time_conditioning:
             sigma = jnp.zeros((1,), jnp.float32)
         elif sigma is None:

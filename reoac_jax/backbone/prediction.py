@@ -71,8 +71,8 @@ def predict_tokens(
     peak = logits.max(axis=-1, keepdims=True)
     weights = jnp.exp(logits - peak)
     total = weights.sum(axis=-1)
-    # entr-like: the mask's term is 0 * -inf, left out.
-    centred = jnp.where(vocabulary == mask_id, 0.0, logits - peak)
+    # entr-like: a term 0 * -inf, such as the mask's, is left out.
+    centred = jnp.where(weights > 0, logits - peak, 0.0)
     entropy = jnp.log(total) - (weights * centred).sum(axis=-1) / total
     if draw.strategy == "argmax":
         token = jnp.argmax(logits, axis=-1)
@@ -139,10 +139,10 @@ def predict(
     uniforms: jax.Array,
     draw: DrawSettings,
 ) -> Prediction:
-    """One forward pass; the head is computed for the last `gen_len` real positions of each row only.
+    """One forward pass; the head sees only the last `gen_len` real positions of each row.
 
     Args:
-      model, variables: the backbone and its collections ("params", and "lora" if it has an overlay).
+      model, variables: the backbone and its collections ("params", and "lora" for an overlay).
       modulation: from `model.modulation`.
       rows: int32 `[B, L]`. lengths: int32 `[B]`. uniforms: float32 `[B, G, 2]`.
     """

@@ -1,7 +1,7 @@
 """Rollouts: the denoising loop under the operator policy, as one jitted program."""
 
 from reoac_jax.rollout.loop import backbone_denoiser, rollout, sigma_at
-from reoac_jax.rollout.program import Question, RolloutProgram
+from reoac_jax.rollout.program import Question, RolloutProgram, in_order
 from reoac_jax.rollout.types import (
     Candidates,
     DenoiseFn,
@@ -25,6 +25,7 @@ __all__ = [
     "RolloutSettings",
     "Trajectory",
     "backbone_denoiser",
+    "in_order",
     "rollout",
     "sigma_at",
 ]

@@ -26,7 +26,7 @@ class StepInputs(NamedTuple):
 
 
 def step_keys(keys: jax.Array, step: jax.Array) -> jax.Array:
-    """The rows' keys of one step, `[B]`: the same for the step itself and for a look-ahead to it."""
+    """The rows' keys `[B]` of one step: the same for the step and for a look-ahead to it."""
     return jax.vmap(jax.random.fold_in, (0, None))(keys, step)
 
 

@@ -12,7 +12,7 @@ from reoac_jax.rollout.types import Candidates, Generated, RolloutSettings
 
 
 class Branching(NamedTuple):
-    """action: what was done. following: the backbone's view of its outcome. candidates: all of it."""
+    """action: what was done. following: the backbone's view of its outcome. candidates: all."""
 
     action: Action
     following: Prediction

@@ -25,7 +25,7 @@ _DRAW_STREAM = 0  # folded into a step's key: the token draw
 
 
 def sigma_at(step: jax.Array, settings: RolloutSettings) -> jax.Array:
-    """Noise level float32 `[]` of a step (DESIGN.md, section 3); `sigma_max` if there is one step."""
+    """Noise level, float32, of a step (DESIGN.md, section 3); `sigma_max` if there is but one."""
     low, high = settings.sigma_min, settings.sigma_max
     share = step / jnp.float32(max(settings.max_steps - 1, 1))
     if settings.sigma_schedule == "cosine":

@@ -1,7 +1,7 @@
 """Rollouts of any number of prompts: batches of bounded shapes, run on all devices."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -92,9 +92,10 @@ class RolloutProgram:
             result = self._run(
                 params, head_params, self._vocabulary, key, sharding.split(self._mesh, batch)
             )
-            result = jax.device_get(result)
-            steps = jax.tree.map(lambda x: np.swapaxes(x, 0, 1)[: len(places)], result.steps)
-            yield places, Rollout(steps, result.tokens[: len(places)])
+            steps, tokens = jax.device_get(result)
+            rows = slice(len(places))  # what follows was repeated to fill the batch
+            steps = jax.tree.map(lambda x, rows=rows: np.swapaxes(x, 0, 1)[rows], steps)
+            yield places, Rollout(steps, tokens[rows])
 
     def _batches(self, questions: Sequence[Question]) -> Iterator[tuple[list[int], _Batch]]:
         size = min(self._batch_size, sharding.padded_size(self._mesh, len(questions)))
@@ -111,6 +112,13 @@ class RolloutProgram:
                 row_ids=np.array([q.row_id for q in chosen], np.uint32),
             )
             yield places, sharding.pad_batch(batch, size)
+
+
+def in_order(batches: Iterable[tuple[list[int], Rollout]]) -> Rollout:
+    """One `Rollout` of all questions, in the order they were asked."""
+    places, rollouts = zip(*batches, strict=True)
+    order = np.argsort(np.concatenate(places))
+    return jax.tree.map(lambda *x: np.concatenate(x)[order], *rollouts)
 
 
 def _pad_rows(rows: Sequence[np.ndarray], width: int, dtype: Any) -> np.ndarray:

@@ -64,7 +64,7 @@ class RolloutSettings:
         time_conditioned: bool,
         evaluation: bool = False,
     ) -> "RolloutSettings":
-        """Reads a validated config; `evaluation` takes the sampling and branching of that section."""
+        """Reads a validated config; `evaluation` draws and branches as that section says."""
         rollout = config.rollout
         mode = config.evaluation if evaluation else rollout
         branch = config.evaluation.branch if evaluation else True

@@ -1,0 +1,228 @@
+"""Supervised fine-tuning as a jitted step: the denoising objective, AdamW, averaged weights."""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from reoac_jax import lora
+from reoac_jax.backbone.likelihood import reference_log_probs
+from reoac_jax.backbone.model import Backbone
+from reoac_jax.denoising import (
+    Answers,
+    add_noise,
+    antithetic_times,
+    denoising_nats,
+    noise_level,
+    own_lengths,
+    token_weights,
+)
+
+_TIME, _MASK, _SHORT, _DROPOUT = range(4)  # streams of a step's key
+
+
+class Sums(NamedTuple):
+    """Over the steps since the last line of metrics, float32 `[]` each; `steps` is their number."""
+
+    loss: jax.Array
+    gradient_norm: jax.Array
+    steps: jax.Array
+
+
+class FinetuneState(NamedTuple):
+    """All that fine-tuning changes.
+
+    weights: the LoRA overlay or all backbone parameters. average: their exponential moving average.
+    optimizer: AdamW's state. sums: of the metrics; part of the state, so that a resumed run writes
+    the same lines.
+    """
+
+    weights: Any
+    average: Any
+    optimizer: Any
+    sums: Sums
+
+
+class Examples(NamedTuple):
+    """All training examples, on the devices; as `denoising.Answers` with N rows."""
+
+    prompt: jax.Array
+    prompt_length: jax.Array
+    answer: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneSettings:
+    """The static part of a step, from a validated config's section `sft`; names as there."""
+
+    mode: str
+    steps: int
+    accumulate: int
+    learning_rate: float
+    warmup_steps: int
+    final_rate: float
+    weight_decay: float
+    beta2: float
+    gradient_clip: float
+    ema_decay: float
+    eos_weight: float
+    short_share: float
+    lora_scale: float
+    lora_targets: tuple[str, ...]
+    lora_rank: int
+
+    @classmethod
+    def from_config(cls, config: ConfigDict) -> "FinetuneSettings":
+        own = [field.name for field in dataclasses.fields(cls) if "lora_" not in field.name]
+        return cls(
+            **{name: config.sft[name] for name in own},
+            lora_scale=config.lora.alpha / config.lora.rank,
+            lora_targets=tuple(config.lora.targets),
+            lora_rank=config.lora.rank,
+        )
+
+    def rate(self, step: jax.Array | int) -> jax.Array:
+        """Learning rate of a step, from 0: linear rise to the peak, then cosine decay."""
+        schedule = optax.warmup_cosine_decay_schedule(
+            # Not 0, which would waste the first step.
+            init_value=self.learning_rate / (self.warmup_steps + 1),
+            peak_value=self.learning_rate,
+            warmup_steps=self.warmup_steps,
+            decay_steps=self.steps,
+            end_value=self.learning_rate * self.final_rate,
+        )
+        return schedule(step)
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """AdamW behind a clip of the global norm; only matrices decay."""
+        adamw = optax.adamw(
+            self.rate,
+            b2=self.beta2,
+            weight_decay=self.weight_decay,
+            mask=lambda weights: jax.tree.map(lambda x: x.ndim > 1, weights),
+        )
+        if self.gradient_clip == 0:
+            return adamw
+        return optax.chain(optax.clip_by_global_norm(self.gradient_clip), adamw)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finetuner:
+    """`init`, then `step`; `params` gives the weights that are evaluated and kept.
+
+    model: the backbone with the dropout rates of training. eos_id: also the padding.
+    """
+
+    model: Backbone
+    eos_id: int
+    settings: FinetuneSettings
+
+    def init(self, key: jax.Array, base: Any) -> FinetuneState:
+        """A fresh state over the base parameters; mode `full` copies them.
+
+        Raises `InputError` where the LoRA targets or rank do not fit the backbone.
+        """
+        settings = self.settings
+        weights = base
+        if settings.mode == "lora":
+            weights = lora.init(key, base, settings.lora_targets, settings.lora_rank)
+        # Copies: the step donates its state, and a buffer may be donated once.
+        weights, average = jax.tree.map(jnp.copy, (weights, weights))
+        return FinetuneState(weights, average, settings.optimizer.init(weights), zero_sums())
+
+    def params(self, base: Any, weights: Any) -> Any:
+        """Backbone parameters of `state.average` or `state.weights`, LoRA merged in."""
+        if self.settings.mode == "lora":
+            return lora.merge(base, weights, self.settings.lora_scale)
+        return weights
+
+    @functools.partial(jax.jit, static_argnums=(0, 7), donate_argnums=1)
+    def step(
+        self,
+        state: FinetuneState,
+        base: Any,
+        examples: Examples,
+        chosen: jax.Array,
+        key: jax.Array,
+        step: jax.Array,
+        width: int,
+    ) -> FinetuneState:
+        """One gradient step.
+
+        Args:
+          base: the frozen parameters of mode `lora`, never changed; None in mode `full`.
+          examples: `[N, ...]`. chosen: int32 `[B]`, this batch's rows of them.
+          key: the run's key. step: int32 `[]`, from 0; what is random derives from both.
+          width: columns of the prompts that this batch needs; static, so use few different ones.
+        """
+        settings = self.settings
+        keys = [jax.random.fold_in(jax.random.fold_in(key, step), i) for i in range(4)]
+        batch, gen_len = chosen.shape[0], examples.answer.shape[1]
+        answer = examples.answer[chosen]
+        short = jax.random.uniform(keys[_SHORT], (batch,)) < settings.short_share
+        answers = Answers(
+            prompt=examples.prompt[:, :width][chosen],
+            prompt_length=examples.prompt_length[chosen],
+            answer=answer,
+            kept=jnp.where(short, own_lengths(answer, self.eos_id), gen_len),
+        )
+        t = antithetic_times(keys[_TIME], batch)
+        uniforms = jax.random.uniform(keys[_MASK], (batch, gen_len))
+        weight = token_weights(answers, self.eos_id, settings.eos_weight)
+        # The mean is over the answer tokens of the whole batch, however it is cut.
+        share = weight / weight.sum()
+
+        # Every accumulate-th row is one microbatch, so that each has times from all of (0, 1].
+        micro = jax.tree.map(
+            lambda x: jnp.moveaxis(x.reshape(-1, settings.accumulate, *x.shape[1:]), 1, 0),
+            (answers, t, uniforms, share),
+        )
+        dropout_keys = jax.random.split(keys[_DROPOUT], settings.accumulate)
+
+        def accumulate(total: tuple, part: tuple) -> tuple:
+            (answers, t, uniforms, share), dropout_key = part
+            value, gradient = jax.value_and_grad(self._loss)(
+                state.weights, base, answers, t, uniforms, share, dropout_key
+            )
+            return jax.tree.map(jnp.add, total, (value, gradient)), None
+
+        zero = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, state.weights))
+        (loss, gradient), _ = jax.lax.scan(accumulate, zero, (micro, dropout_keys))
+
+        updates, optimizer = settings.optimizer.update(gradient, state.optimizer, state.weights)
+        weights = optax.apply_updates(state.weights, updates)
+        decay = jnp.minimum(settings.ema_decay, (1.0 + step) / (10.0 + step))
+        average = optax.incremental_update(weights, state.average, 1.0 - decay)
+        sums = jax.tree.map(jnp.add, state.sums, Sums(loss, optax.global_norm(gradient), 1.0))
+        return FinetuneState(weights, average, optimizer, sums)
+
+    def _loss(
+        self,
+        weights: Any,
+        base: Any,
+        answers: Answers,
+        t: jax.Array,
+        uniforms: jax.Array,
+        share: jax.Array,
+        dropout_key: jax.Array,
+    ) -> jax.Array:
+        """The microbatch's part of the mean; share: `[b, G]`, of each token in the mean."""
+        noised = add_noise(answers, t, uniforms, self.model.config.mask_id, self.eos_id)
+        variables = {"params": weights}
+        if self.settings.mode == "lora":
+            overlay = lora.collection(weights, self.settings.lora_scale)
+            variables = {"params": base, "lora": overlay}
+        log_probs = reference_log_probs(
+            self.model, variables, noised.rows, noised.lengths, answers.answer, noise_level(t),
+            dropout_key, first=answers.prompt_length,
+        )  # fmt: skip
+        return denoising_nats(log_probs, noised.masked, t, share).sum()
+
+
+def zero_sums() -> Sums:
+    return Sums(*(jnp.zeros((), jnp.float32) for _ in Sums._fields))

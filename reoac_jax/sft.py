@@ -1,0 +1,299 @@
+"""Supervised fine-tuning of the backbone on a task's answers, and NELBO evaluation of any text.
+
+    python -m reoac_jax.sft --config configs/gsm8k.py [--config.sft.steps=N ...]
+    python -m reoac_jax.sft --resume runs/<exp_name>/<timestamp>
+    python -m reoac_jax.sft --config configs/gsm8k.py --eval-only --text FILE
+
+The result, the averaged weights, lies in RUN_DIR/backbone: `--config.backbone.path=RUN_DIR/backbone`
+trains and evaluates on it. `--eval-only` prints one JSON object last: nats per token and perplexity
+of a UTF-8 text under the backbone of the configuration.
+"""
+
+import argparse
+import functools
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from reoac_jax import sharding
+from reoac_jax.backbone import save_backbone, tokenizer_files
+from reoac_jax.backbone.store import read_source
+from reoac_jax.checkpoints import RunCheckpoints, find_checkpoint, read_item, read_record
+from reoac_jax.config import config_hash, load_config, parse_command_line
+from reoac_jax.episodes import ProblemSet
+from reoac_jax.errors import InputError, run_command
+from reoac_jax.finetune import Examples, Finetuner, FinetuneSettings, FinetuneState, zero_sums
+from reoac_jax.interrupt import EXIT_INTERRUPTED, Interrupt
+from reoac_jax.metrics import MetricsLog, ProgressLine
+from reoac_jax.nelbo import NelboProgram, text_blocks
+from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, create_run, open_run
+from reoac_jax.sft_evaluation import AnswerEvaluation, pad_prompts
+from reoac_jax.tasks import make_task, task_options
+from reoac_jax.trained import Parts, load_parts
+
+BACKBONE = "backbone"  # the result's folder in the run's
+_INIT, _STEPS = range(2)  # streams of the run's key
+_PROMPT_BUCKET = 32  # prompts of a batch are padded to a multiple of this: few shapes to compile
+_TEXT_TOKENS_AT_A_TIME = 8192  # per device
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m reoac_jax.sft", description=__doc__)
+    parser.add_argument("--config", help="a configuration file, for instance configs/tiny.py")
+    parser.add_argument("--resume", metavar="RUN_DIR", help="go on from a run's last checkpoint")
+    parser.add_argument("--eval-only", action="store_true", help="only measure; needs --text")
+    parser.add_argument("--text", metavar="FILE", help="UTF-8 text for --eval-only")
+    options, overrides = parse_command_line(parser, argv)
+    if options.eval_only != (options.text is not None):
+        raise InputError("expected --eval-only and --text FILE together")
+    if (options.config is None) == (options.resume is None):
+        raise InputError("expected one of --config FILE and --resume RUN_DIR")
+    if options.resume is None:
+        config = load_config(options.config, overrides, task_options)
+        if options.eval_only:
+            return evaluate_text(config, options.text)
+        return train(config, None)
+    if overrides or options.eval_only:
+        refused = "--eval-only" if options.eval_only else overrides[0]
+        raise InputError(f"{refused} is not possible with --resume; expected --resume alone")
+    run = open_run(options.resume)
+    return train(load_config(run / CONFIG, (), task_options), run)
+
+
+def evaluate_text(config: ConfigDict, text: str) -> int:
+    """NELBO and perplexity of a text file, printed as one line of JSON."""
+    parts = load_parts(config)
+    blocks = text_blocks(text, parts.tokenizer, parts.model.config.model_length)
+    tokens = int(blocks.lengths.sum())
+    print(f"{tokens} tokens in {len(blocks.blocks)} blocks, {blocks.documents} documents of {text}")
+    mesh = sharding.make_mesh()
+    rows = max(1, _TEXT_TOKENS_AT_A_TIME // blocks.blocks.shape[1])
+    program = NelboProgram(
+        parts.model, parts.tokenizer.eos_token_id, mesh, rows, config.sft.eval_samples, config.seed
+    )
+    began = time.monotonic()
+    with ProgressLine(len(blocks.blocks), "measuring", unit="block") as progress:
+        nats = program(sharding.replicate(mesh, parts.base), blocks.answers(), progress.update)
+    nelbo = nats.sum() / tokens
+    errors = (nats - nelbo * blocks.lengths).std() * math.sqrt(len(nats)) / tokens
+    report = {
+        "text": text,
+        "nelbo": float(nelbo),
+        "perplexity": math.exp(nelbo),
+        "nelbo_standard_error": float(errors),
+        "tokens": tokens,
+        "blocks": len(nats),
+        "documents": blocks.documents,
+        "samples": config.sft.eval_samples,
+        "seed": config.seed,
+        "backbone": config.backbone.path,
+        "backbone_hash": parts.base_hash,
+        "dtype": np.dtype(parts.model.dtype).name,
+        "seconds": time.monotonic() - began,
+    }
+    print(json.dumps(report))
+    return 0
+
+
+def train(config: ConfigDict, run: Path | None) -> int:
+    """Trains into a new run folder, or goes on in `run`. Returns the exit code."""
+    sft = config.sft
+    checkpoint = None if run is None else find_checkpoint(run / CHECKPOINTS)
+
+    # ---- Mesh, input and model
+    mesh = sharding.make_mesh()
+    if (sft.batch_size // sft.accumulate) % mesh.size:
+        raise InputError(
+            f"sft.batch_size / sft.accumulate is {sft.batch_size // sft.accumulate}; expected a "
+            f"multiple of the {mesh.size} devices"
+        )
+    parts = load_parts(config)
+    task = make_task(config.task, config.grader)
+    problems = ProblemSet.load(task, "train", parts.tokenizer, config)
+    run = create_run(config) if run is None else run
+    truncation = ", ".join(f"{n} {what}" for what, n in problems.truncation.items())
+    print(f"run folder {run}\n{len(problems)} problems of {task.name}; {truncation}")
+    prompt, prompt_length = pad_prompts(problems.encoded)
+    examples = sharding.replicate(mesh, Examples(prompt, prompt_length, problems.encoded.reference))
+    finetuner = Finetuner(
+        parts.model.clone(dropout=config.backbone.dropout, lora_dropout=config.lora.dropout),
+        parts.tokenizer.eos_token_id,
+        FinetuneSettings.from_config(config),
+    )
+    key = jax.random.key(config.seed)
+    base = sharding.replicate(mesh, parts.base)
+    state = sharding.replicate(mesh, finetuner.init(jax.random.fold_in(key, _INIT), base))
+    start = 0
+    if checkpoint is not None:
+        state, start = _restore(checkpoint, config, parts, state)
+        print(f"resuming after step {start} of {sft.steps}")
+    if sft.mode == "full":
+        base = None  # the state holds the only copies that are needed
+    merge = jax.jit(finetuner.params)
+    evaluation = AnswerEvaluation.create(config, parts, task, mesh)
+    step_key = jax.random.fold_in(key, _STEPS)
+
+    # ---- Loop
+    done = saved = start
+    with (
+        Interrupt() as interrupt,
+        RunCheckpoints(run / CHECKPOINTS, config.checkpoint.keep_latest, 0) as checkpoints,
+        MetricsLog(run / METRICS, keep_through=start if checkpoint else None) as log,
+        ProgressLine(sft.steps, "fine-tuning", done=start, unit="step") as progress,
+    ):
+        if checkpoint is None:
+            first = evaluation(merge(base, state.average))
+            log.append(0, first)
+            progress.note("before: " + _shown(first))
+        since, began = done, time.monotonic()
+        while done < sft.steps and not interrupt.asked:
+            chosen = batch_rows(config.seed, len(problems), sft.batch_size, done)
+            width = -(-int(prompt_length[chosen].max()) // _PROMPT_BUCKET) * _PROMPT_BUCKET
+            state = finetuner.step(
+                state, base, examples, sharding.split(mesh, chosen), step_key, np.int32(done),
+                min(width, prompt.shape[1]),
+            )  # fmt: skip
+            done += 1
+
+            # ---- Log and checkpoint
+            evaluate = done % sft.eval_every == 0 or done == sft.steps
+            if evaluate or done % sft.log_every == 0:
+                sums = jax.device_get(state.sums)
+                values = {
+                    "loss": sums.loss / sums.steps,
+                    "gradient_norm": sums.gradient_norm / sums.steps,
+                    "learning_rate": np.float32(finetuner.settings.rate(done - 1)),
+                    "seconds_per_step": (time.monotonic() - began) / (done - since),
+                }
+                state = state._replace(sums=sharding.replicate(mesh, zero_sums()))
+                if evaluate:
+                    measured = evaluation(merge(base, state.average))
+                    progress.note(f"step {done}: " + _shown(measured))
+                    values |= measured
+                log.append(done, values)
+                progress.update(done - since, loss=values["loss"])
+                since, began = done, time.monotonic()
+            if done % sft.checkpoint_every == 0 or done == sft.steps:
+                checkpoints.save(done, _items(state, sft.mode), _record(config, parts, done), 0.0)
+                saved = done
+        if saved < done:
+            checkpoints.save(done, _items(state, sft.mode), _record(config, parts, done), 0.0)
+    task.close()
+    if done < sft.steps:
+        print(
+            f"stopped after step {done}; go on with: python -m reoac_jax.sft --resume {run}",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
+
+    # ---- Result
+    result = run / BACKBONE
+    if not result.exists():
+        _export(result, config, parts, merge(base, state.average))
+    print(
+        f"done: {result}\nuse it: python -m reoac_jax.train --config FILE "
+        f"--config.backbone.path={result}"
+    )
+    return 0
+
+
+def batch_rows(seed: int, count: int, size: int, step: int) -> np.ndarray:
+    """int32 `[size]`, the examples of a step: all `count` once in random order, then anew."""
+    positions = np.arange(step * size, (step + 1) * size)
+    epochs, places = np.divmod(positions, count)
+    rows = [
+        _epoch_order(seed, count, epoch)[place] for epoch, place in zip(epochs, places, strict=True)
+    ]
+    return np.array(rows, np.int32)
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch_order(seed: int, count: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def _shown(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+def _items(state: FinetuneState, mode: str) -> dict[str, Any]:
+    """A checkpoint's pytrees; the averaged weights under the name that training runs use for theirs,
+
+    so that `convert/flax_to_mdlm.py --checkpoint` takes an unfinished run too.
+    """
+    return {
+        _average_item(mode): state.average,
+        "weights": state.weights,
+        "optimizer": state.optimizer,
+        "sums": state.sums,
+    }
+
+
+def _average_item(mode: str) -> str:
+    return "backbone" if mode == "full" else "backbone_lora"
+
+
+def _record(config: ConfigDict, parts: Parts, done: int) -> dict[str, Any]:
+    return {
+        "iteration": done,
+        "finetune_mode": config.sft.mode,
+        "lora_scale": config.lora.alpha / config.lora.rank,
+        "backbone_path": config.backbone.path,
+        "base_hash": parts.base_hash,
+        "config_hash": config_hash(config),
+    }
+
+
+def _restore(
+    checkpoint: Path, config: ConfigDict, parts: Parts, state: FinetuneState
+) -> tuple[FinetuneState, int]:
+    """The state of a checkpoint, placed as `state` is, and the number of steps it has behind it."""
+    record = read_record(checkpoint)
+    if record["base_hash"] != parts.base_hash:
+        raise InputError(
+            f"{checkpoint} was trained over a backbone of hash {record['base_hash'][:12]}; "
+            f"{config.backbone.path} has {parts.base_hash[:12]}"
+        )
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
+    )
+    mode = config.sft.mode
+    items = {
+        name: read_item(checkpoint, name, shape) for name, shape in _items(shapes, mode).items()
+    }
+    average = items.pop(_average_item(mode))
+    return FinetuneState(average=average, **items), record["iteration"]
+
+
+def _export(result: Path, config: ConfigDict, parts: Parts, params: Any) -> None:
+    """Writes the backbone's folder, with the tokenizer's files of the one it came from."""
+    source = {
+        "source": "reoac_jax.sft",
+        "task": config.task.name,
+        "steps": config.sft.steps,
+        "mode": config.sft.mode,
+        "base_hash": parts.base_hash,
+        "config_hash": config_hash(config),
+    }
+    before = read_source(config.backbone.path)
+    if "rotary_inv_freq" in before:  # a buffer of the published file; not trained
+        source["rotary_inv_freq"] = before["rotary_inv_freq"]
+    tokenizer = tokenizer_files(config.backbone.path)
+    try:
+        save_backbone(
+            result, parts.model.config, jax.device_get(params), source=source, tokenizer=tokenizer
+        )
+    except OSError as error:
+        raise InputError(f"{result} cannot be written: {error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
