@@ -200,6 +200,7 @@ SCHEMA: Mapping[str, Option] = {
     "evaluation.sample_strategy": _choice(_DRAW, "how a token is drawn"),
     "evaluation.selection_mode": _choice(_DRAW, "how an operator is picked"),
     "evaluation.branch": Option("bool", "branch as in training"),
+    "evaluation.block_len": _int(1, 65536, "tokens of a block of the policy blocks"),
     "grader.workers": _int(1, 256, "processes"),
     "grader.timeout": _float(0.1, 3600.0, "seconds an item may take"),
     "logging.samples_per_iter": _int(0, 10**6, "episodes written each iteration"),

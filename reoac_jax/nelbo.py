@@ -80,8 +80,8 @@ class NelboProgram:
 def row_times(rows: int, samples: int, seed: int) -> np.ndarray:
     """float32 `[rows, samples]` in (0, 1]: each row's are one from each of `samples` equal parts.
 
-    Where in its part a time lies follows the golden ratio from row to row, so that all rows together
-    cover (0, 1] evenly, however many there are.
+    Where in its part a time lies follows the golden ratio from row to row, so that all rows
+    together cover (0, 1] evenly, however many there are.
     """
     offset = np.random.default_rng(seed).random()
     within = 1.0 - (np.arange(rows) * _GOLDEN_RATIO + offset) % 1.0

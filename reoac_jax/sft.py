@@ -4,9 +4,9 @@
     python -m reoac_jax.sft --resume runs/<exp_name>/<timestamp>
     python -m reoac_jax.sft --config configs/gsm8k.py --eval-only --text FILE
 
-The result, the averaged weights, lies in RUN_DIR/backbone: `--config.backbone.path=RUN_DIR/backbone`
-trains and evaluates on it. `--eval-only` prints one JSON object last: nats per token and perplexity
-of a UTF-8 text under the backbone of the configuration.
+The result, the averaged weights, lies in RUN_DIR/backbone: the commands train and evaluate take it
+with `--config.backbone.path=RUN_DIR/backbone`. `--eval-only` prints one JSON object last: nats per
+token and perplexity of a UTF-8 text under the backbone of the configuration.
 """
 
 import argparse
@@ -225,9 +225,10 @@ def _shown(values: dict[str, Any]) -> str:
 
 
 def _items(state: FinetuneState, mode: str) -> dict[str, Any]:
-    """A checkpoint's pytrees; the averaged weights under the name that training runs use for theirs,
+    """A checkpoint's pytrees, by name.
 
-    so that `convert/flax_to_mdlm.py --checkpoint` takes an unfinished run too.
+    The averaged weights have the name that `reoac_jax.train` gives its own, so that
+    `convert/flax_to_mdlm.py --checkpoint` takes an unfinished run too.
     """
     return {
         _average_item(mode): state.average,

@@ -31,24 +31,26 @@ def replicate(mesh: Mesh, tree: Any) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def per_device(
-    mesh: Mesh, function: Callable[..., Any], replicated: int, out_batch_axes: Any
-) -> Callable[..., Any]:
+def per_device(mesh: Mesh, function: Callable[..., Any], replicated: int) -> Callable[..., Any]:
     """`function` run by each device on its own share of the batch, with no communication.
 
     Args:
-      function: pure; its first `replicated` arguments are whole, the others split along axis 0.
-      out_batch_axes: a pytree prefix of the result: the batch's axis in each part.
+      function: pure; its first `replicated` arguments are whole on every device, the others and
+        the result are split along axis 0.
     """
-    out_specs = jax.tree.map(lambda axis: PartitionSpec(*([None] * axis), _AXIS), out_batch_axes)
 
     @functools.wraps(function)
     def run(*arguments: Any) -> Any:
-        split_count = len(arguments) - replicated
-        in_specs = (PartitionSpec(),) * replicated + (PartitionSpec(_AXIS),) * split_count
-        return jax.shard_map(
-            function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
-        )(*arguments)
+        whole = (PartitionSpec(),) * replicated
+        shares = (PartitionSpec(_AXIS),) * (len(arguments) - replicated)
+        mapped = jax.shard_map(
+            function,
+            mesh=mesh,
+            in_specs=whole + shares,
+            out_specs=PartitionSpec(_AXIS),
+            check_vma=False,
+        )
+        return mapped(*arguments)
 
     return run
 

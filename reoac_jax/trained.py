@@ -74,13 +74,18 @@ class Trained:
     """A checkpoint's policy.
 
     params: the backbone's parameters, LoRA merged. heads: of actor and critic.
-    checkpoint: its folder. record: what the run wrote beside it.
+    checkpoint: its folder; None if nothing was trained. record: what the run wrote beside it.
     """
 
     params: Any
     heads: HeadParams
-    checkpoint: Path
+    checkpoint: Path | None
     record: dict[str, Any]
+
+
+def untrained(config: ConfigDict, parts: Parts) -> Trained:
+    """The configuration's backbone as it is, and heads as training would start from."""
+    return Trained(parts.base, parts.heads.init(jax.random.key(config.seed)), None, {})
 
 
 def load_trained(checkpoint: str | Path, parts: Parts) -> Trained:

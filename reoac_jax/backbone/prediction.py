@@ -20,12 +20,14 @@ class TokenPrediction(NamedTuple):
     """Of one token distribution each; leading axes are those of the positions.
 
     token: int32, drawn or the most probable. confidence: float32, its probability.
-    entropy: float32, nats. Both are of the SUBS distribution at temperature 1.
+    entropy: float32, nats. margin: float32, between the two highest probabilities; 0 unless
+    `DrawSettings.margin`. All of the SUBS distribution at temperature 1.
     """
 
     token: jax.Array
     confidence: jax.Array
     entropy: jax.Array
+    margin: jax.Array
 
 
 class Prediction(NamedTuple):
@@ -41,10 +43,11 @@ class Prediction(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DrawSettings:
-    """strategy: "sample" or "argmax". temperature: of the draw alone."""
+    """strategy: "sample" or "argmax". temperature: of the draw alone. margin: measure it too."""
 
     strategy: str
     temperature: float
+    margin: bool = False
 
 
 def predict_tokens(
@@ -81,7 +84,11 @@ def predict_tokens(
     else:
         token = _draw(jnp.exp((logits - peak) / draw.temperature), uniforms)
     confidence = jnp.take_along_axis(weights, token[:, None], axis=-1)[:, 0] / total
-    return TokenPrediction(token.astype(jnp.int32), confidence, jnp.maximum(entropy, 0.0))
+    gap = jnp.zeros_like(total)
+    if draw.margin:
+        highest, second = jnp.moveaxis(jax.lax.top_k(weights, 2)[0], -1, 0)
+        gap = (highest - second) / total
+    return TokenPrediction(token.astype(jnp.int32), confidence, jnp.maximum(entropy, 0.0), gap)
 
 
 def _draw(weights: jax.Array, uniforms: jax.Array) -> jax.Array:

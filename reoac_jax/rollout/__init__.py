@@ -1,7 +1,7 @@
 """Rollouts: the denoising loop under the operator policy, as one jitted program."""
 
 from reoac_jax.rollout.loop import backbone_denoiser, rollout, sigma_at
-from reoac_jax.rollout.program import Question, RolloutProgram, in_order
+from reoac_jax.rollout.program import BatchedProgram, Question, RolloutProgram, in_order
 from reoac_jax.rollout.types import (
     Candidates,
     DenoiseFn,
@@ -14,6 +14,7 @@ from reoac_jax.rollout.types import (
 )
 
 __all__ = [
+    "BatchedProgram",
     "Candidates",
     "DenoiseFn",
     "Generated",

@@ -1,10 +1,11 @@
 """Rollouts of any number of prompts: batches of bounded shapes, run on all devices."""
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -12,7 +13,7 @@ from reoac_jax import sharding
 from reoac_jax.backbone.model import Backbone, cast_for_compute
 from reoac_jax.heads import HeadParams, Heads
 from reoac_jax.rollout.loop import backbone_denoiser, rollout
-from reoac_jax.rollout.types import Prompts, Rollout, RolloutSettings
+from reoac_jax.rollout.types import DenoiseFn, Prompts, Rollout, RolloutSettings
 from reoac_jax.vocabulary import Vocabulary
 
 _PROMPT_BUCKET = 32  # prompts are padded to a multiple of this: few shapes to compile
@@ -37,8 +38,12 @@ class _Batch(NamedTuple):
     row_ids: np.ndarray
 
 
-class RolloutProgram:
-    """The jitted rollout, with its tables on the devices.
+# (denoise, head_params, prompts, vocabulary) -> a pytree with the batch axis in front; pure.
+BatchFn = Callable[[DenoiseFn, HeadParams, Prompts, Vocabulary], Any]
+
+
+class BatchedProgram:
+    """A jitted function of prompts, with its tables on the devices.
 
     Compiles once for each padded prompt length, of which there are at most
     ceil(max_prompt_len / 32), and batch size.
@@ -46,56 +51,53 @@ class RolloutProgram:
 
     def __init__(
         self,
+        run: BatchFn,
         model: Backbone,
-        heads: Heads,
         vocabulary: Vocabulary,
         settings: RolloutSettings,
         mesh: Mesh,
         batch_size: int,
     ):
-        """batch_size: rows denoised together on one device."""
-        self._model, self._heads, self._settings = model, heads, settings
+        """run: what to do with a batch. batch_size: rows denoised together on one device."""
+        self._model, self._settings, self._batch_fn = model, settings, run
         self._mesh = mesh
         self._batch_size = batch_size * mesh.size
         self._vocabulary = sharding.replicate(mesh, vocabulary)
-        # Steps are stacked in front of the batch: axis 1 there, axis 0 of the final tokens.
-        self._run = jax.jit(
-            sharding.per_device(mesh, self._rollout, replicated=4, out_batch_axes=Rollout(1, 0))
-        )
+        self._run = jax.jit(sharding.per_device(mesh, self._denoise, replicated=4))
         self._cast = jax.jit(functools.partial(cast_for_compute, dtype=model.dtype))
 
-    def _rollout(
-        self, params: Any, head_params: HeadParams, vocabulary: Vocabulary, key: jax.Array,
+    def _denoise(
+        self,
+        params: Any,
+        head_params: HeadParams,
+        vocabulary: Vocabulary,
+        key: jax.Array,
         batch: _Batch,
-    ) -> Rollout:  # fmt: skip
+    ) -> Any:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch.row_ids)
         prompts = Prompts(batch.tokens, batch.lengths, batch.key_mask, keys)
         denoise = backbone_denoiser(self._model, {"params": params}, prompts, self._settings)
-        heads = functools.partial(self._heads.apply, head_params)
-        return rollout(denoise, heads, prompts, vocabulary, self._settings)
+        return self._batch_fn(denoise, head_params, prompts, vocabulary)
 
     def __call__(
         self, params: Any, head_params: HeadParams, key: jax.Array, questions: Sequence[Question]
-    ) -> Iterator[tuple[list[int], Rollout]]:
-        """Rolls out every question, those of like length together.
+    ) -> Iterator[tuple[list[int], Any]]:
+        """Runs every question, those of like length together.
 
         Args:
           params: the backbone's parameters, LoRA merged. head_params: of actor and critic.
           key: the key from which every row's key is derived by its `row_id`.
 
         Yields:
-          Places in `questions`, and their `Rollout` as host arrays with the batch axis in front:
-          `steps` `[n, T, ...]`, `tokens` `[n, G]`.
+          Places in `questions`, and the results for them as host arrays, `[n, ...]` each.
         """
         params = self._cast(params)
         for places, batch in self._batches(questions):
             result = self._run(
                 params, head_params, self._vocabulary, key, sharding.split(self._mesh, batch)
             )
-            steps, tokens = jax.device_get(result)
-            rows = slice(len(places))  # what follows was repeated to fill the batch
-            steps = jax.tree.map(lambda x, rows=rows: np.swapaxes(x, 0, 1)[rows], steps)
-            yield places, Rollout(steps, tokens[rows])
+            rows = slice(len(places))  # those beyond were repeated to fill the batch
+            yield places, jax.tree.map(lambda x, rows=rows: x[rows], jax.device_get(result))
 
     def _batches(self, questions: Sequence[Question]) -> Iterator[tuple[list[int], _Batch]]:
         size = min(self._batch_size, sharding.padded_size(self._mesh, len(questions)))
@@ -114,11 +116,35 @@ class RolloutProgram:
             yield places, sharding.pad_batch(batch, size)
 
 
-def in_order(batches: Iterable[tuple[list[int], Rollout]]) -> Rollout:
-    """One `Rollout` of all questions, in the order they were asked."""
-    places, rollouts = zip(*batches, strict=True)
+class RolloutProgram(BatchedProgram):
+    """The rollout under the operator policy; yields `Rollout`s, steps `[n, T, ...]`."""
+
+    def __init__(
+        self,
+        model: Backbone,
+        heads: Heads,
+        vocabulary: Vocabulary,
+        settings: RolloutSettings,
+        mesh: Mesh,
+        batch_size: int,
+    ):
+        """heads: the modules; batch_size: rows denoised together on one device."""
+
+        def run(
+            denoise: DenoiseFn, head_params: HeadParams, prompts: Prompts, vocabulary: Vocabulary
+        ) -> Rollout:
+            apply = functools.partial(heads.apply, head_params)
+            steps, tokens = rollout(denoise, apply, prompts, vocabulary, settings)
+            return Rollout(jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), steps), tokens)
+
+        super().__init__(run, model, vocabulary, settings, mesh, batch_size)
+
+
+def in_order(batches: Iterable[tuple[list[int], Any]]) -> Any:
+    """The results of all questions in one pytree, in the order they were asked."""
+    places, results = zip(*batches, strict=True)
     order = np.argsort(np.concatenate(places))
-    return jax.tree.map(lambda *x: np.concatenate(x)[order], *rollouts)
+    return jax.tree.map(lambda *x: np.concatenate(x)[order], *results)
 
 
 def _pad_rows(rows: Sequence[np.ndarray], width: int, dtype: Any) -> np.ndarray:

@@ -1,0 +1,139 @@
+"""Who decides the order of denoising in an evaluation: the actor, an operator, or a sampler.
+
+All of them run through the same program on the same rows, and report the same numbers.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from reoac_jax.backbone.prediction import DrawSettings
+from reoac_jax.errors import InputError
+from reoac_jax.heads import HeadOutput, HeadParams
+from reoac_jax.operators import O_SCOPE, OPERATORS
+from reoac_jax.rollout import (
+    BatchedProgram,
+    DenoiseFn,
+    Prompts,
+    Question,
+    RolloutProgram,
+    RolloutSettings,
+)
+from reoac_jax.samplers import RULES, sample
+from reoac_jax.trained import Parts
+from reoac_jax.vocabulary import Vocabulary
+
+ACTOR, RANDOM = "actor", "random_operator"
+POLICIES = (ACTOR, RANDOM, *OPERATORS, *RULES)
+
+
+class Outcome(NamedTuple):
+    """What a policy made of `N` problems.
+
+    tokens: int32 `[N, G]`. cost: float32 `[N]`, operator cost; a step of a sampler costs what a
+    step of O_SCOPE does. steps, forward_passes: int32 `[N]`.
+    operators: int32 `[N, T]`, -1 where none acted; None for samplers.
+    """
+
+    tokens: np.ndarray
+    cost: np.ndarray
+    steps: np.ndarray
+    forward_passes: np.ndarray
+    operators: np.ndarray | None
+
+
+class ConstantHeads:
+    """Heads that see nothing: the same logits everywhere, and Q = 0."""
+
+    def __init__(self, logits: Sequence[float]):
+        self._logits = tuple(logits)
+
+    def apply(self, params: HeadParams, observation: jax.Array) -> HeadOutput:
+        logits = jnp.broadcast_to(
+            jnp.array(self._logits, jnp.float32), (observation.shape[0], len(OPERATORS))
+        )
+        return HeadOutput(logits, jnp.zeros_like(logits))
+
+
+class Policy:
+    """A policy by name, ready to be run on any number of questions.
+
+    Raises `InputError` for an unknown name, or `ancestral_cached` on a backbone that sees the time.
+    """
+
+    def __init__(self, name: str, config: ConfigDict, parts: Parts, mesh: Mesh):
+        if name not in POLICIES:
+            raise InputError(f"--policy is {name!r}; expected one of {', '.join(POLICIES)}")
+        settings = parts.rollout_settings(config, evaluation=True)
+        size = config.evaluation.batch_size
+        self._costs = settings.operators.costs
+        if name in RULES:
+            self._program = _sampler(name, config, parts, settings, mesh, size)
+            return
+        heads = parts.heads
+        if name == RANDOM:
+            heads = ConstantHeads([0.0] * len(OPERATORS))
+            settings = dataclasses.replace(settings, selection_mode="sample")
+        elif name in OPERATORS:
+            heads = ConstantHeads([float(operator == name) for operator in OPERATORS])
+            settings = dataclasses.replace(settings, selection_mode="argmax")
+        self._program = RolloutProgram(
+            parts.model, heads, parts.vocabulary, settings, mesh, batch_size=size
+        )
+
+    def __call__(
+        self, params: Any, heads: HeadParams, key: jax.Array, questions: Sequence[Question]
+    ) -> Iterator[tuple[list[int], Outcome]]:
+        """Runs the questions; yields places in `questions` and their `Outcome`."""
+        for places, result in self._program(params, heads, key, questions):
+            if hasattr(result, "forward_passes"):
+                cost = result.steps.astype(np.float32) * np.float32(self._costs[O_SCOPE])
+                yield (
+                    places,
+                    Outcome(result.tokens, cost, result.steps, result.forward_passes, None),
+                )
+            else:
+                steps = result.steps
+                yield (
+                    places,
+                    Outcome(
+                        tokens=result.tokens,
+                        cost=steps.cost.sum(axis=1),
+                        steps=steps.active.sum(axis=1),
+                        forward_passes=steps.forward_passes.sum(axis=1),
+                        operators=np.where(steps.active, steps.operator, -1),
+                    ),
+                )
+
+
+def _sampler(
+    name: str,
+    config: ConfigDict,
+    parts: Parts,
+    settings: RolloutSettings,
+    mesh: Mesh,
+    batch_size: int,
+) -> BatchedProgram:
+    if name == "ancestral_cached" and settings.time_conditioned:
+        raise InputError(
+            "--policy ancestral_cached needs a backbone without time conditioning; this one sees "
+            "the time, so that a step that changed nothing still needs its forward pass"
+        )
+    draw = settings.draw
+    if name.startswith("ancestral"):
+        draw = DrawSettings("sample", 1.0)  # it is a sampler of the model's own distribution
+    settings = dataclasses.replace(
+        settings, draw=dataclasses.replace(draw, margin=name == "margin")
+    )
+    block_len = config.evaluation.block_len
+
+    def run(denoise: DenoiseFn, heads: HeadParams, prompts: Prompts, vocabulary: Vocabulary) -> Any:
+        return sample(denoise, prompts, settings, name, block_len)
+
+    return BatchedProgram(run, parts.model, parts.vocabulary, settings, mesh, batch_size)
