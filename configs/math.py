@@ -110,6 +110,27 @@ def get_config() -> ConfigDict:
     train.backbone_batch = 4  # transitions in a backbone minibatch
     train.buffer_size = 800  # episodes kept in replay, oldest leave first
 
+    sft = config.sft = ConfigDict()  # python -m reoac_jax.sft; its dropout is backbone.dropout
+    sft.mode = "full"  # lora | full: what of the backbone is trained
+    sft.steps = 5000
+    sft.batch_size = 64  # examples a gradient step, on all devices together
+    sft.accumulate = 16  # microbatches that a gradient step is made of
+    sft.learning_rate = 3e-5
+    sft.warmup_steps = 200  # linear rise, then cosine decay
+    sft.final_rate = 0.1  # share of learning_rate left at the end
+    sft.weight_decay = 0.01  # of matrices
+    sft.beta2 = 0.999  # of AdamW
+    sft.gradient_clip = 1.0  # global norm; 0: none
+    sft.ema_decay = 0.9999  # of the weights that are evaluated and kept; warmed up, (1+n)/(10+n)
+    sft.eos_weight = 0.1  # of the eos padding behind an answer's own eos, which weighs 1
+    sft.short_share = 0.2  # examples whose row ends with the answer's own eos, without padding
+    sft.log_every = 10  # steps between lines of metrics.jsonl
+    sft.eval_every = 500  # steps between evaluations (NELBO and accuracy on test problems)
+    sft.eval_problems = 128  # the first of the test split
+    sft.eval_samples = 4  # noise levels for each row of a NELBO estimate
+    sft.eval_steps = 256  # steps of the confidence decoding that the accuracy is measured with
+    sft.checkpoint_every = 250
+
     checkpoint = config.checkpoint = ConfigDict()
     checkpoint.every = 5  # iterations between saves; the last iteration is always saved
     checkpoint.keep_latest = 2
@@ -120,6 +141,7 @@ def get_config() -> ConfigDict:
     evaluation.sample_strategy = "argmax"
     evaluation.selection_mode = "argmax"
     evaluation.branch = False  # branch in evaluation as in training
+    evaluation.block_len = 32  # tokens of a block, for --policy blocks
 
     grader = config.grader = ConfigDict()
     grader.workers = 2  # processes

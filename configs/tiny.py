@@ -113,6 +113,27 @@ def get_config() -> ConfigDict:
     train.backbone_batch = 16  # transitions in a backbone minibatch
     train.buffer_size = 800  # episodes kept in replay, oldest leave first
 
+    sft = config.sft = ConfigDict()  # python -m reoac_jax.sft; its dropout is backbone.dropout
+    sft.mode = "full"  # lora | full: what of the backbone is trained
+    sft.steps = 4000
+    sft.batch_size = 192  # examples a gradient step, on all devices together
+    sft.accumulate = 1  # microbatches that a gradient step is made of
+    sft.learning_rate = 1e-3
+    sft.warmup_steps = 200  # linear rise, then cosine decay
+    sft.final_rate = 0.1  # share of learning_rate left at the end
+    sft.weight_decay = 0.01  # of matrices
+    sft.beta2 = 0.98  # of AdamW
+    sft.gradient_clip = 1.0  # global norm; 0: none
+    sft.ema_decay = 0.999  # of the weights that are evaluated and kept; warmed up, (1+n)/(10+n)
+    sft.eos_weight = 1.0  # of the eos padding behind an answer's own eos, which weighs 1
+    sft.short_share = 0.0  # examples whose row ends with the answer's own eos, without padding
+    sft.log_every = 50  # steps between lines of metrics.jsonl
+    sft.eval_every = 500  # steps between evaluations (NELBO and accuracy on test problems)
+    sft.eval_problems = 500  # the first of the test split
+    sft.eval_samples = 4  # noise levels for each row of a NELBO estimate
+    sft.eval_steps = 13  # steps of the confidence decoding that the accuracy is measured with
+    sft.checkpoint_every = 500
+
     checkpoint = config.checkpoint = ConfigDict()
     checkpoint.every = 5  # iterations between saves; the last iteration is always saved
     checkpoint.keep_latest = 2
@@ -123,6 +144,7 @@ def get_config() -> ConfigDict:
     evaluation.sample_strategy = "argmax"
     evaluation.selection_mode = "argmax"
     evaluation.branch = False  # branch in evaluation as in training
+    evaluation.block_len = 6  # tokens of a block, for --policy blocks
 
     grader = config.grader = ConfigDict()
     grader.workers = 2  # processes

@@ -19,24 +19,24 @@ import numpy as np
 from reoac_jax.backbone.published import from_flax, parameter_count
 from reoac_jax.backbone.pytorch_files import write_published
 from reoac_jax.backbone.store import read_backbone, read_source, tokenizer_files
+from reoac_jax.config import parse_options
 from reoac_jax.errors import InputError, run_command
 from reoac_jax.files import check_empty_folder
+from reoac_jax.trained import restore_backbone
 
 
 def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
     check_empty_folder(options.output)
     if options.source is not None:
-        config, params = read_backbone(options.source)
-        # Absent where the folder came from our own fine-tuning and not from a PyTorch file.
-        stored = read_source(options.source).get("rotary_inv_freq")
-        inv_freq = None if stored is None else np.asarray(stored, np.float32)
-        tokenizer = tokenizer_files(options.source)
+        base = options.source
+        config, params = read_backbone(base)
     else:
-        from reoac_jax.checkpoints import restore_backbone
-
-        config, params = restore_backbone(options.checkpoint)
-        inv_freq, tokenizer = None, ()
+        config, params, base = restore_backbone(options.checkpoint)
+    # Absent where the folder came from our own fine-tuning and not from a PyTorch file.
+    stored = read_source(base).get("rotary_inv_freq")
+    inv_freq = None if stored is None else np.asarray(stored, np.float32)
+    tokenizer = tokenizer_files(base)
     print("writing", file=sys.stderr)
     tensors = from_flax(config, params, inv_freq)
     try:
@@ -64,7 +64,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "--checkpoint", type=Path, help="RUN_DIR/checkpoints or one iteration's folder in it"
     )
     parser.add_argument("--output", type=Path, required=True, help="new or empty folder")
-    return parser.parse_args(argv)
+    return parse_options(parser, argv)
 
 
 if __name__ == "__main__":

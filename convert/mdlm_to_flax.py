@@ -28,6 +28,7 @@ from reoac_jax.backbone.pytorch_files import (
     require_torch,
 )
 from reoac_jax.backbone.store import STORE_DTYPES, load_backbone, write_backbone
+from reoac_jax.config import parse_options
 from reoac_jax.errors import InputError, run_command
 from reoac_jax.files import check_empty_folder, creating_folder
 
@@ -195,7 +196,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--verify", action="store_true", help="compare with a PyTorch forward; exit 1 above 1e-4"
     )
-    return parser.parse_args(argv)
+    return parse_options(parser, argv)
 
 
 if __name__ == "__main__":

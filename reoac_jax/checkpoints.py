@@ -89,9 +89,12 @@ def read_record(checkpoint: Path) -> dict[str, Any]:
     _quiet_orbax()
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-            return checkpointer.restore((checkpoint / RECORD).absolute())
+            record = checkpointer.restore((checkpoint / RECORD).absolute())
     except (OSError, ValueError) as error:
         raise InputError(f"{checkpoint / RECORD} is damaged: {error}") from error
+    if not isinstance(record, dict) or not {"iteration", "base_hash"} <= record.keys():
+        raise InputError(f"{checkpoint / RECORD} is damaged: expected an iteration and a base_hash")
+    return record
 
 
 def read_item(checkpoint: Path, name: str, template: Any = None) -> Any:

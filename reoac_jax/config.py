@@ -27,6 +27,7 @@ __all__ = [
     "config_hash",
     "load_config",
     "parse_command_line",
+    "parse_options",
     "to_json",
     "validate",
 ]
@@ -94,6 +95,14 @@ def parse_command_line(
         known = [*options, *(_OVERRIDE + key for key in SCHEMA)]
         raise InputError(f"argument {left[0]!r} is unknown{_nearest(name, known)}; try --help")
     return namespace, overrides
+
+
+def parse_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Parses a command line that takes no configuration; raises as `parse_command_line` does."""
+    namespace, overrides = parse_command_line(parser, argv)
+    if overrides:
+        raise InputError(f"argument {overrides[0]!r} is unknown; this command has no configuration")
+    return namespace
 
 
 def to_json(config: Any) -> dict[str, Any]:

@@ -220,7 +220,7 @@ def check_together(values: Mapping[str, Any]) -> None:
     if any(step >= max_steps for step in branch_steps):
         raise InputError(
             f"rollout.branch_steps is {branch_steps}; expected steps from 0 to {max_steps - 1},"
-            f" for rollout.max_steps is {max_steps}"
+            f" for rollout.max_steps is {max_steps} (nothing follows the last one: no look-ahead)"
         )
     if len(set(branch_steps)) < len(branch_steps):
         raise InputError(f"rollout.branch_steps is {branch_steps}; expected each step once")
@@ -242,6 +242,14 @@ def check_together(values: Mapping[str, Any]) -> None:
         raise InputError(
             f"train.episodes_per_prompt is {group}; expected 2 or more,"
             " for objective.actor policy_gradient compares the episodes of a prompt"
+        )
+    if (
+        values["objective.actor"] == "policy_gradient"
+        and values["rollout.selection_mode"] == "argmax"
+    ):
+        raise InputError(
+            "rollout.selection_mode is argmax; expected sample, for objective.actor policy_gradient"
+            " needs the probability with which an operator was picked"
         )
     batch, accumulate = values["sft.batch_size"], values["sft.accumulate"]
     if batch % accumulate:

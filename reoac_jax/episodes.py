@@ -57,8 +57,13 @@ class ProblemSet:
         )
 
     @property
+    def truncation_in_words(self) -> str:
+        counts = (f"{count} {name.replace('_', ' ')}" for name, count in self.truncation.items())
+        return ", ".join(counts)
+
+    @property
     def truncation(self) -> dict[str, int]:
-        """How many prompts and references did not fit, for the screen and the log."""
+        """How many prompts and references did not fit."""
         return {
             "prompts_truncated": self.encoded.prompts_truncated,
             "references_truncated": self.encoded.references_truncated,

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
+EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 
 
@@ -10,15 +11,20 @@ class InputError(Exception):
     """A mistake in what the user gave. The message is one line: what, where, what was expected."""
 
 
+class RunError(Exception):
+    """A run that cannot go on, through no mistake in its input. The message is one line."""
+
+
 def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> int:
     """Runs a command line's `main(argv)` and returns its exit code.
 
     `InputError` is printed to standard error as `error: <one line>` and gives exit code 2, without
-    a traceback. Every other exception is a defect of the program and keeps its traceback.
+    a traceback, `RunError` likewise with exit code 1. Every other exception is a defect of the
+    program and keeps its traceback.
     """
     try:
         return main(sys.argv[1:] if argv is None else argv)
-    except InputError as error:
+    except (InputError, RunError) as error:
         line = " ".join(str(error).split())
         print(f"error: {line}", file=sys.stderr, flush=True)
-        return EXIT_BAD_INPUT
+        return EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED

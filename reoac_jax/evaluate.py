@@ -13,6 +13,7 @@ left_to_right, blocks. Without --checkpoint `actor` takes the newest run of the 
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,8 +48,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--policy", default=ACTOR, choices=POLICIES, metavar="NAME")
     options, overrides = parse_command_line(parser, argv)
     output = Path(options.output)
-    if output.suffix != ".json" or output.is_dir():
-        raise InputError(f"--output is {output}; expected a file name that ends in .json")
+    check_writable(output)
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit is {options.limit}; expected 1 or more")
     config = load_config(options.config, overrides, task_options)
@@ -62,7 +62,10 @@ def main(argv: Sequence[str]) -> int:
     try:
         problem_set = ProblemSet.load(task, "test", parts.tokenizer, config, options.limit)
         what = trained.checkpoint or config.backbone.path
-        print(f"evaluating {options.policy} of {what} on {len(problem_set)} {task.name} problems")
+        print(
+            f"evaluating {options.policy} of {what} on {len(problem_set)} {task.name} problems, "
+            f"{problem_set.truncation_in_words}"
+        )
         evaluation = evaluate_policy(
             options.policy, config, parts, trained.params, trained.heads, task, problem_set
         )
@@ -82,6 +85,18 @@ def main(argv: Sequence[str]) -> int:
     )
     print(f"wrote {output} and {output.with_suffix('.jsonl')}")
     return 0
+
+
+def check_writable(output: Path) -> None:
+    """Raises `InputError` unless `output`, and the .jsonl beside it, can be written."""
+    if output.suffix != ".json":
+        raise InputError(f"--output is {output}; expected a file name that ends in .json")
+    for file in (output, output.with_suffix(".jsonl")):
+        if file.is_dir():
+            raise InputError(f"--output: {file} is a folder; expected a file")
+    probe = next(p for p in (output.parent, *output.parent.parents) if p.exists())
+    if not probe.is_dir() or not os.access(probe, os.W_OK):
+        raise InputError(f"--output is {output}; {probe} is no folder that can be written")
 
 
 def _provenance(config: ConfigDict, parts: Parts, trained: Trained, task: Task) -> dict[str, Any]:

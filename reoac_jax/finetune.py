@@ -198,7 +198,7 @@ class Finetuner:
         weights = optax.apply_updates(state.weights, updates)
         decay = jnp.minimum(settings.ema_decay, (1.0 + step) / (10.0 + step))
         average = optax.incremental_update(weights, state.average, 1.0 - decay)
-        sums = jax.tree.map(jnp.add, state.sums, Sums(loss, optax.global_norm(gradient), 1.0))
+        sums = jax.tree.map(jnp.add, state.sums, Sums(loss, optax.tree.norm(gradient), 1.0))
         return FinetuneState(weights, average, optimizer, sums)
 
     def _loss(

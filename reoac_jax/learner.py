@@ -113,7 +113,8 @@ class Learner:
     settings: LearnerSettings
 
     def init(self, key: jax.Array, base: Any) -> LearnerState:
-        """A fresh state. base: the backbone's parameters; mode `full` takes them as its own.
+        """A fresh state. base: the backbone's parameters; mode `full` takes them as its own, so
+        that they are gone after the first backbone step.
 
         Raises `InputError` where the LoRA targets or rank do not fit the backbone.
         """

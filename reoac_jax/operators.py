@@ -64,7 +64,7 @@ class OperatorSettings:
 
 
 def select_positions(
-    written: jax.Array, masked: jax.Array, vocabulary: Vocabulary, settings: OperatorSettings
+    written: jax.Array, frontier: jax.Array, vocabulary: Vocabulary, settings: OperatorSettings
 ) -> jax.Array:
     """What each operator selects in one row.
 
@@ -72,18 +72,19 @@ def select_positions(
       written: int32 `[G]`, the revealed token, or for a masked position the token the model would
         write there now. Under `overwrite` a masked position holds the mask id, which is neither a
         number nor an operator sign.
-      masked: bool `[G]`.
+      frontier: bool `[G]`; with that anchor windows start at its first True position: the first
+        mask, or where nothing is masked the first token that repair may take back.
 
     Returns:
       bool `[A, G]`.
     """
-    length = masked.shape[0]
+    length = frontier.shape[0]
 
     def window(size: int) -> jax.Array:
         end_anchored = max(length - size, 0)
         start = jnp.int32(end_anchored)
         if settings.scope_anchor == "frontier":
-            start = jnp.where(masked.any(), jnp.argmax(masked), start)
+            start = jnp.where(frontier.any(), jnp.argmax(frontier), start)
         positions = jnp.arange(length)
         return (positions >= start) & (positions < start + size)
 

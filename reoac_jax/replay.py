@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from reoac_jax.backbone.prediction import prompt_width
+
 
 class Episodes(NamedTuple):
     """`E` finished episodes of `T` steps; what the three updates need of them.
@@ -65,6 +67,11 @@ class BackboneBatch(NamedTuple):
     returns: np.ndarray
     step: np.ndarray
     weight: np.ndarray
+
+
+def crop_prompts(batch: BackboneBatch) -> BackboneBatch:
+    """The batch without the columns that `prompt_width` of its longest prompt leaves out."""
+    return batch._replace(prompt=batch.prompt[:, : prompt_width(int(batch.prompt_length.max()))])
 
 
 class Replay:

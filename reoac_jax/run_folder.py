@@ -52,7 +52,8 @@ def newest_checkpoints(config: ConfigDict) -> Path:
     runs = [
         run
         for run in (parent.iterdir() if parent.is_dir() else ())
-        if any(child.name.isdecimal() for child in (run / CHECKPOINTS).glob("*"))
+        # Fine-tuning leaves runs here too; only a policy's checkpoint has an actor.
+        if any((run / CHECKPOINTS).glob("[0-9]*/actor"))
     ]
     if not runs:
         raise InputError(

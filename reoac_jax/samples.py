@@ -1,5 +1,6 @@
 """`samples/*.json`: a few episodes of each iteration, whole, to be read and shown."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from reoac_jax.files import write_json
 from reoac_jax.rollout import Rollout
 from reoac_jax.tasks import Grade
 from reoac_jax.trained import Parts
+from reoac_jax.vocabulary import Vocabulary
 
 
 def write_samples(
@@ -27,18 +29,35 @@ def write_samples(
     parts: Parts,
 ) -> None:
     """Writes the first `logging.samples_per_iter` episodes as `<iteration>_<episode>.json`."""
-    vocabulary = parts.vocabulary
+    encoded, longest = problem_set.encoded, config.rollout.max_prompt_len
     for episode in range(min(config.logging.samples_per_iter, len(indices))):
         index = indices[episode]
-        prompt = problem_set.encoded.prompt_tokens[index]
-        context = prompt_context(
-            prompt, np.int32(len(prompt)), problem_set.encoded.key_mask[index], vocabulary
-        )
-        matrix = relation(
-            context, rollout.tokens[episode], vocabulary, config.features.relation_temperature
-        )
+        prompt = encoded.prompt_tokens[index]
+        # Padded, so that one program serves every prompt.
+        fill = (0, longest - len(prompt))
+        matrix = _relation(
+            np.pad(prompt, fill),
+            np.int32(len(prompt)),
+            np.pad(encoded.key_mask[index], fill),
+            rollout.tokens[episode],
+            parts.vocabulary,
+            config.features.relation_temperature,
+        )[: len(prompt)]
         record = sample_record(
             rollout, episode, problem_set.problems[index], problem_set.references[index],
             texts[episode], grades[episode], parts.tokenizer, jax.device_get(matrix),
         )  # fmt: skip
         write_json(folder / f"{iteration:06d}_{episode:03d}.json", dict(record))
+
+
+@functools.partial(jax.jit, static_argnums=5)
+def _relation(
+    prompt: jax.Array,
+    length: jax.Array,
+    key_mask: jax.Array,
+    tokens: jax.Array,
+    vocabulary: Vocabulary,
+    temperature: float,
+) -> jax.Array:
+    context = prompt_context(prompt, length, key_mask, vocabulary)
+    return relation(context, tokens, vocabulary, temperature)

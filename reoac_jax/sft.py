@@ -10,6 +10,7 @@ token and perplexity of a UTF-8 text under the backbone of the configuration.
 """
 
 import argparse
+import contextlib
 import functools
 import json
 import math
@@ -25,6 +26,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax import sharding
 from reoac_jax.backbone import save_backbone, tokenizer_files
+from reoac_jax.backbone.prediction import prompt_width
 from reoac_jax.backbone.store import read_source
 from reoac_jax.checkpoints import RunCheckpoints, find_checkpoint, read_item, read_record
 from reoac_jax.config import config_hash, load_config, parse_command_line
@@ -41,7 +43,6 @@ from reoac_jax.trained import Parts, load_parts
 
 BACKBONE = "backbone"  # the result's folder in the run's
 _INIT, _STEPS = range(2)  # streams of the run's key
-_PROMPT_BUCKET = 32  # prompts of a batch are padded to a multiple of this: few shapes to compile
 _TEXT_TOKENS_AT_A_TIME = 8192  # per device
 
 
@@ -142,8 +143,9 @@ def train(config: ConfigDict, run: Path | None) -> int:
     step_key = jax.random.fold_in(key, _STEPS)
 
     # ---- Loop
-    done = saved = start
+    done, saved = start, start if checkpoint is not None else -1
     with (
+        contextlib.closing(task),
         Interrupt() as interrupt,
         RunCheckpoints(run / CHECKPOINTS, config.checkpoint.keep_latest, 0) as checkpoints,
         MetricsLog(run / METRICS, keep_through=start if checkpoint else None) as log,
@@ -156,7 +158,7 @@ def train(config: ConfigDict, run: Path | None) -> int:
         since, began = done, time.monotonic()
         while done < sft.steps and not interrupt.asked:
             chosen = batch_rows(config.seed, len(problems), sft.batch_size, done)
-            width = -(-int(prompt_length[chosen].max()) // _PROMPT_BUCKET) * _PROMPT_BUCKET
+            width = prompt_width(int(prompt_length[chosen].max()))
             state = finetuner.step(
                 state, base, examples, sharding.split(mesh, chosen), step_key, np.int32(done),
                 min(width, prompt.shape[1]),
@@ -186,7 +188,6 @@ def train(config: ConfigDict, run: Path | None) -> int:
                 saved = done
         if saved < done:
             checkpoints.save(done, _items(state, sft.mode), _record(config, parts, done), 0.0)
-    task.close()
     if done < sft.steps:
         print(
             f"stopped after step {done}; go on with: python -m reoac_jax.sft --resume {run}",

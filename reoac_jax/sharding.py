@@ -55,6 +55,18 @@ def per_device(mesh: Mesh, function: Callable[..., Any], replicated: int) -> Cal
     return run
 
 
+def split_weighted(mesh: Mesh, batch: Any) -> Any:
+    """Puts a minibatch of any size on the mesh, filled up with entries that weigh nothing.
+
+    batch: a named tuple of host arrays; its fields that end in "weight" become 0 in what is added.
+    """
+    size = len(batch[0])
+    padded = pad_batch(batch, padded_size(mesh, size))
+    real = np.arange(len(padded[0])) < size
+    weights = {name: getattr(padded, name) * real for name in batch._fields if "weight" in name}
+    return split(mesh, padded._replace(**weights))
+
+
 def padded_size(mesh: Mesh, size: int) -> int:
     """The next multiple of the number of devices."""
     return -(-size // mesh.size) * mesh.size

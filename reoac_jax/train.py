@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax import sharding
 from reoac_jax.checkpoints import RunCheckpoints, find_checkpoint
-from reoac_jax.config import load_config, parse_command_line
+from reoac_jax.config import load_config, parse_command_line, to_json
 from reoac_jax.episodes import (
     ProblemSet,
     episode_returns,
@@ -27,11 +27,12 @@ from reoac_jax.episodes import (
     replay_episodes,
     rollout_summary,
 )
-from reoac_jax.errors import InputError, run_command
+from reoac_jax.errors import InputError, RunError, run_command
+from reoac_jax.files import write_json
 from reoac_jax.interrupt import EXIT_INTERRUPTED, Interrupt
 from reoac_jax.learner import Learner, LearnerSettings, LearnerState
 from reoac_jax.metrics import MetricsLog, ProgressLine
-from reoac_jax.replay import Replay
+from reoac_jax.replay import Replay, crop_prompts
 from reoac_jax.rollout import Rollout, RolloutProgram, in_order
 from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, SAMPLES, create_run, open_run
 from reoac_jax.samples import write_samples
@@ -55,34 +56,34 @@ class Collected(NamedTuple):
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m reoac_jax.train", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m reoac_jax.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--config", help="a configuration file, for instance configs/tiny.py")
     parser.add_argument("--resume", metavar="RUN_DIR", help="go on from a run's last checkpoint")
     options, overrides = parse_command_line(parser, argv)
     if (options.config is None) == (options.resume is None):
         raise InputError("expected one of --config FILE and --resume RUN_DIR")
+    run = checkpoint = None
     if options.resume is not None:
         run = open_run(options.resume)
         _only_longer(overrides)
-        config = load_config(run / CONFIG, overrides, task_options)
         checkpoint = find_checkpoint(run / CHECKPOINTS)
-    else:
-        config, checkpoint = load_config(options.config, overrides, task_options), None
-        run = None
+    config = load_config(run / CONFIG if run else options.config, overrides, task_options)
 
     # ---- Input
     parts = load_parts(config)
     task = make_task(config.task, config.grader)
-    problem_set = ProblemSet.load(task, "train", parts.tokenizer, config)
-    truncation = problem_set.truncation
-    run = create_run(config) if run is None else run
-    print(f"run folder {run}")
-    print(
-        f"{len(problem_set)} problems of {config.task.name}; "
-        + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in truncation.items())
-    )
     try:
+        problem_set = ProblemSet.load(task, "train", parts.tokenizer, config)
+        print(f"{len(problem_set)} problems of {task.name}, {problem_set.truncation_in_words}")
         return _train(config, parts, task, problem_set, run, checkpoint)
+    except FloatingPointError as error:
+        raise RunError(
+            f"{error}; the run stopped without saving it, its last checkpoint is intact"
+        ) from error
     finally:
         task.close()
 
@@ -92,7 +93,7 @@ def _train(
     parts: Parts,
     task: Task,
     problem_set: ProblemSet,
-    run: Path,
+    run: Path | None,
     checkpoint: Path | None,
 ) -> int:
     # ---- Mesh and model
@@ -113,13 +114,20 @@ def _train(
     start = 0
     if checkpoint is not None:
         state, start = restore_training(checkpoint, config, parts, state, replay)
-        print(f"resuming after iteration {start - 1} of {config.train.iterations}")
     if config.backbone.finetune_mode == "full":
         base = None  # the state holds the only copy that is needed
     merge = jax.jit(learner.rollout_params)
 
-    # ---- Loop
+    # ---- Run folder: made last, so that a mistake found above leaves nothing behind
     iterations = config.train.iterations
+    if run is None:
+        run = create_run(config)
+        print(f"run folder {run}")
+    else:
+        write_json(run / CONFIG, to_json(config))  # train.iterations may be another
+        print(f"run folder {run}: going on after {start} of {iterations} iterations")
+
+    # ---- Loop
     with (
         Interrupt() as interrupt,
         RunCheckpoints(
@@ -128,7 +136,7 @@ def _train(
         MetricsLog(run / METRICS, keep_through=start - 1) as log,
         ProgressLine(iterations, "training", done=start, unit="iteration") as progress,
     ):
-        saved = start - 1
+        done = start
         for iteration in range(start, iterations):
             began = time.monotonic()
             params = merge(base, state.backbone)
@@ -148,13 +156,13 @@ def _train(
                 )
             )
             dropout_key = jax.random.fold_in(jax.random.fold_in(key, _DROPOUT), iteration)
-            state, losses = update(
+            state, measured = update(
                 config, learner, state, base, replay, dropout_key, mesh, iteration
             )
             updated = time.monotonic()
 
             # ---- Log and checkpoint
-            values = losses | _metrics(
+            values = measured | _metrics(
                 collected, problem_set.truncation, rolled_out - began, updated - rolled_out
             )
             log.append(iteration, values)
@@ -162,31 +170,27 @@ def _train(
                 run / SAMPLES, iteration, config, collected.rollout, collected.indices,
                 collected.texts, collected.grades, problem_set, parts,
             )  # fmt: skip
-            progress.update(
-                reward=values["reward"], accuracy=values["accuracy"], cost=values["cost"],
-                critic=values["critic_loss"], actor=values["actor_loss"],
-                backbone=values["backbone_loss"] if "backbone_loss" in values else "frozen",
-            )  # fmt: skip
-            last = iteration == iterations - 1 or interrupt.asked
-            if last or (iteration + 1) % config.checkpoint.every == 0:
+            shown = ("reward", "accuracy", "cost", "critic_loss", "actor_loss", "backbone_loss")
+            progress.update(**{name: values[name] for name in shown if name in values})
+            done = iteration + 1
+            if interrupt.asked or done == iterations or done % config.checkpoint.every == 0:
                 record = checkpoint_record(config, parts, learner_settings, iteration)
-                checkpoints.save(
-                    iteration, checkpoint_items(state, replay), record, values["reward"]
-                )
-                saved = iteration
+                items = checkpoint_items(state, replay)
+                checkpoints.save(iteration, items, record, values["reward"])
             if interrupt.asked:
                 break
-    if saved == iterations - 1:
+    if done < iterations:
         print(
-            f"done: {run}\nevaluate it: python -m reoac_jax.evaluate --config {run / CONFIG} "
-            f"--checkpoint {run / CHECKPOINTS} --output {run / 'evaluation.json'}"
+            f"stopped after {done} of {iterations} iterations; go on with: "
+            f"python -m reoac_jax.train --resume {run}",
+            file=sys.stderr,
         )
-        return 0
+        return EXIT_INTERRUPTED
     print(
-        f"stopped after iteration {saved}; go on with: python -m reoac_jax.train --resume {run}",
-        file=sys.stderr,
+        f"done: {run}\nevaluate it: python -m reoac_jax.evaluate --config {run / CONFIG} "
+        f"--checkpoint {run / CHECKPOINTS} --output {run / 'evaluation.json'}"
     )
-    return EXIT_INTERRUPTED
+    return 0
 
 
 def collect(
@@ -218,13 +222,14 @@ def episode_problems(config: ConfigDict, problem_count: int, iteration: int) -> 
     """Problem of each episode of an iteration: all problems once in random order, then anew."""
     copies = config.train.episodes_per_prompt
     prompts = config.train.episodes_per_iter // copies
+    epochs: dict[int, np.ndarray] = {}
     indices = []
     for position in range(iteration * prompts, (iteration + 1) * prompts):
         epoch, place = divmod(position, problem_count)
-        order = np.random.default_rng([config.seed, _PROMPT_ORDER, epoch]).permutation(
-            problem_count
-        )
-        indices += [int(order[place])] * copies
+        if epoch not in epochs:
+            rng = np.random.default_rng([config.seed, _PROMPT_ORDER, epoch])
+            epochs[epoch] = rng.permutation(problem_count)
+        indices += [int(epochs[epoch][place])] * copies
     return indices
 
 
@@ -247,22 +252,19 @@ def update(
             measured.setdefault(name, []).append(value)
 
     rng = np.random.default_rng([config.seed, _HEADS_DRAW, iteration])
-    head_size = sharding.padded_size(mesh, train.head_batch)
-    for _ in range(train.critic_steps):
-        batch = sharding.split(mesh, replay.head_batch(rng, head_size))
-        state, metrics = learner.critic_step(state, batch)
-        note(metrics)
-    for _ in range(train.actor_steps):
-        batch = sharding.split(mesh, replay.head_batch(rng, head_size))
-        state, metrics = learner.actor_step(state, batch)
-        note(metrics)
+    for step, count in ((learner.critic_step, train.critic_steps),
+                        (learner.actor_step, train.actor_steps)):  # fmt: skip
+        for _ in range(count):
+            batch = replay.head_batch(rng, train.head_batch)
+            state, metrics = step(state, sharding.split_weighted(mesh, batch))
+            note(metrics)
     if config.backbone.finetune_mode != "frozen":
         rng = np.random.default_rng([config.seed, _BACKBONE_DRAW, iteration])
-        size = sharding.padded_size(mesh, train.backbone_batch)
         for step in range(train.backbone_steps):
-            batch = sharding.split(mesh, replay.backbone_batch(rng, size))
-            step_key = jax.random.fold_in(key, step)
-            state, metrics = learner.backbone_step(state, base, batch, step_key)
+            batch = crop_prompts(replay.backbone_batch(rng, train.backbone_batch))
+            state, metrics = learner.backbone_step(
+                state, base, sharding.split_weighted(mesh, batch), jax.random.fold_in(key, step)
+            )
             note(metrics)
     return state, {name: float(np.mean(jax.device_get(v))) for name, v in measured.items()}
 

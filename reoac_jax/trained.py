@@ -23,7 +23,7 @@ from reoac_jax.vocabulary import Vocabulary, build_vocabulary, load_tokenizer
 class Parts:
     """What a configuration names: model, frozen parameters, tokenizer, tables, heads.
 
-    base: the backbone's float32 parameters on the host. base_hash: the hash they are known by.
+    base: the backbone's float32 parameters, on the first device. base_hash: their hash.
     """
 
     model: Backbone
@@ -111,8 +111,8 @@ def load_trained(checkpoint: str | Path, parts: Parts) -> Trained:
     return Trained(_merged(folder, record, parts.base), heads, folder, record)
 
 
-def restore_backbone(checkpoint: str | Path) -> tuple[BackboneConfig, Any]:
-    """The sizes and the merged parameters, NumPy float32, of a checkpoint's backbone.
+def restore_backbone(checkpoint: str | Path) -> tuple[BackboneConfig, Any, Path]:
+    """A checkpoint's backbone: sizes, merged parameters (NumPy float32) and the base's folder.
 
     The base is read from where the run found it. Raises `InputError`.
     """
@@ -124,7 +124,8 @@ def restore_backbone(checkpoint: str | Path) -> tuple[BackboneConfig, Any]:
             f"the backbone in {record['backbone_path']} is not the one that {folder} was trained "
             f"over; expected hash {record['base_hash'][:12]}"
         )
-    return model.config, jax.tree.map(np.asarray, _merged(folder, record, base))
+    params = jax.tree.map(np.asarray, _merged(folder, record, base))
+    return model.config, params, Path(record["backbone_path"])
 
 
 def _merged(folder: Path, record: dict[str, Any], base: Any) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
+from reoac_jax.config import parse_options
 from reoac_jax.errors import run_command
 from reoac_jax.files import write_json, write_text
 from reoac_jax.tasks import stories
@@ -46,7 +47,7 @@ def build_tokenizer() -> Tokenizer:
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", default="data/tiny_mdlm", metavar="DIR", type=Path)
-    output = parser.parse_args(argv).output
+    output = parse_options(parser, argv).output
     tokenizer = build_tokenizer()
     write_text(output / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
     write_json(

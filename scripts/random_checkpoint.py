@@ -3,10 +3,12 @@
     python scripts/random_checkpoint.py --preset small --output /tmp/mdlm-small
     python scripts/random_checkpoint.py --preset owt --output /tmp/mdlm-owt      # 679 MB
     python scripts/random_checkpoint.py --preset small --vocab-size 500 --n-blocks 6 --output DIR
+    python scripts/random_checkpoint.py --init training --preset small --output DIR   # to train on
 
-Every weight is random, the modulation's too, which the published initialisation sets to zero: with
-zeros no block would change anything and a comparison would prove nothing. The same seed and sizes
-give the same file. Holds one copy of the weights in memory.
+With `--init everything` every weight is random, the modulation's too, which the published
+initialisation (`--init training`) sets to zero: with zeros no block would change anything and a
+comparison would prove nothing. The same seed and sizes give the same file. Holds one copy of the
+weights in memory.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from reoac_jax.backbone.attention import rotary_frequencies
 from reoac_jax.backbone.config import BackboneConfig
 from reoac_jax.backbone.published import INV_FREQ_KEY, Weight, parameter_count, weights
 from reoac_jax.backbone.pytorch_files import write_published
+from reoac_jax.config import parse_options
 from reoac_jax.errors import InputError, run_command
 from reoac_jax.files import check_empty_folder
 
@@ -47,8 +50,9 @@ def main(argv: Sequence[str]) -> int:
         | {"time_conditioning": options.time_conditioning},
         "the options",
     )
+    draw = {"everything": random_weight, "training": training_weight}[options.init]
     tensors = {
-        weight.key: random_weight(weight, np.random.default_rng([options.seed, i]))
+        weight.key: draw(weight, np.random.default_rng([options.seed, i]))
         for i, weight in enumerate(tqdm(weights(config), unit="tensor", file=sys.stderr))
     }
     tensors[INV_FREQ_KEY] = np.asarray(rotary_frequencies(config.head_dim))
@@ -73,6 +77,21 @@ def random_weight(weight: Weight, rng: np.random.Generator) -> np.ndarray:
     return value
 
 
+def training_weight(weight: Weight, rng: np.random.Generator) -> np.ndarray:
+    """Float32 in the published shape, as the published model begins its training.
+
+    Norms are 1; modulation and head are 0; matrices are uniform within 1/sqrt(inputs), as PyTorch's
+    linear layers, the embedding as one of D inputs. Biases, which PyTorch draws too, are 0.
+    """
+    layer, kind = weight.path[-2:]
+    if kind == "scale":
+        return np.ones(weight.shape, np.float32)
+    if kind == "bias" or layer == "adaln" or weight.path[:2] == ("final", "linear"):
+        return np.zeros(weight.shape, np.float32)
+    bound = weight.shape[-1] ** -0.5
+    return rng.uniform(-bound, bound, weight.shape).astype(np.float32)
+
+
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -82,8 +101,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     for name in SIZES:
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, help="instead of the preset's")
     parser.add_argument("--time-conditioning", action="store_true")
+    parser.add_argument("--init", choices=("everything", "training"), default="everything")
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args(argv)
+    return parse_options(parser, argv)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,15 @@ import jax.numpy as jnp
 IMPLEMENTATIONS = ("auto", "xla", "cudnn")
 
 
-def choose_implementation(requested: str, dtype: jnp.dtype, backend: str | None = None) -> str:
+def choose_implementation(
+    requested: str, dtype: jnp.dtype, head_dim: int, backend: str | None = None
+) -> str:
     """Chooses the attention kernel once, from the config's word, the compute dtype and the backend.
 
     Args:
       requested: "auto", "xla" or "cudnn". "auto" is cuDNN's fused kernel for 16-bit types on a GPU.
       dtype: the compute dtype.
+      head_dim: width of a head; the fused kernel takes multiples of 8 up to 128.
       backend: "cpu", "gpu", ...; JAX's default backend if None.
 
     Returns:
@@ -25,11 +28,16 @@ def choose_implementation(requested: str, dtype: jnp.dtype, backend: str | None 
             f"attention is {requested!r}; expected one of {', '.join(IMPLEMENTATIONS)}"
         )
     backend = jax.default_backend() if backend is None else backend
-    fused_runs = backend == "gpu" and jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)
+    fused_runs = (
+        backend == "gpu"
+        and jnp.dtype(dtype) in (jnp.bfloat16, jnp.float16)
+        and head_dim % 8 == 0
+        and head_dim <= 128
+    )
     if requested == "cudnn" and not fused_runs:
         raise ValueError(
-            f"attention 'cudnn' needs a GPU and a 16-bit compute dtype; this is {backend} with "
-            f"{jnp.dtype(dtype).name}"
+            "attention 'cudnn' needs a GPU, a 16-bit compute dtype and heads of width 8, 16, ... "
+            f"128; this is {backend} with {jnp.dtype(dtype).name} and width {head_dim}"
         )
     if requested == "auto":
         return "cudnn" if fused_runs else "xla"

@@ -39,7 +39,9 @@ def reference_log_probs(
     gen_len = reference.shape[1]
     deterministic = dropout_key is None
     rngs = {} if deterministic else {"dropout": dropout_key}
-    modulation = model.apply(variables, sigma, method="modulation")
+    modulation = model.apply(
+        variables, sigma, deterministic=deterministic, method="modulation", rngs=rngs
+    )
     hidden = model.apply(
         variables, rows, lengths, modulation, deterministic=deterministic, method="trunk", rngs=rngs
     )
@@ -49,13 +51,22 @@ def reference_log_probs(
     final = jnp.broadcast_to(modulation.final, (rows.shape[0], modulation.final.shape[-1]))
 
     @jax.checkpoint
-    def head(row: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        states, row_final, tokens = row
+    def head(row: tuple[jax.Array, jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        states, row_final, tokens, key = row
         row_modulation = Modulation(blocks=(), final=row_final[None])
-        logits = model.apply(variables, states[None], row_modulation, method="logits")[0]
+        logits = model.apply(
+            variables,
+            states[None],
+            row_modulation,
+            deterministic=deterministic,
+            method="logits",
+            rngs={} if deterministic else {"dropout": key},
+        )[0]
         logits = logits.at[:, model.config.mask_id].set(-jnp.inf)
         log_probs = jax.nn.log_softmax(logits, axis=-1)
         return jnp.take_along_axis(log_probs, tokens[:, None], axis=-1)[:, 0]
 
     chunk = rows_per_chunk(rows.shape[0], gen_len, model.config.vocab_size)
-    return jax.lax.map(head, (generated, final, reference), batch_size=chunk)
+    head_key = jax.random.key(0) if deterministic else jax.random.fold_in(dropout_key, 1)
+    keys = jax.random.split(head_key, rows.shape[0])
+    return jax.lax.map(head, (generated, final, reference, keys), batch_size=chunk)

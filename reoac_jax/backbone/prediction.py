@@ -103,12 +103,14 @@ def _draw(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
 
 
 def _invert(weights: jax.Array, uniform: jax.Array) -> jax.Array:
-    """The first index whose cumulated weight exceeds uniform * total; its weight is positive."""
-    cumulated = jnp.cumsum(weights, axis=-1)
-    total = cumulated[:, -1]
+    """The first index of positive weight whose cumulated weight exceeds uniform * total."""
+    # A parallel sum may rise by rounding where a weight is 0: such places can never be drawn.
+    possible = weights > 0
+    cumulated = jnp.where(possible, jnp.cumsum(weights, axis=-1), 0.0)
+    total = cumulated.max(axis=-1)
     # Rounding may lift uniform * total to the total itself, which nothing exceeds.
     threshold = jnp.minimum(uniform * total, jnp.nextafter(total, jnp.zeros_like(total)))
-    return jnp.argmax(cumulated > threshold[:, None], axis=-1)
+    return jnp.argmax(possible & (cumulated > threshold[:, None]), axis=-1)
 
 
 def assemble_rows(
@@ -129,6 +131,15 @@ def assemble_rows(
     from_prompt = jnp.pad(prompt, ((0, 0), (0, gen_len)))
     rows = jnp.where(offset < 0, from_prompt, jnp.where(offset < gen_len, from_generated, pad_id))
     return rows, prompt_lengths + gen_len
+
+
+def prompt_width(longest: int) -> int:
+    """Columns to which prompts of at most `longest` tokens are padded: few shapes to compile.
+
+    A multiple of 8 up to 64, beyond it of 32.
+    """
+    multiple = 8 if longest <= 64 else 32
+    return -(-longest // multiple) * multiple
 
 
 def rows_per_chunk(batch: int, gen_len: int, vocab_size: int) -> int:

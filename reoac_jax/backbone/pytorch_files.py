@@ -270,7 +270,7 @@ def _download(hub_id: str, revision: str | None) -> Path:
             f"no folder {hub_id} here, and the hub has no model {hub_id}{at}"
         ) from None
     except OSError as error:  # every connection error of the hub's client is one
-        reason = str(error).strip().splitlines()[0]
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"no folder {hub_id} here, and the hub cannot be reached for {hub_id}{at} ({reason}); "
             f"copy {SAFETENSORS} and {CONFIG} into a folder and give --source FOLDER, "

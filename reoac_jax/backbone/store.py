@@ -127,11 +127,11 @@ def load_backbone(
                 f"compute_dtype is {compute_dtype!r}; expected auto, {', '.join(COMPUTE_DTYPES)}"
             )
         compute_dtype = COMPUTE_DTYPES[compute_dtype]
+    config, params = read_backbone(path)
     try:
-        implementation = choose_implementation(attention, compute_dtype)
+        implementation = choose_implementation(attention, compute_dtype, config.head_dim)
     except ValueError as error:
         raise InputError(str(error)) from None
-    config, params = read_backbone(path)
     return Backbone(config, dtype=compute_dtype, attention=implementation), params
 
 

@@ -109,8 +109,13 @@ def act(
         written = row.tokens
         if settings.update_rule == "denoise":
             written = jnp.where(masked, proposal.token, row.tokens)
-        selections = select_positions(written, masked, inputs.vocabulary, settings.operators)
         open_positions, _ = changeable(row, step, settings)
+        frontier = jnp.where(
+            masked.any(), masked, open_positions & (row.tokens != settings.mask_id)
+        )
+        if settings.update_rule == "overwrite":
+            frontier = masked
+        selections = select_positions(written, frontier, inputs.vocabulary, settings.operators)
         if settings.ensure_update:
             acts = (selections[pick] & open_positions).any()
             pick = jnp.where(acts, pick, settings.fallback_operator)

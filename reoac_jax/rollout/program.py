@@ -11,12 +11,11 @@ from jax.sharding import Mesh
 
 from reoac_jax import sharding
 from reoac_jax.backbone.model import Backbone, cast_for_compute
+from reoac_jax.backbone.prediction import prompt_width
 from reoac_jax.heads import HeadParams, Heads
 from reoac_jax.rollout.loop import backbone_denoiser, rollout
 from reoac_jax.rollout.types import DenoiseFn, Prompts, Rollout, RolloutSettings
 from reoac_jax.vocabulary import Vocabulary
-
-_PROMPT_BUCKET = 32  # prompts are padded to a multiple of this: few shapes to compile
 
 
 class Question(NamedTuple):
@@ -46,7 +45,7 @@ class BatchedProgram:
     """A jitted function of prompts, with its tables on the devices.
 
     Compiles once for each padded prompt length, of which there are at most
-    ceil(max_prompt_len / 32), and batch size.
+    8 + max_prompt_len / 32, and batch size.
     """
 
     def __init__(
@@ -106,7 +105,7 @@ class BatchedProgram:
             places = order[start : start + size]
             chosen = [questions[i] for i in places]
             longest = max(len(question.tokens) for question in chosen)
-            width = -(-longest // _PROMPT_BUCKET) * _PROMPT_BUCKET
+            width = prompt_width(longest)
             batch = _Batch(
                 tokens=_pad_rows([q.tokens for q in chosen], width, np.int32),
                 lengths=np.array([len(q.tokens) for q in chosen], np.int32),

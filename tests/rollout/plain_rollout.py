@@ -76,7 +76,7 @@ class PlainRollout:
         key = jax.random.fold_in(jax.random.fold_in(self.key, step), 1)
         return int(jax.random.categorical(key, jnp.array(logits)))
 
-    def select(self, row, proposal, operator):
+    def select(self, row, proposal, operator, step):
         s, o, size = self.s, self.s.operators, self.s.gen_len
         masked = [t == s.mask_id for t in row.tokens]
         seen = [
@@ -91,6 +91,8 @@ class PlainRollout:
         start = max(size - window, 0)
         if o.scope_anchor == "frontier" and any(masked):
             start = masked.index(True)
+        elif o.scope_anchor == "frontier" and self.due(row, step):
+            start = min(self.due(row, step))
         return set(range(start, min(start + window, size)))
 
     def due(self, row, step):
@@ -119,10 +121,10 @@ class PlainRollout:
         open_positions = masked | self.due(row, step)
         if s.update_rule == "overwrite":
             open_positions = set(range(s.gen_len))
-        selected = self.select(row, proposal, operator)
+        selected = self.select(row, proposal, operator, step)
         if s.ensure_update and not selected & open_positions:
             operator = s.fallback_operator
-            selected = self.select(row, proposal, operator)
+            selected = self.select(row, proposal, operator, step)
         after = Row(list(row.tokens), list(row.confidence), list(row.entropy))
         if s.update_rule == "overwrite":
             write = selected

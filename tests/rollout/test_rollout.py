@@ -78,7 +78,7 @@ def test_equals_plain_loop(name):
 
     heads = jax.jit(functools.partial(modules.apply, head_params))
     for b in range(4):
-        row = jax.tree.map(lambda x: x[b : b + 1], prompts)
+        row = jax.tree.map(lambda x, b=b: x[b : b + 1], prompts)
         denoise = functools.partial(denoise_row, row)
         plain = PlainRollout(denoise, heads, row, toy.vocabulary(), settings)
         tokens, steps = plain.run()
@@ -86,7 +86,7 @@ def test_equals_plain_loop(name):
         active = result.steps.active[:, b]
         assert active.sum() == len(steps) and active[: len(steps)].all()
         for t, step in enumerate(steps):
-            one = jax.tree.map(lambda x: x[t, b], result.steps)
+            one = jax.tree.map(lambda x, t=t, b=b: x[t, b], result.steps)
             assert one.tokens.tolist() == list(step["tokens"])
             assert (one.operator, one.chosen) == (step["operator"], step["chosen"])
             assert np.flatnonzero(one.written).tolist() == step["written"]

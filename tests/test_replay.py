@@ -1,0 +1,158 @@
+"""The replay buffer: who leaves first, what is drawn and how often, and its round trip."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from reoac_jax.replay import Episodes, Replay
+
+T, P, G, F = 4, 3, 2, 5
+
+
+def episodes(numbers, rng=None):
+    """Episodes that carry their number in every field, and step t as number + t / 10."""
+    rng = np.random.default_rng(list(numbers)) if rng is None else rng
+    number = np.array(list(numbers), np.int32)
+    count = len(number)
+    step = number[:, None] * 10 + np.arange(T)
+    wide = np.broadcast_to(step[:, :, None], (count, T, F))
+    return Episodes(
+        prompt=np.repeat(number[:, None], P, axis=1),
+        prompt_length=number % P + 1,
+        reference=np.repeat(number[:, None], G, axis=1),
+        returns=number.astype(np.float32),
+        advantage=-number.astype(np.float32),
+        active=rng.random((count, T)) < 0.6,
+        observation=wide.astype(np.float32),
+        operator=(step % 5).astype(np.int32),
+        chosen=((step + 1) % 5).astype(np.int32),
+        decided=rng.random((count, T)) < 0.5,
+        log_prob=-step.astype(np.float32),
+        tokens=np.broadcast_to(step[:, :, None], (count, T, G)).astype(np.int32),
+        written=rng.random((count, T, G)) < 0.4,
+    )
+
+
+def transitions(data, where):
+    return {
+        10 * int(number) + step
+        for number, row in zip(data.returns, where, strict=True)
+        for step in np.flatnonzero(row)
+    }
+
+
+def joined(parts):
+    return Episodes(*(np.concatenate(x) for x in zip(*parts, strict=True)))
+
+
+def test_oldest_leave_first():
+    replay, held = Replay(7), []
+    rng = np.random.default_rng(0)
+    following = 0
+    for count in (3, 1, 5, 7, 2, 4, 6, 1):
+        new = episodes(range(following, following + count), rng)
+        following += count
+        replay.add(new)
+        held.append(new)
+        latest = Episodes(*(x[-7:] for x in joined(held)))
+        assert len(replay) == len(latest.returns) == min(following, 7)
+        assert replay.added == following
+        drawn = replay.head_batch(np.random.default_rng(1), 2000)
+        seen = set(drawn.observation[:, 0].astype(int).tolist())
+        assert seen == transitions(latest, latest.active)
+
+
+def test_head_batch_draws_active_transitions_uniformly():
+    data = episodes(range(20))
+    replay = Replay(32)
+    replay.add(data)
+    size = 40_000
+    batch = replay.head_batch(np.random.default_rng(0), size)
+    wanted = sorted(transitions(data, data.active))
+    step = batch.observation[:, 0].astype(int)
+    counts = np.array([(step == w).sum() for w in wanted])
+    assert counts.sum() == size
+    assert stats.chisquare(counts).pvalue > 1e-3
+    number, t = step // 10, step % 10
+    np.testing.assert_array_equal(batch.operator, step % 5)
+    np.testing.assert_array_equal(batch.chosen, (step + 1) % 5)
+    np.testing.assert_array_equal(batch.log_prob, -step)
+    np.testing.assert_array_equal(batch.returns, number)
+    np.testing.assert_array_equal(batch.advantage, -number)
+    np.testing.assert_array_equal(batch.weight, np.ones(size, np.float32))
+    np.testing.assert_array_equal(batch.actor_weight, data.decided[number, t])
+
+
+def test_backbone_batch_draws_transitions_that_wrote():
+    data = episodes(range(20))
+    replay = Replay(20)
+    replay.add(data)
+    size = 40_000
+    batch = replay.backbone_batch(np.random.default_rng(0), size)
+    where = data.active & data.written.any(axis=-1)
+    assert where.sum() < data.active.sum()
+    wanted = sorted(transitions(data, where))
+    step = batch.tokens[:, 0]
+    counts = np.array([(step == w).sum() for w in wanted])
+    assert counts.sum() == size
+    assert stats.chisquare(counts).pvalue > 1e-3
+    number, t = step // 10, step % 10
+    np.testing.assert_array_equal(batch.step, t)
+    np.testing.assert_array_equal(batch.returns, number)
+    np.testing.assert_array_equal(batch.prompt[:, 0], number)
+    np.testing.assert_array_equal(batch.prompt_length, number % P + 1)
+    np.testing.assert_array_equal(batch.reference[:, 0], number)
+    np.testing.assert_array_equal(batch.written, data.written[number, t])
+    assert batch.step.dtype == np.int32
+
+
+def test_same_generator_same_draws():
+    replay = Replay(8)
+    replay.add(episodes(range(8)))
+    first, again, other = (replay.head_batch(np.random.default_rng(s), 30) for s in (3, 3, 4))
+    for x, y in zip(first, again, strict=True):
+        np.testing.assert_array_equal(x, y)
+    assert (first.observation != other.observation).any()
+
+
+@pytest.mark.parametrize("count", [3, 5, 8])
+def test_state_round_trip(count):
+    """Before it is full, when it is, and after the ring went round; then both go on alike."""
+    replay, rebuilt = Replay(5), Replay(5)
+    for number in range(count):
+        replay.add(episodes([number]))
+    state = replay.state()
+    kept = {name: x.copy() for name, x in state.items()}
+    rebuilt.restore(state)
+    for number in range(count, count + 7):
+        assert len(replay) == len(rebuilt) and replay.added == rebuilt.added
+        for draw in (Replay.head_batch, Replay.backbone_batch):
+            pair = (draw(x, np.random.default_rng(0), 50) for x in (replay, rebuilt))
+            for x, y in zip(*pair, strict=True):
+                np.testing.assert_array_equal(x, y)
+                assert x.dtype == y.dtype
+        replay.add(episodes([number]))
+        rebuilt.add(episodes([number]))
+    for name, x in kept.items():
+        np.testing.assert_array_equal(state[name], x)  # a copy: later episodes leave it alone
+
+
+def test_errors():
+    replay = Replay(3)
+    rng = np.random.default_rng(0)
+    for draw in (replay.head_batch, replay.backbone_batch):
+        with pytest.raises(ValueError, match="empty"):
+            draw(rng, 2)
+    with pytest.raises(ValueError, match="empty"):
+        replay.state()
+    with pytest.raises(ValueError, match="4 episodes do not fit a buffer of 3"):
+        replay.add(episodes(range(4)))
+    nothing = episodes(range(2))._replace(written=np.zeros((2, T, G), bool))
+    replay.add(nothing._replace(active=np.ones((2, T), bool)))
+    replay.head_batch(rng, 2)
+    with pytest.raises(ValueError, match="no transition"):
+        replay.backbone_batch(rng, 2)
+    replay.add(nothing._replace(active=np.zeros((2, T), bool)))
+    replay.add(nothing._replace(active=np.zeros((2, T), bool)))
+    with pytest.raises(ValueError, match="no transition"):
+        replay.head_batch(rng, 2)
