@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
     rollout.max_prompt_len = 16  # longer prompts are cut at the left and counted
     rollout.update_rule = "denoise"  # denoise | overwrite (the original's)
     rollout.scope_anchor = "frontier"  # frontier (first masked position) | end (the original's)
-    rollout.sample_strategy = "sample"  # sample | argmax: how a token is drawn
+    rollout.sample_strategy = "argmax"  # sample | argmax: how a token is drawn
     rollout.temperature = 1.0  # of the token draw
     rollout.selection_mode = "sample"  # sample | argmax: how an operator is picked
     rollout.ensure_update = True  # the fallback replaces an operator that could change nothing
@@ -57,16 +57,16 @@ def get_config() -> ConfigDict:
     rollout.repair_tokens = 0  # denoise: tokens masked again a step, at most; 0: no repair
     rollout.repair_threshold = 0.5  # denoise: only tokens written with less confidence than this
     rollout.branch_steps = ()  # steps, from 0, at which every row branches
-    rollout.branch_k = 2  # candidates a branching step compares; 0 switches branching off
+    rollout.branch_k = 0  # candidates a branching step compares; 0 switches branching off
     rollout.sigma_schedule = "cosine"  # cosine | linear; seen by time-conditioned backbones only
     rollout.sigma_min = 0.0001
     rollout.sigma_max = 1.0
-    rollout.batch_size = 64  # rows denoised together, per device
+    rollout.batch_size = 384  # rows denoised together, per device
 
     features = config.features = ConfigDict()
     features.relation_temperature = 1.0
     features.use_hidden = True  # append the mean hidden state to the actor's and critic's input
-    features.extra_features = False  # append progress and confidence statistics
+    features.extra_features = True  # append progress and confidence statistics
 
     operators = config.operators = ConfigDict()
     # A step of O_BRANCH costs cost + branch_depth, of O_FAST cost + extra_cost.
@@ -85,7 +85,7 @@ def get_config() -> ConfigDict:
     reward.cost_lambda = 0.01  # return = reward - cost_lambda * sum of step costs
 
     objective = config.objective = ConfigDict()
-    objective.actor = "soft_q"  # soft_q (the original's) | policy_gradient
+    objective.actor = "policy_gradient"  # soft_q (the original's) | policy_gradient
     objective.actor_temperature = 1.0  # soft_q: target = softmax(Q / actor_temperature)
     objective.clip_ratio = 0.2  # policy_gradient
     objective.entropy_weight = 0.01  # policy_gradient
@@ -96,22 +96,22 @@ def get_config() -> ConfigDict:
     objective.backbone_weight = 1.0
 
     optimizer = config.optimizer = ConfigDict()
-    optimizer.actor_rate = 1e-4
-    optimizer.critic_rate = 1e-4
+    optimizer.actor_rate = 3e-3
+    optimizer.critic_rate = 3e-3
     optimizer.backbone_rate = 5e-6
     optimizer.weight_decay = 0.01
     optimizer.gradient_clip = 1.0  # global norm, each of the three; 0: none
 
     train = config.train = ConfigDict()
-    train.iterations = 10
-    train.episodes_per_iter = 64
-    train.episodes_per_prompt = 1  # policy_gradient compares the episodes of one prompt: 2 or more
-    train.critic_steps = 2  # gradient steps an iteration
-    train.actor_steps = 1
+    train.iterations = 40
+    train.episodes_per_iter = 1152
+    train.episodes_per_prompt = 12  # policy_gradient compares the episodes of one prompt: 2 or more
+    train.critic_steps = 16  # gradient steps an iteration
+    train.actor_steps = 16
     train.backbone_steps = 1
-    train.head_batch = 256  # transitions in an actor or critic minibatch
-    train.backbone_batch = 16  # transitions in a backbone minibatch
-    train.buffer_size = 800  # episodes kept in replay, oldest leave first
+    train.head_batch = 2048  # transitions in an actor or critic minibatch
+    train.backbone_batch = 192  # transitions in a backbone minibatch
+    train.buffer_size = 1152  # episodes kept in replay, oldest leave first: the present iteration's
 
     sft = config.sft = ConfigDict()  # python -m reoac_jax.sft; its dropout is backbone.dropout
     sft.mode = "full"  # lora | full: what of the backbone is trained
@@ -140,7 +140,7 @@ def get_config() -> ConfigDict:
     checkpoint.keep_best = 1  # by mean reward
 
     evaluation = config.evaluation = ConfigDict()
-    evaluation.batch_size = 64
+    evaluation.batch_size = 384
     evaluation.sample_strategy = "argmax"
     evaluation.selection_mode = "argmax"
     evaluation.branch = False  # branch in evaluation as in training

@@ -4,14 +4,15 @@
         --checkpoint runs/gsm8k/<timestamp>/checkpoints --output runs/eval_gsm8k.json [--limit N]
     python -m reoac_jax.evaluate --config configs/gsm8k.py --policy confidence --output FILE.json
 
---policy says who decides: `actor` (the trained one, default), `random_operator`, an operator by
-name at every step, or a usual sampler: ancestral, ancestral_cached, confidence, margin, entropy,
-left_to_right, blocks. Without --checkpoint `actor` takes the newest run of the configuration's
-`exp_name`, and every other policy the configuration's backbone as it is. Beside the JSON file a
-.jsonl file of the same name holds every answer.
+--policy says who decides: `actor` (the trained one, default), `untrained_actor` (as training would
+start), `random_operator`, an operator by name at every step, or a usual sampler: ancestral,
+ancestral_cached, confidence, margin, entropy, left_to_right, blocks. Without --checkpoint `actor`
+takes the newest run of the configuration's `exp_name`, and every other policy the configuration's
+backbone as it is. Beside the JSON file a .jsonl file of the same name holds every answer.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -29,7 +30,7 @@ from reoac_jax.episodes import ProblemSet
 from reoac_jax.errors import InputError, run_command
 from reoac_jax.evaluation import answers, evaluate_policy, scores
 from reoac_jax.files import write_json, write_text
-from reoac_jax.policies import ACTOR, POLICIES
+from reoac_jax.policies import ACTOR, POLICIES, UNTRAINED
 from reoac_jax.run_folder import newest_checkpoints
 from reoac_jax.tasks import Task, make_task, task_options
 from reoac_jax.trained import Parts, Trained, load_parts, load_trained, untrained
@@ -58,6 +59,8 @@ def main(argv: Sequence[str]) -> int:
 
     parts = load_parts(config)
     trained = untrained(config, parts) if checkpoint is None else load_trained(checkpoint, parts)
+    if options.policy == UNTRAINED:
+        trained = dataclasses.replace(trained, heads=untrained(config, parts).heads)
     task = make_task(config.task, config.grader)
     try:
         problem_set = ProblemSet.load(task, "test", parts.tokenizer, config, options.limit)

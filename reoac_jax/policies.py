@@ -4,6 +4,7 @@ All of them run through the same program on the same rows, and report the same n
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -22,15 +23,16 @@ from reoac_jax.rollout import (
     DenoiseFn,
     Prompts,
     Question,
+    Rollout,
     RolloutProgram,
     RolloutSettings,
 )
-from reoac_jax.samplers import RULES, sample
+from reoac_jax.samplers import RULES, Sampled, sample
 from reoac_jax.trained import Parts
 from reoac_jax.vocabulary import Vocabulary
 
-ACTOR, RANDOM = "actor", "random_operator"
-POLICIES = (ACTOR, RANDOM, *OPERATORS, *RULES)
+ACTOR, UNTRAINED, RANDOM = "actor", "untrained_actor", "random_operator"
+POLICIES = (ACTOR, UNTRAINED, RANDOM, *OPERATORS, *RULES)
 
 
 class Outcome(NamedTuple):
@@ -72,10 +74,11 @@ class Policy:
             raise InputError(f"--policy is {name!r}; expected one of {', '.join(POLICIES)}")
         settings = parts.rollout_settings(config, evaluation=True)
         size = config.evaluation.batch_size
-        self._costs = settings.operators.costs
         if name in RULES:
             self._program = _sampler(name, config, parts, settings, mesh, size)
+            self._outcome = functools.partial(_of_sampler, settings.operators.costs[O_SCOPE])
             return
+        self._outcome = _of_rollout
         heads = parts.heads
         if name == RANDOM:
             heads = ConstantHeads([0.0] * len(OPERATORS))
@@ -92,24 +95,23 @@ class Policy:
     ) -> Iterator[tuple[list[int], Outcome]]:
         """Runs the questions; yields places in `questions` and their `Outcome`."""
         for places, result in self._program(params, heads, key, questions):
-            if hasattr(result, "forward_passes"):
-                cost = result.steps.astype(np.float32) * np.float32(self._costs[O_SCOPE])
-                yield (
-                    places,
-                    Outcome(result.tokens, cost, result.steps, result.forward_passes, None),
-                )
-            else:
-                steps = result.steps
-                yield (
-                    places,
-                    Outcome(
-                        tokens=result.tokens,
-                        cost=steps.cost.sum(axis=1),
-                        steps=steps.active.sum(axis=1),
-                        forward_passes=steps.forward_passes.sum(axis=1),
-                        operators=np.where(steps.active, steps.operator, -1),
-                    ),
-                )
+            yield places, self._outcome(result)
+
+
+def _of_rollout(rollout: Rollout) -> Outcome:
+    steps = rollout.steps
+    return Outcome(
+        tokens=rollout.tokens,
+        cost=steps.cost.sum(axis=1),
+        steps=steps.active.sum(axis=1),
+        forward_passes=steps.forward_passes.sum(axis=1),
+        operators=np.where(steps.active, steps.operator, -1),
+    )
+
+
+def _of_sampler(step_cost: float, sampled: Sampled) -> Outcome:
+    cost = sampled.steps.astype(np.float32) * np.float32(step_cost)
+    return Outcome(sampled.tokens, cost, sampled.steps, sampled.forward_passes, operators=None)
 
 
 def _sampler(

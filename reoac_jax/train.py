@@ -43,6 +43,7 @@ from reoac_jax.training_state import checkpoint_items, checkpoint_record, restor
 # Streams of the run's key and of its NumPy generators: one for each use.
 _INIT, _ROLLOUT, _DROPOUT = range(3)
 _HEADS_DRAW, _BACKBONE_DRAW, _PROMPT_ORDER = range(3)
+_TRIES = 3  # iterations without any reward after which the user is told
 
 
 class Collected(NamedTuple):
@@ -136,7 +137,7 @@ def _train(
         MetricsLog(run / METRICS, keep_through=start - 1) as log,
         ProgressLine(iterations, "training", done=start, unit="iteration") as progress,
     ):
-        done = start
+        done, earned = start, False
         for iteration in range(start, iterations):
             began = time.monotonic()
             params = merge(base, state.backbone)
@@ -173,6 +174,13 @@ def _train(
             shown = ("reward", "accuracy", "cost", "critic_loss", "actor_loss", "backbone_loss")
             progress.update(**{name: values[name] for name in shown if name in values})
             done = iteration + 1
+            earned = earned or values["reward"] > 0
+            if done == min(start + _TRIES, iterations) and not earned:
+                progress.note(
+                    "No episode has earned a reward so far. If the backbone solves none of these "
+                    "problems, there is nothing to learn from: fine-tune it first with "
+                    "python -m reoac_jax.sft, and name its result in backbone.path."
+                )
             if interrupt.asked or done == iterations or done % config.checkpoint.every == 0:
                 record = checkpoint_record(config, parts, learner_settings, iteration)
                 items = checkpoint_items(state, replay)

@@ -32,7 +32,7 @@ def backbone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("backbone") / "tiny"
     config = BackboneConfig(1200, 64, 16, 8, 2, 2)
     tokens = np.zeros((1, 4), np.int32), np.array([4], np.int32)
-    params = Backbone(config).init(jax.random.key(0), *tokens)["params"]
+    params = jax.jit(Backbone(config).init)(jax.random.key(0), *tokens)["params"]
     files = [ROOT / "data/tiny_mdlm" / n for n in ("tokenizer.json", "tokenizer_config.json")]
     source = {"source": "a test", "sha256": "", "dtype": "float32", "revision": None}
     save_backbone(folder, config, toy.randomise(params, 0), source=source, tokenizer=files)
@@ -48,13 +48,19 @@ def options(backbone, tmp_path):
         "--config.task.train_size=50",
         "--config.task.test_size=12",
         "--config.train.episodes_per_iter=6",
+        "--config.train.episodes_per_prompt=2",
+        "--config.train.critic_steps=2",
+        "--config.train.actor_steps=1",
         "--config.train.iterations=3",
         "--config.train.head_batch=16",
         "--config.train.backbone_batch=4",
         "--config.train.buffer_size=12",
         "--config.checkpoint.every=2",
         "--config.rollout.max_steps=4",
+        "--config.rollout.sample_strategy=sample",
         "--config.rollout.branch_steps=1,",
+        "--config.rollout.branch_k=2",
+        "--config.features.extra_features=False",
         # An untrained model earns nothing: let failures move the backbone.
         "--config.objective.advantage_positive=False",
     ]

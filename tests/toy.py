@@ -51,13 +51,13 @@ def backbone(seed: int = 0, time_conditioning: bool = False, scale: float = 0.2,
     )  # fmt: skip
     model = Backbone(config, **attributes)
     example = jnp.zeros((1, 4), jnp.int32), jnp.array([4], jnp.int32), jnp.zeros(1)
-    params = model.init(jax.random.key(seed), *example)["params"]
+    params = jax.jit(model.init)(jax.random.key(seed), *example)["params"]
     return model, randomise(params, seed, scale)
 
 
 def heads(settings: RolloutSettings, seed: int = 0):
     modules = Heads.create((8,), (8,), 16, settings.use_hidden, settings.extra_features)
-    params = modules.init(jax.random.key(seed))
+    params = jax.jit(modules.init)(jax.random.key(seed))
     return modules, randomise(params, seed, 0.15)
 
 

@@ -214,6 +214,7 @@ def write_published(
         file = folder / SAFETENSORS
         try:
             safetensors.numpy.save_file(dict(tensors), file, metadata={"format": "pt"})
+            file.chmod(0o644)  # the library makes it readable to its owner only
         except safetensors.SafetensorError as error:  # how the library reports a full disk
             raise OSError(str(error)) from error
         write_json(folder / CONFIG, PUBLISHED_HEADER | config.to_json())

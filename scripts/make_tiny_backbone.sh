@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Makes the bundled backbone data/tiny_mdlm anew: its tokenizer, and its weights from random ones by
+# supervised fine-tuning on countdown. About 20 minutes on 2 CPU cores. The same seeds give the same
+# problems and batches; weights are equal on the same kind of machine.
+#
+#   bash scripts/make_tiny_backbone.sh [DIR]      DIR: new or empty, default build/tiny_mdlm
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+[[ $# -le 1 ]] || { echo "usage: bash scripts/make_tiny_backbone.sh [DIR]" >&2; exit 2; }
+output="${1:-build/tiny_mdlm}"
+
+bash scripts/setup.sh
+python=.venv/bin/python
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+
+"$python" scripts/random_checkpoint.py --output "$work/start" --init training --seed 0 \
+    --vocab-size 1200 --model-length 128 --hidden-dim 128 --cond-dim 32 --n-blocks 3 --n-heads 4
+"$python" scripts/make_tiny_tokenizer.py --output "$work/start"
+"$python" convert/mdlm_to_flax.py --source "$work/start" --output "$work/flax"
+"$python" -m reoac_jax.sft --config configs/tiny.py --config.output_dir="$work/runs" \
+    --config.exp_name=tiny_sft --config.backbone.path="$work/flax" --config.backbone.dropout=0.0 \
+    --config.task.train_size=100000 --config.sft.steps=3500
+"$python" convert/flax_to_mdlm.py --source "$work"/runs/tiny_sft/*/backbone --output "$output"
+echo "wrote $output; copy it over data/tiny_mdlm to bundle it"
