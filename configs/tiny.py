@@ -2,11 +2,12 @@
 
     python -m reoac_jax.train --config configs/tiny.py
 
-Needs `checkpoints/tiny_mdlm`, which `bash scripts/demo.sh` makes from `data/`; the problems come
-from a seeded generator. Cost: 10 iterations of 64 episodes, some minutes on 2 CPU cores. Result to
-expect: every link works and the losses are finite, but the accuracy stays near 0, for the bundled
-weights are random. Three numbers make a prompt of 6 tokens and an answer of 12 tokens and eos, so 7
-steps write about 2 tokens each. The backbone stays frozen: only actor and critic learn.
+Needs `checkpoints/tiny_mdlm` (`python convert/mdlm_to_flax.py --source data/tiny_mdlm --output
+checkpoints/tiny_mdlm`); the problems come from a seeded generator. Three numbers make a prompt of 6
+tokens and an answer of 12 tokens and eos; 7 steps write about 2 tokens each. The backbone stays
+frozen: only actor and critic learn, by a policy gradient over 12 episodes of each of 96 problems an
+iteration. Cost: 40 iterations, about 2 minutes on 2 CPU cores. Result to expect, on unseen problems
+in 7 steps: random operators solve 25 %, confidence decoding 30 %, the trained actor 33 %.
 """
 
 from ml_collections import ConfigDict
