@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
 
 
 class InputError(Exception):
@@ -19,11 +20,14 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
     """Runs a command line's `main(argv)` and returns its exit code.
 
     `InputError` is printed to standard error as `error: <one line>` and gives exit code 2, without
-    a traceback, `RunError` likewise with exit code 1. Every other exception is a defect of the
-    program and keeps its traceback.
+    a traceback, `RunError` likewise with exit code 1. Ctrl-C gives exit code 130. Every other
+    exception is a defect of the program and keeps its traceback.
     """
     try:
         return main(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        return EXIT_INTERRUPTED
     except (InputError, RunError) as error:
         line = " ".join(str(error).split())
         print(f"error: {line}", file=sys.stderr, flush=True)

@@ -4,8 +4,6 @@ import signal
 import sys
 from typing import Any
 
-EXIT_INTERRUPTED = 130
-
 
 class Interrupt:
     """Ctrl-C: the first asks the loop to stop at the next safe place, the second kills as usual."""

@@ -31,9 +31,9 @@ from reoac_jax.backbone.store import read_source
 from reoac_jax.checkpoints import RunCheckpoints, find_checkpoint, read_item, read_record
 from reoac_jax.config import config_hash, load_config, parse_command_line
 from reoac_jax.episodes import ProblemSet
-from reoac_jax.errors import InputError, run_command
+from reoac_jax.errors import EXIT_INTERRUPTED, InputError, run_command
 from reoac_jax.finetune import Examples, Finetuner, FinetuneSettings, FinetuneState, zero_sums
-from reoac_jax.interrupt import EXIT_INTERRUPTED, Interrupt
+from reoac_jax.interrupt import Interrupt
 from reoac_jax.metrics import MetricsLog, ProgressLine
 from reoac_jax.nelbo import NelboProgram, text_blocks
 from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, create_run, open_run

@@ -27,9 +27,9 @@ from reoac_jax.episodes import (
     replay_episodes,
     rollout_summary,
 )
-from reoac_jax.errors import InputError, RunError, run_command
+from reoac_jax.errors import EXIT_INTERRUPTED, InputError, RunError, run_command
 from reoac_jax.files import write_json
-from reoac_jax.interrupt import EXIT_INTERRUPTED, Interrupt
+from reoac_jax.interrupt import Interrupt
 from reoac_jax.learner import Learner, LearnerSettings, LearnerState
 from reoac_jax.metrics import MetricsLog, ProgressLine
 from reoac_jax.replay import Replay, crop_prompts

@@ -1,27 +1,7 @@
 #!/usr/bin/env bash
-# Evaluates a run on the test split and writes runs/eval_math.json. Without CHECKPOINTS the newest run
-# of that config is taken. Further arguments go to python -m reoac_jax.evaluate:
+# Evaluates a trained policy on math's test problems and writes runs/eval_math.json and .jsonl:
 #
-#   bash scripts/eval_math.sh configs/math.py runs/math/<timestamp>/checkpoints --limit 100
+#   bash scripts/eval_math.sh configs/math.py runs/<exp>/<timestamp>/checkpoints
+#   bash scripts/eval_math.sh configs/math.py --limit 100    the newest run of that configuration
 set -euo pipefail
-
-usage() {
-    echo "usage: bash scripts/eval_math.sh CONFIG [CHECKPOINTS] [options of evaluate]" >&2
-    exit 2
-}
-
-[[ $# -ge 1 && "$1" != -* ]] || usage
-config="$1"
-shift
-checkpoint=()
-if [[ $# -ge 1 && "$1" != -* ]]; then
-    checkpoint=(--checkpoint "$1")
-    shift
-fi
-
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-python="$root/.venv/bin/python"
-[[ -x "$python" ]] || python=python3
-
-exec "$python" -m reoac_jax.evaluate \
-    --config "$config" ${checkpoint[@]+"${checkpoint[@]}"} --output runs/eval_math.json "$@"
+exec bash "$(dirname "${BASH_SOURCE[0]}")/eval_task.sh" math "$@"

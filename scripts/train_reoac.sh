@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains REOAC. Overrides and --resume go to python -m reoac_jax.train:
+# Trains REOAC from a configuration; overrides go to python -m reoac_jax.train:
 #
 #   bash scripts/train_reoac.sh configs/gsm8k.py lora --config.train.iterations=10
 set -euo pipefail

@@ -1,0 +1,34 @@
+"""How a command line ends."""
+
+import pytest
+
+from reoac_jax.errors import InputError, RunError, run_command
+
+
+def ends_with(error: BaseException):
+    def main(argv):
+        raise error
+
+    return run_command(main, [])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("what\n  where"), 2, "error: what where\n"),
+        (RunError("disk full"), 1, "error: disk full\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_one_line_and_an_exit_code(error, code, line, capsys):
+    assert ends_with(error) == code
+    assert capsys.readouterr().err == line
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        ends_with(ZeroDivisionError())
+
+
+def test_success_is_passed_on():
+    assert run_command(lambda argv: len(argv), ["a", "b", "c"]) == 3
