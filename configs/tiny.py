@@ -40,6 +40,7 @@ def get_config() -> ConfigDict:
     task.numbers = 3  # given numbers, 3 to 6
     task.max_number = 15  # given numbers are 1 to this
     task.max_intermediate = 120  # results on the way to the target are at most this
+    task.ordered = False  # whether the larger operand of + and * is always written first
     task.train_size = 20000  # problems
     task.test_size = 1000
     task.seed = 0  # of the generator; the problems do not depend on config.seed

@@ -32,12 +32,18 @@ from reoac_jax.checkpoints import RunCheckpoints, find_checkpoint, read_item, re
 from reoac_jax.config import config_hash, load_config, parse_command_line
 from reoac_jax.episodes import ProblemSet
 from reoac_jax.errors import EXIT_INTERRUPTED, InputError, run_command
-from reoac_jax.finetune import Examples, Finetuner, FinetuneSettings, FinetuneState, zero_sums
+from reoac_jax.finetuning.evaluation import AnswerEvaluation, pad_prompts
+from reoac_jax.finetuning.nelbo import NelboProgram, text_blocks
+from reoac_jax.finetuning.step import (
+    Examples,
+    Finetuner,
+    FinetuneSettings,
+    FinetuneState,
+    zero_sums,
+)
 from reoac_jax.interrupt import Interrupt
 from reoac_jax.metrics import MetricsLog, ProgressLine
-from reoac_jax.nelbo import NelboProgram, text_blocks
 from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, create_run, open_run
-from reoac_jax.sft_evaluation import AnswerEvaluation, pad_prompts
 from reoac_jax.tasks import make_task, task_options
 from reoac_jax.trained import Parts, load_parts
 

@@ -16,7 +16,7 @@ from flax_to_mdlm import main as export
 from mdlm_to_flax import main as convert
 from safetensors.numpy import load_file
 
-from reoac_jax import evaluate, nelbo, sft
+from reoac_jax import evaluate, sft
 from reoac_jax.backbone import (
     Backbone,
     BackboneConfig,
@@ -26,8 +26,9 @@ from reoac_jax.backbone import (
     stored_hash,
 )
 from reoac_jax.backbone.published import from_flax
-from reoac_jax.denoising import Answers
 from reoac_jax.errors import run_command
+from reoac_jax.finetuning import nelbo
+from reoac_jax.finetuning.objective import Answers
 from reoac_jax.sharding import make_mesh
 from reoac_jax.trained import restore_backbone
 

@@ -2,8 +2,9 @@
 
 A problem reads `3 7 12 = 33 ?` (with three numbers six tokens, every number one), an answer
 `7 * 3 = 21 , 21 + 12 = 33 ;` (12 tokens): one equation a step, each on two numbers that are given
-or were reached before and are still unused. Problems are generated from a seed; operands are
-written larger first, so that one solution has one text.
+or were reached before and are still unused. Problems are generated from a seed. With `ordered`
+operands are written larger first, so that one solution has one text; without it those of `+` and
+`*` stand in either order, and tokens that are written at the same time must agree on it.
 """
 
 import re
@@ -37,6 +38,7 @@ class Countdown:
         "numbers": Option("int", "how many numbers a problem gives", low=3, high=6),
         "max_number": Option("int", "largest given number", low=2, high=99),
         "max_intermediate": Option("int", "largest result of an equation", low=2, high=999),
+        "ordered": Option("bool", "the larger operand of + and * is always written first"),
         "train_size": Option("int", "training problems", low=1, high=10_000_000),
         "test_size": Option("int", "test problems, all different", low=1, high=1_000_000),
         "seed": Option("int", "of the generator", low=0, high=2**31 - 1),
@@ -59,6 +61,7 @@ class Countdown:
             numbers=task.numbers,
             max_number=task.max_number,
             max_intermediate=task.max_intermediate,
+            ordered=task.ordered,
         )
         if len(drawn.numbers) < size:
             raise InputError(
@@ -99,7 +102,7 @@ class DrawnProblems(NamedTuple):
     Attributes:
       numbers: int `[N, n]` the given numbers, in the order of the prompt.
       signs: int `[N, S]` index of each equation's operator in `+ - * /`.
-      equations: int `[N, S, 3]` larger operand, smaller operand, result.
+      equations: int `[N, S, 3]` left operand, right operand, result.
     """
 
     numbers: np.ndarray
@@ -115,11 +118,13 @@ def draw_problems(
     numbers: int,
     max_number: int,
     max_intermediate: int,
+    ordered: bool,
 ) -> DrawnProblems:
     """Draws `size` problems of a split; fewer if the test split does not hold so many.
 
     Each equation takes two random numbers of the pool and one of the operators whose result is a
-    whole number from 1 to `max_intermediate`; a draw without such an operator is dropped.
+    whole number from 1 to `max_intermediate`; a draw without such an operator is dropped. The
+    larger operand stands left, but for half of the `+` and `*` if not `ordered`.
     """
     batches: list[DrawnProblems] = []
     keys = np.zeros(0, np.uint64)
@@ -140,7 +145,14 @@ def draw_problems(
         found += int(keep.sum())
         barren = 0 if keep.any() else barren + 1
     fields = zip(*batches, strict=True)
-    return DrawnProblems(*(np.concatenate(field)[:size] for field in fields))
+    drawn = DrawnProblems(*(np.concatenate(field)[:size] for field in fields))
+    if ordered:
+        return drawn
+    symmetric = np.isin(_SIGNS[drawn.signs], ("+", "*"))
+    swap = symmetric & (random.random(symmetric.shape) < 0.5)
+    left, right, result = np.moveaxis(drawn.equations, -1, 0)
+    operands = np.where(swap, right, left), np.where(swap, left, right)
+    return drawn._replace(equations=np.stack([*operands, result], axis=-1))
 
 
 def problem_keys(numbers: np.ndarray, targets: np.ndarray) -> np.ndarray:

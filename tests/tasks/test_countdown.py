@@ -20,7 +20,7 @@ _GRADER = ConfigDict(dict(workers=1, timeout=5.0))
 def _task(**changes):
     options = dict(
         name="countdown", numbers=3, max_number=15, max_intermediate=120,
-        train_size=3000, test_size=500, seed=0,
+        ordered=True, train_size=3000, test_size=500, seed=0,
     )  # fmt: skip
     return make_task(ConfigDict(options | changes), _GRADER)
 
@@ -119,10 +119,24 @@ def test_keys_ignore_order_and_tell_problems_apart():
 
 def test_every_operator_occurs():
     drawn = draw_problems(
-        np.random.default_rng(0), 2000, "train", numbers=3, max_number=15, max_intermediate=120
-    )
+        np.random.default_rng(0), 2000, "train", numbers=3, max_number=15, max_intermediate=120,
+        ordered=True,
+    )  # fmt: skip
     shares = np.bincount(drawn.signs.ravel(), minlength=4) / drawn.signs.size
     assert shares.min() > 0.03
+
+
+def test_order_of_operands():
+    ordered, free = (_task(ordered=value).problems("train") for value in (True, False))
+    texts = [problem.metadata["solution"] for problem in free]
+    assert all(grade.correct for grade in _task().grade(texts, free))
+    assert [problem.prompt for problem in ordered] == [problem.prompt for problem in free]
+    for problems, low, high in ((ordered, 0.0, 0.0), (free, 0.4, 0.5)):
+        equations = [e.split() for p in problems for e in p.metadata["solution"][:-1].split(",")]
+        symmetric = [e for e in equations if e[1] in "+*"]
+        smaller_left = [int(e[0]) < int(e[2]) for e in symmetric]
+        assert low <= np.mean(smaller_left) <= high  # equal operands keep it below one half
+        assert all(int(e[0]) >= int(e[2]) for e in equations if e[1] in "-/")
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,16 @@ def test_special_tokens(tokenizer):
 @pytest.mark.parametrize(
     ("options", "prompt_length", "gen_len"),
     [
-        (dict(name="countdown", numbers=3, max_number=15, max_intermediate=120), 6, 13),
-        (dict(name="countdown", numbers=6, max_number=99, max_intermediate=999), 9, 31),
+        (
+            dict(name="countdown", numbers=3, max_number=15, max_intermediate=120, ordered=True),
+            6,
+            13,
+        ),
+        (
+            dict(name="countdown", numbers=6, max_number=99, max_intermediate=999, ordered=False),
+            9,
+            31,
+        ),
         (dict(name="arithmetic", steps=(1, 4), max_number=999, distractors=0.5), None, 32),
     ],
 )

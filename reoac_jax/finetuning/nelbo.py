@@ -13,8 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from reoac_jax import sharding
 from reoac_jax.backbone.likelihood import reference_log_probs
 from reoac_jax.backbone.model import Backbone
-from reoac_jax.denoising import Answers, add_noise, denoising_nats, noise_level
 from reoac_jax.errors import InputError
+from reoac_jax.finetuning.objective import Answers, add_noise, denoising_nats, noise_level
 
 _GOLDEN_RATIO = 0.6180339887498949
 

@@ -8,9 +8,9 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from reoac_jax.denoising import Answers, own_lengths
 from reoac_jax.episodes import ProblemSet, generated_text
-from reoac_jax.nelbo import NelboProgram
+from reoac_jax.finetuning.nelbo import NelboProgram
+from reoac_jax.finetuning.objective import Answers, own_lengths
 from reoac_jax.policies import Policy
 from reoac_jax.rollout import in_order
 from reoac_jax.tasks import Task

@@ -14,7 +14,9 @@ from toy import EOS_ID, MASK_ID, VOCAB_SIZE, WORDS, backbone, randomise, tokeniz
 
 from reoac_jax import lora
 from reoac_jax.backbone.likelihood import reference_log_probs
-from reoac_jax.denoising import (
+from reoac_jax.errors import InputError
+from reoac_jax.finetuning.nelbo import row_times, text_blocks
+from reoac_jax.finetuning.objective import (
     Answers,
     add_noise,
     antithetic_times,
@@ -23,9 +25,7 @@ from reoac_jax.denoising import (
     own_lengths,
     token_weights,
 )
-from reoac_jax.errors import InputError
-from reoac_jax.finetune import Examples, Finetuner, FinetuneSettings
-from reoac_jax.nelbo import row_times, text_blocks
+from reoac_jax.finetuning.step import Examples, Finetuner, FinetuneSettings
 
 
 def answers(batch: int, seed: int = 0, width: int = 5, gen_len: int = 6, short: bool = False):

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from reoac_jax import lora
 from reoac_jax.backbone.likelihood import reference_log_probs
 from reoac_jax.backbone.model import Backbone
-from reoac_jax.denoising import (
+from reoac_jax.finetuning.objective import (
     Answers,
     add_noise,
     antithetic_times,
