@@ -23,6 +23,14 @@ from reoac_jax.losses import (
 from reoac_jax.replay import BackboneBatch, HeadBatch
 from reoac_jax.rollout import RolloutSettings, sigma_at
 
+INIT_STREAM = 0  # folded into the run's key for `Learner.init`; training's other streams follow
+
+
+def initial_heads(heads: Heads, key: jax.Array) -> HeadParams:
+    """Actor and critic as `Learner.init` of the same key draws them."""
+    heads_key, _ = jax.random.split(key)
+    return heads.init(heads_key)
+
 
 class OptimizerStates(NamedTuple):
     """optax states; the backbone's is empty in mode `frozen`."""
@@ -118,9 +126,9 @@ class Learner:
 
         Raises `InputError` where the LoRA targets or rank do not fit the backbone.
         """
-        heads_key, lora_key = jax.random.split(key)
         settings = self.settings
-        heads = self.heads.init(heads_key)
+        heads = initial_heads(self.heads, key)
+        _, lora_key = jax.random.split(key)
         backbone = {}
         if settings.finetune_mode == "lora":
             backbone = lora.init(lora_key, base, settings.lora_targets, settings.lora_rank)

@@ -30,7 +30,7 @@ from reoac_jax.episodes import (
 from reoac_jax.errors import EXIT_INTERRUPTED, InputError, RunError, run_command
 from reoac_jax.files import write_json
 from reoac_jax.interrupt import Interrupt
-from reoac_jax.learner import Learner, LearnerSettings, LearnerState
+from reoac_jax.learner import INIT_STREAM, Learner, LearnerSettings, LearnerState
 from reoac_jax.metrics import MetricsLog, ProgressLine
 from reoac_jax.replay import Replay, crop_prompts
 from reoac_jax.rollout import Rollout, RolloutProgram, in_order
@@ -41,7 +41,7 @@ from reoac_jax.trained import Parts, load_parts
 from reoac_jax.training_state import checkpoint_items, checkpoint_record, restore_training
 
 # Streams of the run's key and of its NumPy generators: one for each use.
-_INIT, _ROLLOUT, _DROPOUT = range(3)
+_ROLLOUT, _DROPOUT = INIT_STREAM + 1, INIT_STREAM + 2
 _HEADS_DRAW, _BACKBONE_DRAW, _PROMPT_ORDER = range(3)
 _TRIES = 3  # iterations without any reward after which the user is told
 
@@ -111,7 +111,7 @@ def _train(
     )
     replay = Replay(config.train.buffer_size)
     base = sharding.replicate(mesh, parts.base)
-    state = sharding.replicate(mesh, learner.init(jax.random.fold_in(key, _INIT), base))
+    state = sharding.replicate(mesh, learner.init(jax.random.fold_in(key, INIT_STREAM), base))
     start = 0
     if checkpoint is not None:
         state, start = restore_training(checkpoint, config, parts, state, replay)

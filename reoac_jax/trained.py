@@ -15,6 +15,7 @@ from reoac_jax.backbone import Backbone, BackboneConfig, load_backbone, stored_h
 from reoac_jax.checkpoints import find_checkpoint, read_item, read_record
 from reoac_jax.errors import InputError
 from reoac_jax.heads import HeadParams, Heads
+from reoac_jax.learner import INIT_STREAM, initial_heads
 from reoac_jax.rollout import RolloutSettings
 from reoac_jax.vocabulary import Vocabulary, build_vocabulary, load_tokenizer
 
@@ -85,7 +86,8 @@ class Trained:
 
 def untrained(config: ConfigDict, parts: Parts) -> Trained:
     """The configuration's backbone as it is, and heads as training would start from."""
-    return Trained(parts.base, parts.heads.init(jax.random.key(config.seed)), None, {})
+    key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)
+    return Trained(parts.base, initial_heads(parts.heads, key), None, {})
 
 
 def load_trained(checkpoint: str | Path, parts: Parts) -> Trained:

@@ -17,9 +17,12 @@ from reoac_jax import evaluate, train
 from reoac_jax.backbone import Backbone, BackboneConfig, read_backbone, save_backbone
 from reoac_jax.backbone.published import from_flax
 from reoac_jax.checkpoints import read_item
+from reoac_jax.config import load_config
 from reoac_jax.errors import run_command
+from reoac_jax.learner import INIT_STREAM, Learner, LearnerSettings
 from reoac_jax.operators import OPERATORS
-from reoac_jax.trained import restore_backbone
+from reoac_jax.tasks import task_options
+from reoac_jax.trained import load_parts, restore_backbone, untrained
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = str(ROOT / "configs" / "tiny.py")
@@ -272,3 +275,13 @@ def test_checkpoint_of_another_shape(options, tmp_path, capsys):
     assert run_command(evaluate.main, argv) == 2
     assert "actor" in capsys.readouterr().err
     assert not (tmp_path / "eval.json").exists()
+
+
+def test_untrained_actor_is_what_training_starts_from(options, backbone):
+    config = load_config(TINY, options, task_options)
+    parts = load_parts(config)
+    settings = parts.rollout_settings(config)
+    learner = Learner(parts.model, parts.heads, settings, LearnerSettings.from_config(config))
+    key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)
+    start = learner.init(key, parts.base)
+    jax.tree.map(np.testing.assert_array_equal, start.heads, untrained(config, parts).heads)
