@@ -13,7 +13,7 @@ from reoac_jax.features import FEATURES
 from reoac_jax.losses import group_advantage
 from reoac_jax.operators import OPERATORS
 from reoac_jax.replay import Episodes
-from reoac_jax.rollout import Question, Rollout
+from reoac_jax.rollout import Question, Rollout, Trajectory
 from reoac_jax.tasks import Grade, Problem, Split, Task
 from reoac_jax.tasks.encode import Encoded, encode_problems
 
@@ -93,7 +93,7 @@ def token_texts(tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> list[
     ]
 
 
-def episode_returns(rewards: np.ndarray, steps: Any, cost_lambda: float) -> np.ndarray:
+def episode_returns(rewards: np.ndarray, steps: Trajectory, cost_lambda: float) -> np.ndarray:
     """G = reward - cost_lambda * sum of costs, float32 `[E]`; `steps` `[E, T, ...]`."""
     return (rewards - cost_lambda * steps.cost.sum(axis=1)).astype(np.float32)
 
@@ -150,6 +150,23 @@ def rollout_summary(rollout: Rollout) -> dict[str, Any]:
             for name, count in zip(OPERATORS, taken, strict=True)
         },
     }
+
+
+def explained_variance(steps: Trajectory, returns: np.ndarray) -> float:
+    """1 - mean (G - Q(s, a))^2 / var(G) over the active steps; 0 where the returns do not vary.
+
+    Of the critic that acted, on episodes it has not learned from. 1 is perfect, 0 no better than
+    the mean, and below that is worse.
+
+    Args:
+      steps: `[E, T, ...]`. returns: float32 `[E]`.
+    """
+    q = np.take_along_axis(steps.q, steps.operator[..., None].astype(np.int64), axis=-1)[..., 0]
+    wanted = np.broadcast_to(returns[:, None], q.shape)[steps.active]
+    variance = float(wanted.var())
+    if variance == 0.0:
+        return 0.0
+    return 1.0 - float(np.square(wanted - q[steps.active]).mean()) / variance
 
 
 def sample_record(

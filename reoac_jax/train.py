@@ -23,6 +23,7 @@ from reoac_jax.config import load_config, parse_command_line, to_json
 from reoac_jax.episodes import (
     ProblemSet,
     episode_returns,
+    explained_variance,
     generated_text,
     replay_episodes,
     rollout_summary,
@@ -286,6 +287,7 @@ def _metrics(
         "accuracy": float(np.mean([grade.correct for grade in grades])),
         "return": float(collected.returns.mean()),
         **rollout_summary(collected.rollout),
+        "explained_variance": explained_variance(collected.rollout.steps, collected.returns),
         "grader_failures": sum(grade.failed for grade in grades),
         **truncation,
         "rollout_seconds": rollout_seconds,

@@ -1,0 +1,45 @@
+"""What is made of a rollout on the host: text, returns, the critic's explained variance."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import toy
+
+from reoac_jax.episodes import episode_returns, explained_variance, generated_text, token_texts
+from reoac_jax.vocabulary import build_vocabulary
+
+
+def test_text_ends_before_the_first_eos_and_leaves_special_tokens_out():
+    tokenizer = toy.tokenizer()
+    special = build_vocabulary(tokenizer, toy.VOCAB_SIZE).is_special
+    ids = [toy.WORDS.index(word) for word in ("3", "+", "12")]
+    tokens = np.array([ids[0], toy.MASK_ID, ids[1], ids[2], toy.EOS_ID, ids[0]])
+    assert generated_text(tokens, tokenizer, special) == "3 + 12"
+    assert generated_text(np.array([toy.EOS_ID, ids[0]]), tokenizer, special) == ""
+    assert token_texts(tokens, tokenizer) == ["3", "[MASK]", "+", "12", "<eos>", "3"]
+
+
+def test_returns():
+    steps = SimpleNamespace(cost=np.array([[1.0, 2.0], [0.5, 0.0]], np.float32))
+    returns = episode_returns(np.array([1.0, 0.0], np.float32), steps, 0.1)
+    np.testing.assert_allclose(returns, [0.7, -0.05], rtol=1e-6)
+    assert returns.dtype == np.float32
+
+
+def steps_with(q, operator, active):
+    return SimpleNamespace(q=np.array(q), operator=np.array(operator), active=np.array(active))
+
+
+def test_explained_variance():
+    operator, active = [[1, 0], [0, 1]], [[True, False], [True, True]]
+    returns = np.array([1.0, 0.0], np.float32)
+    perfect = [[[9.0, 1.0], [9.0, 9.0]], [[0.0, 9.0], [9.0, 0.0]]]
+    assert explained_variance(steps_with(perfect, operator, active), returns) == 1.0
+    # Active steps want 1, 0, 0: variance 2/9; a constant 1/3 is their mean.
+    mean = np.full((2, 2, 2), 1 / 3)
+    assert explained_variance(steps_with(mean, operator, active), returns) == pytest.approx(0, abs=1e-6)
+    zero = np.zeros((2, 2, 2))
+    assert explained_variance(steps_with(zero, operator, active), returns) == pytest.approx(-0.5, abs=1e-6)
+    same = np.zeros(2, np.float32)
+    assert explained_variance(steps_with(zero, operator, active), same) == 0.0
