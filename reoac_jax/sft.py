@@ -28,7 +28,7 @@ from reoac_jax import sharding
 from reoac_jax.backbone import save_backbone, tokenizer_files
 from reoac_jax.backbone.prediction import prompt_width
 from reoac_jax.backbone.store import read_source
-from reoac_jax.checkpoints import RunCheckpoints, find_checkpoint, read_item, read_record
+from reoac_jax.checkpoints import RunCheckpoints, find_checkpoint, read_item
 from reoac_jax.config import config_hash, load_config, parse_command_line
 from reoac_jax.episodes import ProblemSet
 from reoac_jax.errors import EXIT_INTERRUPTED, InputError, run_command
@@ -45,7 +45,7 @@ from reoac_jax.interrupt import Interrupt
 from reoac_jax.metrics import MetricsLog, ProgressLine
 from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, create_run, open_run
 from reoac_jax.tasks import make_task, task_options
-from reoac_jax.trained import Parts, load_parts
+from reoac_jax.trained import Parts, load_parts, read_own_record
 
 BACKBONE = "backbone"  # the result's folder in the run's
 _INIT, _STEPS = range(2)  # streams of the run's key
@@ -264,12 +264,7 @@ def _restore(
     checkpoint: Path, config: ConfigDict, parts: Parts, state: FinetuneState
 ) -> tuple[FinetuneState, int]:
     """The state of a checkpoint, placed as `state` is, and the number of steps it has behind it."""
-    record = read_record(checkpoint)
-    if record["base_hash"] != parts.base_hash:
-        raise InputError(
-            f"{checkpoint} was trained over a backbone of hash {record['base_hash'][:12]}; "
-            f"{config.backbone.path} has {parts.base_hash[:12]}"
-        )
+    record = read_own_record(checkpoint, parts)
     shapes = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
     )

@@ -115,7 +115,7 @@ def _train(
     state = sharding.replicate(mesh, learner.init(jax.random.fold_in(key, INIT_STREAM), base))
     start = 0
     if checkpoint is not None:
-        state, start = restore_training(checkpoint, config, parts, state, replay)
+        state, start = restore_training(checkpoint, parts, state, replay)
     if config.backbone.finetune_mode == "full":
         base = None  # the state holds the only copy that is needed
     merge = jax.jit(learner.rollout_params)

@@ -97,13 +97,7 @@ def load_trained(checkpoint: str | Path, parts: Parts) -> Trained:
     of another shape.
     """
     folder = find_checkpoint(checkpoint)
-    record = read_record(folder)
-    if record["base_hash"] != parts.base_hash:
-        raise InputError(
-            f"{folder} was trained over the backbone {record['backbone_path']} of hash "
-            f"{record['base_hash'][:12]}; expected it in backbone.path, found "
-            f"{parts.base_hash[:12]}"
-        )
+    record = read_own_record(folder, parts)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = jax.eval_shape(parts.heads.init, jax.random.key(0))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
@@ -111,6 +105,17 @@ def load_trained(checkpoint: str | Path, parts: Parts) -> Trained:
         *(read_item(folder, name, shapes._asdict()[name]) for name in shapes._fields)
     )
     return Trained(_merged(folder, record, parts.base), heads, folder, record)
+
+
+def read_own_record(checkpoint: Path, parts: Parts) -> dict[str, Any]:
+    """A checkpoint's record. Raises `InputError` if it was trained over another base."""
+    record = read_record(checkpoint)
+    if record["base_hash"] != parts.base_hash:
+        raise InputError(
+            f"{checkpoint} was trained over a backbone of hash {record['base_hash'][:12]}; "
+            f"expected it in backbone.path, found {parts.base_hash[:12]}"
+        )
+    return record
 
 
 def restore_backbone(checkpoint: str | Path) -> tuple[BackboneConfig, Any, Path]:

@@ -9,12 +9,11 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from reoac_jax.checkpoints import read_item, read_record
+from reoac_jax.checkpoints import read_item
 from reoac_jax.config import config_hash
-from reoac_jax.errors import InputError
 from reoac_jax.learner import LearnerSettings, LearnerState
 from reoac_jax.replay import Replay
-from reoac_jax.trained import Parts
+from reoac_jax.trained import Parts, read_own_record
 
 
 def checkpoint_items(state: LearnerState, replay: Replay) -> dict[str, Any]:
@@ -49,15 +48,10 @@ def checkpoint_record(
 
 
 def restore_training(
-    checkpoint: Path, config: ConfigDict, parts: Parts, state: LearnerState, replay: Replay
+    checkpoint: Path, parts: Parts, state: LearnerState, replay: Replay
 ) -> tuple[LearnerState, int]:
     """The state and replay of a checkpoint, placed as `state` is, and the next iteration."""
-    record = read_record(checkpoint)
-    if record["base_hash"] != parts.base_hash:
-        raise InputError(
-            f"{checkpoint} was trained over a backbone of hash {record['base_hash'][:12]}; "
-            f"{config.backbone.path} has {parts.base_hash[:12]}"
-        )
+    record = read_own_record(checkpoint, parts)
     template = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
     )

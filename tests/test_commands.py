@@ -277,6 +277,21 @@ def test_checkpoint_of_another_shape(options, tmp_path, capsys):
     assert not (tmp_path / "eval.json").exists()
 
 
+def test_checkpoint_over_another_backbone(options, backbone, tmp_path, capsys):
+    run = train_run(options, "--config.train.iterations=1")
+    config, params = read_backbone(backbone)
+    files = sorted((backbone / "tokenizer").iterdir())
+    other = tmp_path / "other"
+    save_backbone(other, config, toy.randomise(params, 1), source={}, tokenizer=files)
+    argv = ["--config", TINY, *options, f"--config.backbone.path={other}"]
+    argv += ["--checkpoint", str(run / "checkpoints"), "--output", str(tmp_path / "eval.json")]
+    capsys.readouterr()
+    assert run_command(evaluate.main, argv) == 2
+    error = capsys.readouterr().err
+    assert "was trained over a backbone of hash" in error and error.count("\n") == 1
+    assert not (tmp_path / "eval.json").exists()
+
+
 def test_untrained_actor_is_what_training_starts_from(options, backbone):
     config = load_config(TINY, options, task_options)
     parts = load_parts(config)

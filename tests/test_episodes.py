@@ -38,8 +38,12 @@ def test_explained_variance():
     assert explained_variance(steps_with(perfect, operator, active), returns) == 1.0
     # Active steps want 1, 0, 0: variance 2/9; a constant 1/3 is their mean.
     mean = np.full((2, 2, 2), 1 / 3)
-    assert explained_variance(steps_with(mean, operator, active), returns) == pytest.approx(0, abs=1e-6)
+    assert explained_variance(steps_with(mean, operator, active), returns) == pytest.approx(
+        0, abs=1e-6
+    )
     zero = np.zeros((2, 2, 2))
-    assert explained_variance(steps_with(zero, operator, active), returns) == pytest.approx(-0.5, abs=1e-6)
+    assert explained_variance(steps_with(zero, operator, active), returns) == pytest.approx(
+        -0.5, abs=1e-6
+    )
     same = np.zeros(2, np.float32)
     assert explained_variance(steps_with(zero, operator, active), same) == 0.0
