@@ -3,7 +3,6 @@
 Orbax writes under a temporary name and renames, so a killed save leaves the one before intact.
 """
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +13,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from reoac_jax.errors import InputError
+from reoac_jax.orbax_output import quiet_orbax
 
 RECORD = "record"
 _METRIC = "reward"
@@ -26,7 +26,7 @@ class RunCheckpoints:
     """
 
     def __init__(self, folder: str | Path, keep_latest: int, keep_best: int):
-        _quiet_orbax()
+        quiet_orbax()
         policy = policies.AnyPreservationPolicy(
             [
                 policies.LatestN(keep_latest),
@@ -86,7 +86,7 @@ def find_checkpoint(path: str | Path) -> Path:
 
 def read_record(checkpoint: Path) -> dict[str, Any]:
     """The JSON record of one checkpoint folder. Raises `InputError` if it cannot be read."""
-    _quiet_orbax()
+    quiet_orbax()
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
             record = checkpointer.restore((checkpoint / RECORD).absolute())
@@ -110,7 +110,7 @@ def read_item(checkpoint: Path, name: str, template: Any = None) -> Any:
     folder = (checkpoint / name).absolute()
     if not folder.is_dir():
         raise InputError(f"checkpoint {checkpoint} has no {name}")
-    _quiet_orbax()
+    quiet_orbax()
     with ocp.StandardCheckpointer() as checkpointer:
         # Orbax and TensorStore raise many kinds of errors for a damaged folder.
         try:
@@ -140,8 +140,3 @@ def _check_shapes(folder: Path, stored: Any, template: Any) -> None:
 def _brief(shapes: list[list[int]]) -> str:
     distinct = sorted({tuple(shape) for shape in shapes})
     return ", ".join(map(str, distinct[:6])) + (", ..." if len(distinct) > 6 else "")
-
-
-def _quiet_orbax() -> None:
-    # Its notes on threads and metadata mean nothing to a user.
-    logging.getLogger("absl").setLevel(logging.ERROR)

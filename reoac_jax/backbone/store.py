@@ -3,7 +3,6 @@
 import hashlib
 import importlib.metadata
 import json
-import logging
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -30,6 +29,7 @@ from reoac_jax.backbone.pytorch_files import (
 )
 from reoac_jax.errors import InputError
 from reoac_jax.files import creating_folder, write_json
+from reoac_jax.orbax_output import quiet_orbax
 
 PARAMS, SOURCE, TOKENIZER = "params", "source.json", "tokenizer"
 STORE_DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
@@ -80,7 +80,7 @@ def write_backbone(
     if free < needed:
         # Asked beforehand: Orbax's own threads print tracebacks when a disk fills under them.
         raise OSError(f"{needed / 1e6:.0f} MB are needed, the disk has {free / 1e6:.0f} MB free")
-    _quiet_orbax()
+    quiet_orbax()
     with ocp.StandardCheckpointer(save_concurrent_gb=_CONCURRENT_GB) as checkpointer:
         try:
             checkpointer.save(folder.absolute() / PARAMS, params)
@@ -218,7 +218,7 @@ def _restore(path: Path, config: BackboneConfig) -> Params:
         branch[weight.path[-1]] = jax.ShapeDtypeStruct(
             weight.flax_shape, jnp.float32, sharding=sharding
         )
-    _quiet_orbax()
+    quiet_orbax()
     damaged = InputError(f"{path} is damaged: the arrays in it cannot be read")
     with ocp.StandardCheckpointer(restore_concurrent_gb=_CONCURRENT_GB) as checkpointer:
         # Orbax and TensorStore raise many kinds of errors for a damaged folder.
@@ -249,8 +249,3 @@ def _check_shapes(path: Path, stored: Any, expected: Params) -> None:
                 f"{path} does not fit {CONFIG} beside it: parameter {name} has shape "
                 f"{found.get(name, 'none')}, expected {wanted.get(name, 'none')}"
             )
-
-
-def _quiet_orbax() -> None:
-    # Its notes on threads and metadata mean nothing to a user.
-    logging.getLogger("absl").setLevel(logging.ERROR)

@@ -377,6 +377,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path, command):
     )
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.splitlines()[-1].startswith(f"error: output {tmp_path / 'out'} cannot be")
+    assert "Traceback" not in done.stderr
     assert on_disk(tmp_path) == before
 
 

@@ -1,0 +1,23 @@
+"""Orbax and TensorStore print an error from several threads, beside raising it; users get one line.
+
+What is raised is left alone: the caller turns it into the line.
+"""
+
+import logging
+import sys
+
+# TensorStore reports this for every write that a failed save left behind.
+_LEFT_BEHIND = "Event loop is closed"
+_other_errors = sys.unraisablehook
+
+
+def quiet_orbax() -> None:
+    """Silences Orbax's own log and TensorStore's notes on abandoned writes. May be called again."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    sys.unraisablehook = _without_abandoned_writes
+
+
+def _without_abandoned_writes(unraisable: "sys.UnraisableHookArgs") -> None:
+    error = unraisable.exc_value
+    if not (isinstance(error, RuntimeError) and str(error) == _LEFT_BEHIND):
+        _other_errors(unraisable)
