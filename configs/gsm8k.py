@@ -63,6 +63,7 @@ def get_config() -> ConfigDict:
     features.relation_temperature = 1.0
     features.use_hidden = True  # append the mean hidden state to the actor's and critic's input
     features.extra_features = False  # append progress and confidence statistics
+    features.operator_preview = False  # append what each operator would reveal, how surely
 
     operators = config.operators = ConfigDict()
     # A step of O_BRANCH costs cost + branch_depth, of O_FAST cost + extra_cost.
@@ -85,6 +86,9 @@ def get_config() -> ConfigDict:
     objective.actor_temperature = 1.0  # soft_q: target = softmax(Q / actor_temperature)
     objective.clip_ratio = 0.2  # policy_gradient
     objective.entropy_weight = 0.01  # policy_gradient
+    objective.advantage = "group"  # policy_gradient: group (the prompt's others) | critic (GAE)
+    objective.advantage_decay = 0.9  # advantage critic: lambda of GAE
+    objective.backbone_target = "reference"  # reference (the original's) | generated (its own)
     objective.advantage_positive = True  # backbone: no update away from failed episodes
     objective.advantage_clip = 0.0  # backbone: bound on |advantage|; 0: none
     objective.critic_weight = 1.0

@@ -38,9 +38,11 @@ def get_config() -> ConfigDict:
     task = config.task = ConfigDict()
     task.name = "countdown"
     task.numbers = 3  # given numbers, 3 to 6
-    task.max_number = 15  # given numbers are 1 to this
+    task.max_number = 25  # given numbers are 1 to this
     task.max_intermediate = 120  # results on the way to the target are at most this
     task.ordered = False  # whether the larger operand of + and * is always written first
+    # Supervised fine-tuning saw the part "supervised"; the policy learns on problems new to it.
+    task.train_part = "reserved"  # all | supervised | reserved
     task.train_size = 20000  # problems
     task.test_size = 1000
     task.seed = 0  # of the generator; the problems do not depend on config.seed
@@ -69,14 +71,16 @@ def get_config() -> ConfigDict:
     features.relation_temperature = 1.0
     features.use_hidden = True  # append the mean hidden state to the actor's and critic's input
     features.extra_features = True  # append progress and confidence statistics
+    features.operator_preview = True  # append what each operator would reveal, how surely
 
     operators = config.operators = ConfigDict()
     # A step of O_BRANCH costs cost + branch_depth, of O_FAST cost + extra_cost.
-    operators.O_NUM = ConfigDict(dict(max_tokens=4, cost=1.2))
-    operators.O_OP = ConfigDict(dict(max_tokens=4, cost=1.1))
-    operators.O_SCOPE = ConfigDict(dict(scope_len=6, cost=1.0))
-    operators.O_BRANCH = ConfigDict(dict(scope_len=6, cost=2.0, branch_depth=1.0))
-    operators.O_FAST = ConfigDict(dict(scope_len=13, step_scale=1.5, cost=1.5, extra_cost=0.5))
+    operators.O_NUM = ConfigDict(dict(max_tokens=13, cost=1.2))
+    operators.O_OP = ConfigDict(dict(max_tokens=13, cost=1.1))
+    operators.O_SCOPE = ConfigDict(dict(scope_len=2, cost=1.0))
+    # With branch_k 0 nothing branches: O_BRANCH is a window of one position.
+    operators.O_BRANCH = ConfigDict(dict(scope_len=1, cost=1.0, branch_depth=0.0))
+    operators.O_FAST = ConfigDict(dict(scope_len=13, step_scale=3.0, cost=1.5, extra_cost=0.5))
 
     heads = config.heads = ConfigDict()
     heads.actor_hidden = (64, 64)  # widths of the actor's hidden layers
@@ -91,6 +95,9 @@ def get_config() -> ConfigDict:
     objective.actor_temperature = 1.0  # soft_q: target = softmax(Q / actor_temperature)
     objective.clip_ratio = 0.2  # policy_gradient
     objective.entropy_weight = 0.01  # policy_gradient
+    objective.advantage = "group"  # policy_gradient: group (the prompt's others) | critic (GAE)
+    objective.advantage_decay = 0.9  # advantage critic: lambda of GAE
+    objective.backbone_target = "reference"  # reference (the original's) | generated (its own)
     objective.advantage_positive = True  # backbone: no update away from failed episodes
     objective.advantage_clip = 0.0  # backbone: bound on |advantage|; 0: none
     objective.critic_weight = 1.0

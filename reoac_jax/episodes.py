@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from transformers import PreTrainedTokenizerBase
 
 from reoac_jax.features import FEATURES
-from reoac_jax.losses import group_advantage
+from reoac_jax.losses import critic_advantage, group_advantage
 from reoac_jax.operators import OPERATORS
 from reoac_jax.replay import Episodes
 from reoac_jax.rollout import Question, Rollout, Trajectory
@@ -103,28 +103,38 @@ def replay_episodes(
     problem_set: ProblemSet,
     indices: Sequence[int],
     returns: np.ndarray,
-    max_prompt_len: int,
+    config: ConfigDict,
 ) -> Episodes:
     """What the updates need of a graded rollout.
 
     Args:
       rollout: batch axis in front, `E` episodes. indices: int `[E]`, problem of each; episodes of
         the same problem are compared with each other. returns: float32 `[E]`.
+      config: for the prompts' length and `objective`, the kind of advantage.
     """
     steps = rollout.steps
     prompts = [problem_set.encoded.prompt_tokens[i] for i in indices]
-    padded = np.zeros((len(prompts), max_prompt_len), np.int32)
+    padded = np.zeros((len(prompts), config.rollout.max_prompt_len), np.int32)
     for row, prompt in zip(padded, prompts, strict=True):
         row[: len(prompt)] = prompt
     _, groups = np.unique(indices, return_inverse=True)
     log_probs = np.asarray(jax.nn.log_softmax(steps.logits, axis=-1))
     chosen = steps.chosen[..., None].astype(np.int64)
+    relative = np.asarray(group_advantage(returns, groups.astype(np.int32)), np.float32)
+    advantage = np.broadcast_to(relative[:, None], steps.active.shape)
+    if config.objective.advantage == "critic":
+        values = (np.exp(log_probs) * steps.q).sum(axis=-1)
+        advantage = np.asarray(
+            critic_advantage(values, steps.active, returns, config.objective.advantage_decay)
+        )
     return Episodes(
         prompt=padded,
         prompt_length=np.array([len(prompt) for prompt in prompts], np.int32),
         reference=problem_set.encoded.reference[np.asarray(indices)],
+        final=rollout.tokens,
         returns=returns,
-        advantage=np.asarray(group_advantage(returns, groups.astype(np.int32)), np.float32),
+        group_advantage=relative,
+        advantage=advantage,
         active=steps.active,
         observation=steps.observation,
         operator=steps.operator,

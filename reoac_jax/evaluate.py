@@ -30,6 +30,7 @@ from reoac_jax.episodes import ProblemSet
 from reoac_jax.errors import InputError, run_command
 from reoac_jax.evaluation import answers, evaluate_policy, scores
 from reoac_jax.files import write_json, write_text
+from reoac_jax.host_memory import keep_freed_memory
 from reoac_jax.policies import ACTOR, POLICIES, UNTRAINED
 from reoac_jax.run_folder import newest_checkpoints
 from reoac_jax.tasks import Task, make_task, task_options
@@ -37,6 +38,7 @@ from reoac_jax.trained import Parts, Trained, load_parts, load_trained, untraine
 
 
 def main(argv: Sequence[str]) -> int:
+    keep_freed_memory()
     parser = argparse.ArgumentParser(
         prog="python -m reoac_jax.evaluate",
         description=__doc__,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from reoac_jax.operators import OPERATORS
 from reoac_jax.vocabulary import Vocabulary
 
 FEATURES = (
@@ -29,6 +30,14 @@ EXTRA_FEATURES = (
     "confidence_mean",
     "confidence_max",
     "entropy_max",
+)
+# What each operator would reveal now, and how sure the model was of what stands.
+PREVIEW_FEATURES = (
+    *(f"{name}_share" for name in OPERATORS),
+    *(f"{name}_confidence_mean" for name in OPERATORS),
+    *(f"{name}_confidence_min" for name in OPERATORS),
+    "written_log_confidence",
+    "written_confidence_min",
 )
 
 # Shares that are a half exactly (half of an unrelated prompt is key) must not depend on rounding.
@@ -176,6 +185,39 @@ def extra_features(
         jnp.where(masked, scaled, 0.0).max(),
     ]
     return jnp.stack([jnp.asarray(value, jnp.float32) for value in values])
+
+
+def preview_features(
+    reveals: jax.Array, confidence: jax.Array, written: jax.Array, written_confidence: jax.Array
+) -> jax.Array:
+    """What each operator would do to one row now, in the order of `PREVIEW_FEATURES`.
+
+    The actor chooses between these very outcomes, and a row whose tokens were written with little
+    confidence seldom ends well: the critic's best single sign.
+
+    Args:
+      reveals: bool `[A, G]`, what each operator would reveal. confidence: float32 `[G]`, of the
+        model's present proposal.
+      written: bool `[G]`, positions that are not masked. written_confidence: float32 `[G]`, of
+        their tokens, when written.
+
+    Returns:
+      float32 `[3 A + 2]`: shares of G, mean and least confidence; over no position a confidence is
+      1. `written_log_confidence` is the mean over all of G, nats.
+    """
+
+    def least(where: jax.Array, values: jax.Array) -> jax.Array:
+        return jnp.where(where, values, 1.0).min(axis=-1)
+
+    shares = reveals.mean(axis=-1, dtype=jnp.float32)
+    counts = jnp.maximum(reveals.sum(axis=-1), 1)
+    shortfall = jnp.where(reveals, 1.0 - confidence, 0.0).sum(axis=-1)
+    # A confidence may have been rounded to 0, or never been measured.
+    logs = jnp.log(jnp.maximum(written_confidence, 1e-6))
+    rest = [jnp.where(written, logs, 0.0).mean(), least(written, written_confidence)]
+    return jnp.concatenate(
+        [shares, 1.0 - shortfall / counts, least(reveals, confidence), jnp.stack(rest)]
+    )
 
 
 def _mean(values: jax.Array, where: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from reoac_jax.features import EXTRA_FEATURES, FEATURES
+from reoac_jax.features import EXTRA_FEATURES, FEATURES, PREVIEW_FEATURES
 from reoac_jax.operators import OPERATORS
 
 
@@ -66,13 +66,17 @@ class Heads:
         hidden_dim: int,
         use_hidden: bool,
         use_extra: bool,
+        use_preview: bool,
     ) -> "Heads":
-        """Heads for the observation: 11 features, then the pooled state [D], then 5 extra ones."""
+        """Heads for an observation of 11 features, and where they are switched on the pooled state
+        [D], the extra features and the operators' preview, in this order."""
         pooled = (len(FEATURES), len(FEATURES) + use_hidden * hidden_dim)
         return cls(
             actor=Head(tuple(actor_hidden), pooled),
             critic=Head(tuple(critic_hidden), pooled),
-            observation_dim=pooled[1] + use_extra * len(EXTRA_FEATURES),
+            observation_dim=pooled[1]
+            + use_extra * len(EXTRA_FEATURES)
+            + use_preview * len(PREVIEW_FEATURES),
         )
 
     def init(self, key: jax.Array) -> HeadParams:

@@ -223,13 +223,13 @@ class Learner:
         )
         sigma = sigma_at(batch.step, self.rollout)
         advantage = backbone_advantage(
-            batch.returns, settings.advantage_positive, settings.advantage_clip
+            batch.advantage, settings.advantage_positive, settings.advantage_clip
         )
 
         def loss_fn(backbone: Any) -> jax.Array:
             variables = self.training_variables(base, backbone)
             log_probs = reference_log_probs(
-                self.model, variables, rows, lengths, batch.reference, sigma, key
+                self.model, variables, rows, lengths, batch.target, sigma, key
             )
             return backbone_loss(log_probs, batch.written, advantage, batch.weight)
 

@@ -68,19 +68,22 @@ def policy_gradient_loss(
     return PolicyGradient(-_mean(surrogate, weight) - entropy_weight * entropy, entropy)
 
 
-def backbone_advantage(returns: jax.Array, positive: bool, clip: float) -> jax.Array:
-    """The backbone's advantage: G, floored at 0 if `positive`, within +-`clip` if `clip` > 0."""
-    advantage = jnp.maximum(returns, 0.0) if positive else returns
+def backbone_advantage(advantage: jax.Array, positive: bool, clip: float) -> jax.Array:
+    """The backbone's advantage, floored at 0 if `positive`, within +-`clip` if `clip` > 0.
+
+    advantage: float32 `[N]`, the return G (the original's) or relative to the prompt's others.
+    """
+    advantage = jnp.maximum(advantage, 0.0) if positive else advantage
     return jnp.clip(advantage, -clip, clip) if clip > 0 else advantage
 
 
 def backbone_loss(
     log_probs: jax.Array, written: jax.Array, advantage: jax.Array, weight: jax.Array
 ) -> jax.Array:
-    """Advantage-weighted cross-entropy to the reference, averaged over the written positions.
+    """Advantage-weighted cross-entropy to the target, averaged over the written positions.
 
     Args:
-      log_probs: float32 `[N, G]`, of the reference tokens. written: bool `[N, G]`.
+      log_probs: float32 `[N, G]`, of the target tokens. written: bool `[N, G]`.
       advantage, weight: float32 `[N]`.
     """
     counts = written * weight[:, None]
@@ -101,6 +104,38 @@ def group_advantage(returns: jax.Array, groups: jax.Array) -> jax.Array:
     mean = jax.ops.segment_sum(returns, groups, size) / jnp.maximum(count, 1.0)
     centred = returns - mean[groups]
     return centred / (jnp.sqrt(jnp.square(centred).mean()) + 1e-6)
+
+
+def critic_advantage(
+    values: jax.Array, active: jax.Array, returns: jax.Array, decay: float
+) -> jax.Array:
+    """Each step's share in an episode's return, by the critic: generalised advantage estimation.
+
+    delta_t = V(s_t+1) - V(s_t), where the return G stands for the value behind the last step, and
+    A_t = delta_t + decay * A_t+1; over the root mean square of all of these. With decay 1, A_t is
+    G - V(s_t), unbiased; a smaller one trusts the critic more. (Schulman et al. 2016, arXiv
+    1506.02438, equation 16, with discount 1 and the whole return at the end: the critic regresses
+    whole returns as well.)
+
+    Args:
+      values: float32 `[E, T]`, of the states under the policy. active: bool `[E, T]`, True up to
+        each episode's last step. returns: float32 `[E]`.
+
+    Returns:
+      float32 `[E, T]`, 0 where not active.
+    """
+    later = jnp.concatenate([values[:, 1:], returns[:, None]], axis=1)
+    goes_on = jnp.concatenate([active[:, 1:], jnp.zeros_like(active[:, :1])], axis=1)
+    delta = jnp.where(active, jnp.where(goes_on, later, returns[:, None]) - values, 0.0)
+
+    def back(after: jax.Array, now: jax.Array) -> tuple[jax.Array, jax.Array]:
+        advantage = now + decay * after
+        return advantage, advantage
+
+    _, advantage = jax.lax.scan(back, jnp.zeros_like(returns), delta.T, reverse=True)
+    advantage = jnp.where(active, advantage.T, 0.0)
+    scale = jnp.sqrt(jnp.square(advantage).sum() / jnp.maximum(active.sum(), 1))
+    return advantage / (scale + 1e-6)
 
 
 def _mean(values: jax.Array, weight: jax.Array) -> jax.Array:

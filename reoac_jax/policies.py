@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax.backbone.prediction import DrawSettings
 from reoac_jax.errors import InputError
+from reoac_jax.features import EXTRA_FEATURES, FEATURES
 from reoac_jax.heads import HeadOutput, HeadParams
 from reoac_jax.operators import O_SCOPE, OPERATORS
 from reoac_jax.rollout import (
@@ -32,6 +33,7 @@ from reoac_jax.trained import Parts
 from reoac_jax.vocabulary import Vocabulary
 
 ACTOR, UNTRAINED, RANDOM = "actor", "untrained_actor", "random_operator"
+BETWEEN = ","  # a sequence of operators is named O_FAST,O_SCOPE,...: one for each step
 POLICIES = (ACTOR, UNTRAINED, RANDOM, *OPERATORS, *RULES)
 
 
@@ -63,15 +65,53 @@ class ConstantHeads:
         return HeadOutput(logits, jnp.zeros_like(logits))
 
 
+class SequenceHeads:
+    """Heads that see the step alone; their parameters are one operator for each, int32 `[T]`."""
+
+    def __init__(self, max_steps: int):
+        self._max_steps = max_steps
+
+    def apply(self, params: jax.Array, observation: jax.Array) -> HeadOutput:
+        done = observation[:, len(FEATURES) + EXTRA_FEATURES.index("steps_done")]
+        operator = params[jnp.round(done * self._max_steps).astype(jnp.int32)]
+        logits = jax.nn.one_hot(operator, len(OPERATORS))
+        return HeadOutput(logits, jnp.zeros_like(logits))
+
+
+def sequence_program(
+    config: ConfigDict, parts: Parts, mesh: Mesh, batch_size: int
+) -> RolloutProgram:
+    """A rollout program whose `heads` are the operators of the steps, int32 `[T]`."""
+    settings = dataclasses.replace(
+        parts.rollout_settings(config, evaluation=True),
+        selection_mode="argmax",
+        use_hidden=False,
+        extra_features=True,
+        operator_preview=False,
+    )
+    heads = SequenceHeads(settings.max_steps)
+    return RolloutProgram(parts.model, heads, parts.vocabulary, settings, mesh, batch_size)
+
+
 class Policy:
     """A policy by name, ready to be run on any number of questions.
 
-    Raises `InputError` for an unknown name, or `ancestral_cached` on a backbone that sees the time.
+    Raises `InputError` for an unknown name, a sequence of operators that is not of
+    `rollout.max_steps`, or `ancestral_cached` on a backbone that sees the time.
     """
 
     def __init__(self, name: str, config: ConfigDict, parts: Parts, mesh: Mesh):
+        self._heads = None  # what stands in place of the actor and the critic
+        if BETWEEN in name:
+            self._heads = _sequence(name, config.rollout.max_steps)
+            self._outcome = _of_rollout
+            self._program = sequence_program(config, parts, mesh, config.evaluation.batch_size)
+            return
         if name not in POLICIES:
-            raise InputError(f"--policy is {name!r}; expected one of {', '.join(POLICIES)}")
+            raise InputError(
+                f"--policy is {name!r}; expected one of {', '.join(POLICIES)}, or an operator for "
+                f"each step with {BETWEEN!r} between them"
+            )
         settings = parts.rollout_settings(config, evaluation=True)
         size = config.evaluation.batch_size
         if name in RULES:
@@ -94,8 +134,19 @@ class Policy:
         self, params: Any, heads: HeadParams, key: jax.Array, questions: Sequence[Question]
     ) -> Iterator[tuple[list[int], Outcome]]:
         """Runs the questions; yields places in `questions` and their `Outcome`."""
+        heads = heads if self._heads is None else self._heads
         for places, result in self._program(params, heads, key, questions):
             yield places, self._outcome(result)
+
+
+def _sequence(name: str, max_steps: int) -> jax.Array:
+    operators = name.split(BETWEEN)
+    if len(operators) != max_steps or not set(operators) <= set(OPERATORS):
+        raise InputError(
+            f"--policy is {name!r}; expected as many operators as rollout.max_steps, {max_steps}, "
+            f"each one of {', '.join(OPERATORS)}"
+        )
+    return jnp.array([OPERATORS.index(operator) for operator in operators], jnp.int32)
 
 
 def _of_rollout(rollout: Rollout) -> Outcome:

@@ -11,8 +11,9 @@ class Episodes(NamedTuple):
     """`E` finished episodes of `T` steps; what the three updates need of them.
 
     prompt: int32 `[E, P]`, right-padded to the longest allowed. prompt_length: int32 `[E]`.
-    reference: int32 `[E, G]`, reference tokens of the generated positions.
-    returns: float32 `[E]`. advantage: float32 `[E]`, relative to the prompt's other episodes.
+    reference, final: int32 `[E, G]`, the reference's tokens and the episode's own.
+    returns: float32 `[E]`. group_advantage: float32 `[E]`, relative to the prompt's other episodes.
+    advantage: float32 `[E, T]`, of each of the actor's picks.
     active: bool `[E, T]`. observation: float32 `[E, T, F]`.
     operator, chosen: int32 `[E, T]`. decided: bool `[E, T]`.
     log_prob: float32 `[E, T]`, of `chosen`.
@@ -22,7 +23,9 @@ class Episodes(NamedTuple):
     prompt: np.ndarray
     prompt_length: np.ndarray
     reference: np.ndarray
+    final: np.ndarray
     returns: np.ndarray
+    group_advantage: np.ndarray
     advantage: np.ndarray
     active: np.ndarray
     observation: np.ndarray
@@ -55,7 +58,8 @@ class BackboneBatch(NamedTuple):
     """`N` transitions that wrote something, for the backbone.
 
     prompt: int32 `[N, P]`. prompt_length: int32 `[N]`. tokens: int32 `[N, G]`, before the step.
-    written: bool `[N, G]`. reference: int32 `[N, G]`. returns: float32 `[N]`. step: int32 `[N]`.
+    written: bool `[N, G]`. target: int32 `[N, G]`, what should stand there.
+    advantage: float32 `[N]`. step: int32 `[N]`.
     weight: float32 `[N]`, 1 where the transition counts, 0 for padding.
     """
 
@@ -63,8 +67,8 @@ class BackboneBatch(NamedTuple):
     prompt_length: np.ndarray
     tokens: np.ndarray
     written: np.ndarray
-    reference: np.ndarray
-    returns: np.ndarray
+    target: np.ndarray
+    advantage: np.ndarray
     step: np.ndarray
     weight: np.ndarray
 
@@ -103,10 +107,19 @@ class Replay:
             ring[places] = new
         self.added += count
 
-    def head_batch(self, rng: np.random.Generator, size: int) -> HeadBatch:
-        """Draws `size` of the active transitions uniformly; `ValueError` if there is none."""
+    def head_batch(
+        self, rng: np.random.Generator, size: int, latest: int | None = None
+    ) -> HeadBatch:
+        """Draws `size` of the active transitions uniformly; `ValueError` if there is none.
+
+        latest: only of so many episodes, the last ones added; None: of all.
+        """
         data = self._filled()
-        episode, step = self._draw(data.active, rng, size)
+        candidates = data.active
+        if latest is not None:
+            age = (self.added - 1 - np.arange(len(self))) % self.capacity
+            candidates = candidates & (age < latest)[:, None]
+        episode, step = self._draw(candidates, rng, size)
         weight = np.ones(size, np.float32)
         return HeadBatch(
             observation=data.observation[episode, step],
@@ -114,22 +127,29 @@ class Replay:
             chosen=data.chosen[episode, step],
             log_prob=data.log_prob[episode, step],
             returns=data.returns[episode],
-            advantage=data.advantage[episode],
+            advantage=data.advantage[episode, step],
             weight=weight,
             actor_weight=weight * data.decided[episode, step],
         )
 
-    def backbone_batch(self, rng: np.random.Generator, size: int) -> BackboneBatch:
-        """Draws `size` of the transitions that wrote something. Raises `ValueError` if none did."""
+    def backbone_batch(
+        self, rng: np.random.Generator, size: int, target: str = "reference"
+    ) -> BackboneBatch:
+        """Draws `size` of the transitions that wrote something. Raises `ValueError` if none did.
+
+        target: "reference" (the original's), weighted by the return, or "generated": the episode's
+        own tokens, weighted by how much better it ended than the others of its prompt.
+        """
         data = self._filled()
+        own = target == "generated"
         episode, step = self._draw(data.active & data.written.any(axis=-1), rng, size)
         return BackboneBatch(
             prompt=data.prompt[episode],
             prompt_length=data.prompt_length[episode],
             tokens=data.tokens[episode, step],
             written=data.written[episode, step],
-            reference=data.reference[episode],
-            returns=data.returns[episode],
+            target=(data.final if own else data.reference)[episode],
+            advantage=(data.group_advantage if own else data.returns)[episode],
             step=step.astype(np.int32),
             weight=np.ones(size, np.float32),
         )

@@ -41,6 +41,7 @@ from reoac_jax.finetuning.step import (
     FinetuneState,
     zero_sums,
 )
+from reoac_jax.host_memory import keep_freed_memory
 from reoac_jax.interrupt import Interrupt
 from reoac_jax.metrics import MetricsLog, ProgressLine
 from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, create_run, open_run
@@ -53,6 +54,7 @@ _TEXT_TOKENS_AT_A_TIME = 8192  # per device
 
 
 def main(argv: Sequence[str]) -> int:
+    keep_freed_memory()
     parser = argparse.ArgumentParser(prog="python -m reoac_jax.sft", description=__doc__)
     parser.add_argument("--config", help="a configuration file, for instance configs/tiny.py")
     parser.add_argument("--resume", metavar="RUN_DIR", help="go on from a run's last checkpoint")

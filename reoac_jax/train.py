@@ -30,6 +30,7 @@ from reoac_jax.episodes import (
 )
 from reoac_jax.errors import EXIT_INTERRUPTED, InputError, RunError, run_command
 from reoac_jax.files import write_json
+from reoac_jax.host_memory import keep_freed_memory
 from reoac_jax.interrupt import Interrupt
 from reoac_jax.learner import INIT_STREAM, Learner, LearnerSettings, LearnerState
 from reoac_jax.metrics import MetricsLog, ProgressLine
@@ -58,6 +59,7 @@ class Collected(NamedTuple):
 
 
 def main(argv: Sequence[str]) -> int:
+    keep_freed_memory()
     parser = argparse.ArgumentParser(
         prog="python -m reoac_jax.train",
         description=__doc__,
@@ -154,7 +156,7 @@ def _train(
                     problem_set,
                     collected.indices,
                     collected.returns,
-                    config.rollout.max_prompt_len,
+                    config,
                 )
             )
             dropout_key = jax.random.fold_in(jax.random.fold_in(key, _DROPOUT), iteration)
@@ -260,17 +262,25 @@ def update(
         for name, value in metrics.items():
             measured.setdefault(name, []).append(value)
 
+    # A policy gradient holds for the policy that acted; Q is regressed on all of the replay.
+    on_policy = config.objective.actor == "policy_gradient"
+    latest = train.episodes_per_iter if on_policy else None
     rng = np.random.default_rng([config.seed, _HEADS_DRAW, iteration])
-    for step, count in ((learner.critic_step, train.critic_steps),
-                        (learner.actor_step, train.actor_steps)):  # fmt: skip
+    for step, count, among in (
+        (learner.critic_step, train.critic_steps, None),
+        (learner.actor_step, train.actor_steps, latest),
+    ):
         for _ in range(count):
-            batch = replay.head_batch(rng, train.head_batch)
+            batch = replay.head_batch(rng, train.head_batch, among)
             state, metrics = step(state, sharding.split_weighted(mesh, batch))
             note(metrics)
     if config.backbone.finetune_mode != "frozen":
         rng = np.random.default_rng([config.seed, _BACKBONE_DRAW, iteration])
         for step in range(train.backbone_steps):
-            batch = crop_prompts(replay.backbone_batch(rng, train.backbone_batch))
+            batch = replay.backbone_batch(
+                rng, train.backbone_batch, config.objective.backbone_target
+            )
+            batch = crop_prompts(batch)
             state, metrics = learner.backbone_step(
                 state, base, sharding.split_weighted(mesh, batch), jax.random.fold_in(key, step)
             )

@@ -65,6 +65,7 @@ def load_parts(config: ConfigDict) -> Parts:
         model.config.hidden_dim,
         config.features.use_hidden,
         config.features.extra_features,
+        config.features.operator_preview,
     )
     vocabulary = build_vocabulary(tokenizer, model.config.vocab_size)
     return Parts(model, base, stored_hash(backbone.path), tokenizer, vocabulary, heads)

@@ -15,8 +15,10 @@ from transformers import AutoTokenizer
 from reoac_jax.features import (
     EXTRA_FEATURES,
     FEATURES,
+    PREVIEW_FEATURES,
     alignment_features,
     extra_features,
+    preview_features,
     prompt_context,
 )
 from reoac_jax.vocabulary import build_vocabulary
@@ -219,3 +221,25 @@ def test_extra_features():
         ])  # fmt: skip
     assert got.shape == (40, len(EXTRA_FEATURES))
     np.testing.assert_allclose(got, np.array(expected), atol=1e-6, rtol=0)
+
+
+def test_preview_features():
+    rng = np.random.default_rng(4)
+    reveals = rng.random((40, 5, GENERATED)) < 0.3
+    reveals[0] = False
+    confidence, past = rng.random((2, 40, GENERATED)).astype(np.float32)
+    past[1] = 0.0  # never measured
+    written = rng.random((40, GENERATED)) < 0.5
+    written[0], written[1] = False, True
+    got = jax.vmap(preview_features)(reveals, confidence, written, past)
+    assert got.shape == (40, len(PREVIEW_FEATURES)) and np.isfinite(got).all()
+    for row, would, sure, old, then in zip(got, reveals, confidence, written, past, strict=True):
+        shares, means, least = np.reshape(row[:15], (3, 5))
+        for a in range(5):
+            own = sure[would[a]].astype(np.float64)
+            np.testing.assert_allclose(shares[a], would[a].sum() / GENERATED, atol=1e-6)
+            np.testing.assert_allclose(means[a], own.mean() if len(own) else 1.0, atol=1e-6)
+            np.testing.assert_allclose(least[a], own.min() if len(own) else 1.0, atol=1e-6)
+        logs = np.log(np.maximum(then[old].astype(np.float64), 1e-6)).sum() / GENERATED
+        np.testing.assert_allclose(row[15], logs, atol=1e-5)
+        np.testing.assert_allclose(row[16], then[old].min(initial=1.0), atol=1e-6)

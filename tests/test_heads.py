@@ -12,8 +12,8 @@ init = jax.jit(Heads.init, static_argnums=0)
 apply = jax.jit(Heads.apply, static_argnums=0)
 
 
-def create(use_hidden, use_extra, hidden=(7, 9)):
-    heads = Heads.create(hidden, (8,), WIDTH, use_hidden, use_extra)
+def create(use_hidden, use_extra, use_preview=False, hidden=(7, 9)):
+    heads = Heads.create(hidden, (8,), WIDTH, use_hidden, use_extra, use_preview)
     return heads, init(heads, jax.random.key(0))
 
 
@@ -28,11 +28,13 @@ def plain_mlp(params, x):
 
 
 @pytest.mark.parametrize("use_hidden", [False, True])
-@pytest.mark.parametrize("use_extra", [False, True])
-def test_heads_equal_a_plain_mlp(use_hidden, use_extra):
-    heads, params = create(use_hidden, use_extra)
+@pytest.mark.parametrize(
+    ("use_extra", "use_preview"), [(False, False), (True, False), (True, True)]
+)
+def test_heads_equal_a_plain_mlp(use_hidden, use_extra, use_preview):
+    heads, params = create(use_hidden, use_extra, use_preview)
     params = toy.randomise(params, 1)
-    assert heads.observation_dim == 11 + WIDTH * use_hidden + 5 * use_extra
+    assert heads.observation_dim == 11 + WIDTH * use_hidden + 5 * use_extra + 17 * use_preview
     seen = np.random.default_rng(0).standard_normal((30, heads.observation_dim)).astype(np.float32)
     got = apply(heads, params, seen)
     x = seen.astype(np.float64)

@@ -80,8 +80,8 @@ def backbone_batch(seed=0, counted=N):
         prompt_length=np.asarray(prompts.lengths),
         tokens=tokens,
         written=(tokens == toy.MASK_ID) & (rng.random((N, 8)) < 0.7),
-        reference=rng.integers(0, toy.MASK_ID, (N, 8)).astype(np.int32),
-        returns=rng.uniform(-0.5, 1.0, N).astype(np.float32),
+        target=rng.integers(0, toy.MASK_ID, (N, 8)).astype(np.int32),
+        advantage=rng.uniform(-0.5, 1.0, N).astype(np.float32),
         step=rng.integers(0, 6, N).astype(np.int32),
         weight=(np.arange(N) < counted).astype(np.float32),
     )

@@ -154,6 +154,24 @@ def test_group_advantage_of_equal_returns_is_zero():
     np.testing.assert_allclose(got, np.zeros(6), atol=0.1)  # rounding over a scale of 1e-6
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.7, 1.0])
+def test_critic_advantage(rng, decay):
+    values, returns = normal(rng, 6, 5), normal(rng, 6)
+    steps = np.array([5, 1, 3, 5, 2, 4])
+    active = np.arange(5) < steps[:, None]
+    expected = np.zeros((6, 5))
+    for row, count in enumerate(steps):
+        path = [*values[row, :count].astype(np.float64), float(returns[row])]
+        deltas = np.diff(path)
+        for t in range(count):
+            expected[row, t] = sum(decay**k * d for k, d in enumerate(deltas[t:]))
+    if decay == 1.0:
+        np.testing.assert_allclose(expected[active], (returns[:, None] - values)[active], atol=1e-6)
+    expected /= np.sqrt((expected[active] ** 2).mean())
+    got = losses.critic_advantage(values, active, returns, decay)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
 @functools.cache
 def likelihood_inputs(time_conditioning):
     model, params = toy.backbone(2, time_conditioning=time_conditioning)

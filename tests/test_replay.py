@@ -20,8 +20,10 @@ def episodes(numbers, rng=None):
         prompt=np.repeat(number[:, None], P, axis=1),
         prompt_length=number % P + 1,
         reference=np.repeat(number[:, None], G, axis=1),
+        final=np.repeat(number[:, None] + 1000, G, axis=1),
         returns=number.astype(np.float32),
-        advantage=-number.astype(np.float32),
+        group_advantage=-number.astype(np.float32),
+        advantage=-step.astype(np.float32),
         active=rng.random((count, T)) < 0.6,
         observation=wide.astype(np.float32),
         operator=(step % 5).astype(np.int32),
@@ -78,17 +80,30 @@ def test_head_batch_draws_active_transitions_uniformly():
     np.testing.assert_array_equal(batch.chosen, (step + 1) % 5)
     np.testing.assert_array_equal(batch.log_prob, -step)
     np.testing.assert_array_equal(batch.returns, number)
-    np.testing.assert_array_equal(batch.advantage, -number)
+    np.testing.assert_array_equal(batch.advantage, -step)
     np.testing.assert_array_equal(batch.weight, np.ones(size, np.float32))
     np.testing.assert_array_equal(batch.actor_weight, data.decided[number, t])
 
 
-def test_backbone_batch_draws_transitions_that_wrote():
+@pytest.mark.parametrize("added", [4, 9, 13])
+def test_only_the_latest_episodes_where_asked_for(added):
+    replay = Replay(9)
+    for start in range(0, added, 1):
+        replay.add(episodes([start]))
+    every = joined([episodes([number]) for number in range(added)])
+    latest = Episodes(*(x[-4:] for x in every))
+    drawn = replay.head_batch(np.random.default_rng(0), 2000, latest=4)
+    seen = set(drawn.observation[:, 0].astype(int).tolist())
+    assert seen == transitions(latest, latest.active)
+
+
+@pytest.mark.parametrize("target", ["reference", "generated"])
+def test_backbone_batch_draws_transitions_that_wrote(target):
     data = episodes(range(20))
     replay = Replay(20)
     replay.add(data)
     size = 40_000
-    batch = replay.backbone_batch(np.random.default_rng(0), size)
+    batch = replay.backbone_batch(np.random.default_rng(0), size, target)
     where = data.active & data.written.any(axis=-1)
     assert where.sum() < data.active.sum()
     wanted = sorted(transitions(data, where))
@@ -98,10 +113,11 @@ def test_backbone_batch_draws_transitions_that_wrote():
     assert stats.chisquare(counts).pvalue > 1e-3
     number, t = step // 10, step % 10
     np.testing.assert_array_equal(batch.step, t)
-    np.testing.assert_array_equal(batch.returns, number)
+    own = target == "generated"
+    np.testing.assert_array_equal(batch.advantage, -number if own else number)
+    np.testing.assert_array_equal(batch.target[:, 0], number + 1000 * own)
     np.testing.assert_array_equal(batch.prompt[:, 0], number)
     np.testing.assert_array_equal(batch.prompt_length, number % P + 1)
-    np.testing.assert_array_equal(batch.reference[:, 0], number)
     np.testing.assert_array_equal(batch.written, data.written[number, t])
     assert batch.step.dtype == np.int32
 

@@ -56,7 +56,9 @@ def backbone(seed: int = 0, time_conditioning: bool = False, scale: float = 0.2,
 
 
 def heads(settings: RolloutSettings, seed: int = 0):
-    modules = Heads.create((8,), (8,), 16, settings.use_hidden, settings.extra_features)
+    modules = Heads.create(
+        (8,), (8,), 16, settings.use_hidden, settings.extra_features, settings.operator_preview
+    )
     params = jax.jit(modules.init)(jax.random.key(seed))
     return modules, randomise(params, seed, 0.15)
 
@@ -76,8 +78,8 @@ def rollout_settings(**changes) -> RolloutSettings:
         selection_mode="sample", draw=DrawSettings("sample", 1.0), ensure_update=True,
         fallback_operator=2, repair_tokens=0, repair_threshold=0.3, branch=False,
         branch_steps=(), branch_k=2, cost_lambda=0.05, relation_temperature=1.0, use_hidden=True,
-        extra_features=False, time_conditioned=False, sigma_schedule="cosine", sigma_min=0.001,
-        sigma_max=1.0, operators=operator_settings(),
+        extra_features=False, operator_preview=False, time_conditioned=False,
+        sigma_schedule="cosine", sigma_min=0.001, sigma_max=1.0, operators=operator_settings(),
     )  # fmt: skip
     return RolloutSettings(**(values | changes))
 

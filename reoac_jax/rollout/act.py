@@ -6,10 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.backbone.prediction import Prediction, TokenPrediction
-from reoac_jax.features import PromptContext, alignment_features, extra_features
+from reoac_jax.features import (
+    PromptContext,
+    alignment_features,
+    extra_features,
+    preview_features,
+)
 from reoac_jax.operators import select_positions
 from reoac_jax.rollout.types import DenoiseFn, Generated, HeadsFn, RolloutSettings
-from reoac_jax.rollout.update import Update, apply_update, changeable
+from reoac_jax.rollout.update import Update, apply_update, changeable, revealed_positions
 from reoac_jax.vocabulary import Vocabulary
 
 _PICK_STREAM = 1  # folded into a step's key: the pick of the operator, apart from the token draw
@@ -71,7 +76,31 @@ def observe(
                 inputs.vocabulary.text_id.shape[0],
             )
         )
+    if settings.operator_preview:
+        parts.append(_preview(inputs, settings, generated, prediction.tokens, step))
     return jnp.concatenate(parts, axis=-1)
+
+
+def _preview(
+    inputs: StepInputs,
+    settings: RolloutSettings,
+    generated: Generated,
+    proposals: TokenPrediction,
+    step: jax.Array,
+) -> jax.Array:
+    quotas = _quotas(settings)
+
+    def one_row(row: Generated, proposal: TokenPrediction) -> jax.Array:
+        selections = _selections(row, proposal, step, inputs.vocabulary, settings)
+        reveals = selections
+        if settings.update_rule == "denoise":
+            reveals = jax.vmap(revealed_positions, (None, None, 0, 0, None, None))(
+                row, proposal, selections, quotas, step, settings
+            )
+        written = row.tokens != settings.mask_id
+        return preview_features(reveals, proposal.confidence, written, row.confidence)
+
+    return jax.vmap(one_row)(generated, proposals)
 
 
 def pick_operator(
@@ -100,26 +129,38 @@ def act(
     settings: RolloutSettings,
 ) -> Action:
     """Applies one operator to each row; operator int32 `[B]`."""
-    quotas = jnp.asarray(
-        settings.operators.quotas(settings.gen_len / settings.max_steps, settings.gen_len)
-    )
+    quotas = _quotas(settings)
 
     def one_row(row: Generated, proposal: TokenPrediction, pick: jax.Array) -> Action:
-        masked = row.tokens == settings.mask_id
-        written = row.tokens
-        if settings.update_rule == "denoise":
-            written = jnp.where(masked, proposal.token, row.tokens)
-        open_positions, _ = changeable(row, step, settings)
-        frontier = jnp.where(
-            masked.any(), masked, open_positions & (row.tokens != settings.mask_id)
-        )
-        if settings.update_rule == "overwrite":
-            frontier = masked
-        selections = select_positions(written, frontier, inputs.vocabulary, settings.operators)
+        selections = _selections(row, proposal, step, inputs.vocabulary, settings)
         if settings.ensure_update:
+            open_positions, _ = changeable(row, step, settings)
             acts = (selections[pick] & open_positions).any()
             pick = jnp.where(acts, pick, settings.fallback_operator)
         update = apply_update(row, proposal, selections[pick], quotas[pick], step, settings)
         return Action(pick.astype(jnp.int32), update)
 
     return jax.vmap(one_row)(generated, prediction.tokens, operator)
+
+
+def _quotas(settings: RolloutSettings) -> jax.Array:
+    """int32 `[A]`: tokens that a step with each operator reveals."""
+    base = settings.gen_len / settings.max_steps
+    return jnp.asarray(settings.operators.quotas(base, settings.gen_len))
+
+
+def _selections(
+    row: Generated,
+    proposal: TokenPrediction,
+    step: jax.Array,
+    vocabulary: Vocabulary,
+    settings: RolloutSettings,
+) -> jax.Array:
+    """bool `[A, G]`: what each operator selects in one row."""
+    masked = row.tokens == settings.mask_id
+    if settings.update_rule == "overwrite":
+        return select_positions(row.tokens, masked, vocabulary, settings.operators)
+    written = jnp.where(masked, proposal.token, row.tokens)
+    open_positions, _ = changeable(row, step, settings)
+    frontier = jnp.where(masked.any(), masked, open_positions & ~masked)
+    return select_positions(written, frontier, vocabulary, settings.operators)

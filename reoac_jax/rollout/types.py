@@ -25,7 +25,7 @@ class RolloutSettings:
     repair_tokens, repair_threshold: `denoise` only.
     branch: whether branching is on at all; branch_steps, branch_k: section 9.
     cost_lambda: weight of a candidate's cost against its value.
-    relation_temperature, use_hidden, extra_features: the observation (section 6).
+    relation_temperature, use_hidden, extra_features, operator_preview: the observation (section 6).
     time_conditioned: whether the backbone sees sigma; sigma_*: its schedule (section 3).
     operators: parameters and costs.
     """
@@ -48,6 +48,7 @@ class RolloutSettings:
     relation_temperature: float
     use_hidden: bool
     extra_features: bool
+    operator_preview: bool
     time_conditioned: bool
     sigma_schedule: str
     sigma_min: float
@@ -87,6 +88,7 @@ class RolloutSettings:
             relation_temperature=config.features.relation_temperature,
             use_hidden=config.features.use_hidden,
             extra_features=config.features.extra_features,
+            operator_preview=config.features.operator_preview,
             time_conditioned=time_conditioned,
             sigma_schedule=rollout.sigma_schedule,
             sigma_min=rollout.sigma_min,

@@ -37,6 +37,25 @@ def changeable(
     return masked | due, finished
 
 
+def revealed_positions(
+    generated: Generated,
+    proposal: TokenPrediction,
+    selected: jax.Array,
+    quota: jax.Array,
+    step: jax.Array,
+    settings: RolloutSettings,
+) -> jax.Array:
+    """bool `[G]`: the masked positions that `apply_update` reveals under `denoise`.
+
+    The `quota` most confident of the selected ones; in the last step all there are.
+    """
+    masked = generated.tokens == settings.mask_id
+    last = step == settings.max_steps - 1
+    confidence = jnp.where(masked & selected, proposal.confidence, -1.0)
+    most_confident = masked & selected & (_rank(-confidence) < quota)
+    return jnp.where(last, masked, most_confident)
+
+
 def apply_update(
     generated: Generated,
     proposal: TokenPrediction,
@@ -58,10 +77,7 @@ def apply_update(
         return Update(_write(generated, proposal, selected), selected, nothing)
 
     masked = generated.tokens == settings.mask_id
-    last = step == settings.max_steps - 1
-    confidence = jnp.where(masked & selected, proposal.confidence, -1.0)
-    most_confident = masked & selected & (_rank(-confidence) < quota)
-    reveal = jnp.where(last, masked, most_confident)
+    reveal = revealed_positions(generated, proposal, selected, quota, step, settings)
     revealed = _write(generated, proposal, reveal)
     if settings.repair_tokens == 0:
         return Update(revealed, reveal, nothing)

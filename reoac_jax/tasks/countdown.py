@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax.config_schema import Option
 from reoac_jax.errors import InputError
-from reoac_jax.tasks.splits import is_test_number
+from reoac_jax.tasks.splits import TRAIN_PARTS, members
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split
 
 _SIGNS = np.array(["+", "-", "*", "/"])
@@ -39,6 +39,7 @@ class Countdown:
         "max_number": Option("int", "largest given number", low=2, high=99),
         "max_intermediate": Option("int", "largest result of an equation", low=2, high=999),
         "ordered": Option("bool", "the larger operand of + and * is always written first"),
+        "train_part": Option("str", "which training problems are drawn", choices=TRAIN_PARTS),
         "train_size": Option("int", "training problems", low=1, high=10_000_000),
         "test_size": Option("int", "test problems, all different", low=1, high=1_000_000),
         "seed": Option("int", "of the generator", low=0, high=2**31 - 1),
@@ -58,6 +59,7 @@ class Countdown:
             np.random.default_rng([task.seed, task.numbers, split == "test"]),
             size,
             split,
+            task.train_part,
             numbers=task.numbers,
             max_number=task.max_number,
             max_intermediate=task.max_intermediate,
@@ -114,13 +116,14 @@ def draw_problems(
     random: np.random.Generator,
     size: int,
     split: Split,
+    train_part: str = "all",
     *,
     numbers: int,
     max_number: int,
     max_intermediate: int,
     ordered: bool,
 ) -> DrawnProblems:
-    """Draws `size` problems of a split; fewer if the test split does not hold so many.
+    """Draws `size` problems of a split (and part of it); fewer if `test` does not hold so many.
 
     Each equation takes two random numbers of the pool and one of the operators whose result is a
     whole number from 1 to `max_intermediate`; a draw without such an operator is dropped. The
@@ -132,10 +135,10 @@ def draw_problems(
     found = 0
     while found < size and barren < 8:
         # About a tenth of the draws are dropped and a sixth are test problems.
-        wanted = (size - found) * (8 if split == "test" else 2) + 1000
+        wanted = (size - found) * (8 if split == "test" else 4) + 1000
         batch = _draw_batch(random, min(wanted, 1 << 20), numbers, max_number, max_intermediate)
         batch_keys = problem_keys(batch.numbers, batch.equations[:, -1, 2])
-        keep = is_test_number(batch_keys) == (split == "test")
+        keep = members(batch_keys, split, train_part)
         if split == "test":
             first = np.zeros(len(keep), bool)
             first[np.unique(batch_keys, return_index=True)[1]] = True

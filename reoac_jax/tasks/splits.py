@@ -2,6 +2,8 @@
 
 A problem's canonical key is hashed; one key in six is a test problem, whatever the seed, the
 sizes or the order of generation. So no training problem of any run is a test problem of another.
+Training problems can be parted once more: a policy that learns on problems which its backbone has
+memorised learns how to recite, so that two in five are reserved for it.
 """
 
 import hashlib
@@ -10,17 +12,22 @@ import numpy as np
 
 from reoac_jax.tasks.task import Split
 
-_TEST_SHARE = 6  # one key in so many
+_SHARES = 6  # of six keys one is a test problem,
+_RESERVED = 2  # two are reserved for a policy, and three are left to supervised fine-tuning
+TRAIN_PARTS = ("all", "supervised", "reserved")
 
 
 def split_of_text(key: str) -> Split:
     """The split of the problem with this canonical text."""
     digest = hashlib.blake2b(key.encode("utf-8"), digest_size=8).digest()
-    return "test" if int.from_bytes(digest, "little") % _TEST_SHARE == 0 else "train"
+    return "test" if int.from_bytes(digest, "little") % _SHARES == 0 else "train"
 
 
-def is_test_number(keys: np.ndarray) -> np.ndarray:
-    """bool [N]: which of the canonical keys, uint64 [N], belong to the test split.
+def members(keys: np.ndarray, split: Split, train_part: str = "all") -> np.ndarray:
+    """bool [N]: which of the canonical keys, uint64 [N], belong to a split.
+
+    train_part: one of `TRAIN_PARTS`, of the training split: all of it, the problems for supervised
+    fine-tuning or those reserved for the policy.
 
     The keys are mixed by the finaliser of SplitMix64 (Steele, Lea, Flood 2014), so that close
     keys do not share their split.
@@ -29,4 +36,10 @@ def is_test_number(keys: np.ndarray) -> np.ndarray:
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed = mixed ^ (mixed >> np.uint64(31))
-    return mixed % np.uint64(_TEST_SHARE) == 0
+    place = mixed % np.uint64(_SHARES)
+    if split == "test":
+        return place == 0
+    if train_part == "all":
+        return place > 0
+    reserved = (place > 0) & (place <= _RESERVED)
+    return reserved if train_part == "reserved" else place > _RESERVED

@@ -66,6 +66,8 @@ class PlainRollout:
                     self.vocabulary.text_id.shape[0],
                 )
             )  # fmt: skip
+        if s.operator_preview:
+            parts.append(jnp.array(self.preview(row, prediction.tokens, step), jnp.float32))
         observation = jnp.concatenate(parts)
         out = self.heads(observation[None])
         return np.asarray(out.logits[0]), np.asarray(out.q[0])
@@ -94,6 +96,34 @@ class PlainRollout:
         elif o.scope_anchor == "frontier" and self.due(row, step):
             start = min(self.due(row, step))
         return set(range(start, min(start + window, size)))
+
+    def reveals(self, row, proposal, operator, step):
+        """The positions that an operator would write, `denoise`."""
+        s = self.s
+        masked = {i for i, t in enumerate(row.tokens) if t == s.mask_id}
+        if step == s.max_steps - 1:
+            return masked
+        selected = masked & self.select(row, proposal, operator, step)
+        order = sorted(selected, key=lambda i: (-proposal.confidence[i], i))
+        scale = s.operators.step_scales[operator]
+        return set(order[: math.ceil(round(scale * s.gen_len / s.max_steps, 9))])
+
+    def preview(self, row, proposal, step):
+        s, would = self.s, []
+        for operator in range(5):
+            if s.update_rule == "overwrite":
+                would.append(self.select(row, proposal, operator, step))
+            else:
+                would.append(self.reveals(row, proposal, operator, step))
+        sure = [[float(proposal.confidence[i]) for i in positions] or [1.0] for positions in would]
+        written = [c for t, c in zip(row.tokens, row.confidence, strict=True) if t != s.mask_id]
+        logs = [math.log(max(c, 1e-6)) for c in written]
+        return (
+            [len(positions) / s.gen_len for positions in would]
+            + [sum(values) / len(values) for values in sure]
+            + [min(values) for values in sure]
+            + [sum(logs) / s.gen_len, min(written, default=1.0)]
+        )
 
     def due(self, row, step):
         """Revealed positions that repair may take back, and how many positions may be masked."""
@@ -126,13 +156,9 @@ class PlainRollout:
             operator = s.fallback_operator
             selected = self.select(row, proposal, operator, step)
         after = Row(list(row.tokens), list(row.confidence), list(row.entropy))
-        if s.update_rule == "overwrite":
-            write = selected
-        else:
-            scale = s.operators.step_scales[operator]
-            quota = math.ceil(round(scale * s.gen_len / s.max_steps, 9))
-            order = sorted(masked & selected, key=lambda i: (-proposal.confidence[i], i))
-            write = masked if step == s.max_steps - 1 else set(order[:quota])
+        write = selected
+        if s.update_rule == "denoise":
+            write = self.reveals(row, proposal, operator, step)
         for i in write:
             after.tokens[i] = int(proposal.token[i])
             after.confidence[i] = float(proposal.confidence[i])

@@ -23,12 +23,15 @@ VARIANTS = {
         "branch": True, "branch_steps": (0, 4, 5), "branch_k": 2, "repair_tokens": 1,
         "repair_threshold": 0.9, "extra_features": True,
     },
+    "denoise_preview": {"operator_preview": True, "repair_tokens": 1, "max_steps": 9},
     "overwrite": {"update_rule": "overwrite"},
     "overwrite_end": {
         "update_rule": "overwrite", "operators": toy.operator_settings(scope_anchor="end"),
         "fallback_operator": 4,
     },
-    "overwrite_branch": {"update_rule": "overwrite", "branch": True, "branch_steps": (2,)},
+    "overwrite_branch": {
+        "update_rule": "overwrite", "branch": True, "branch_steps": (2,), "operator_preview": True,
+    },
     "features_only": {"use_hidden": False, "branch": True},
     "time_conditioned": {"time_conditioned": True, "branch": True, "branch_steps": (1,)},
     "time_conditioned_linear": {"time_conditioned": True, "sigma_schedule": "linear"},

@@ -20,7 +20,7 @@ _GRADER = ConfigDict(dict(workers=1, timeout=5.0))
 def _task(**changes):
     options = dict(
         name="countdown", numbers=3, max_number=15, max_intermediate=120,
-        ordered=True, train_size=3000, test_size=500, seed=0,
+        ordered=True, train_part="all", train_size=3000, test_size=500, seed=0,
     )  # fmt: skip
     return make_task(ConfigDict(options | changes), _GRADER)
 
@@ -96,6 +96,16 @@ def test_splits_are_disjoint_for_any_seeds_and_sizes():
     assert len(set(test)) == len(test) == 500
     assert not train & (set(test) | other_test)
     assert 0.1 < len(other_test) / len(train) < 0.25
+
+
+def test_parts_of_the_training_problems_are_disjoint():
+    parts = {
+        name: {_key(p) for p in _task(train_part=name, train_size=20000).problems("train")}
+        for name in ("all", "supervised", "reserved")
+    }
+    assert not parts["supervised"] & parts["reserved"]
+    assert len(parts["all"] - parts["supervised"] - parts["reserved"]) < 0.05 * len(parts["all"])
+    assert 0.55 < len(parts["reserved"]) / len(parts["supervised"]) < 0.8
 
 
 def test_problems_depend_on_the_seed_only():

@@ -36,12 +36,26 @@ def test_special_tokens(tokenizer):
     ("options", "prompt_length", "gen_len"),
     [
         (
-            dict(name="countdown", numbers=3, max_number=15, max_intermediate=120, ordered=True),
+            dict(
+                name="countdown",
+                numbers=3,
+                max_number=15,
+                max_intermediate=120,
+                ordered=True,
+                train_part="all",
+            ),
             6,
             13,
         ),
         (
-            dict(name="countdown", numbers=6, max_number=99, max_intermediate=999, ordered=False),
+            dict(
+                name="countdown",
+                numbers=6,
+                max_number=99,
+                max_intermediate=999,
+                ordered=False,
+                train_part="all",
+            ),
             9,
             31,
         ),
