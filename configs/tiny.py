@@ -69,7 +69,7 @@ def get_config() -> ConfigDict:
 
     features = config.features = ConfigDict()
     features.relation_temperature = 1.0
-    features.use_hidden = True  # append the mean hidden state to the actor's and critic's input
+    features.use_hidden = False  # append the mean hidden state to the actor's and critic's input
     features.extra_features = True  # append progress and confidence statistics
     features.operator_preview = True  # append what each operator would reveal, how surely
 
@@ -77,7 +77,7 @@ def get_config() -> ConfigDict:
     # A step of O_BRANCH costs cost + branch_depth, of O_FAST cost + extra_cost.
     operators.O_NUM = ConfigDict(dict(max_tokens=13, cost=1.2))
     operators.O_OP = ConfigDict(dict(max_tokens=13, cost=1.1))
-    operators.O_SCOPE = ConfigDict(dict(scope_len=2, cost=1.0))
+    operators.O_SCOPE = ConfigDict(dict(scope_len=6, cost=1.0))
     # With branch_k 0 nothing branches: O_BRANCH is a window of one position.
     operators.O_BRANCH = ConfigDict(dict(scope_len=1, cost=1.0, branch_depth=0.0))
     operators.O_FAST = ConfigDict(dict(scope_len=13, step_scale=3.0, cost=1.5, extra_cost=0.5))
@@ -94,10 +94,10 @@ def get_config() -> ConfigDict:
     objective.actor = "policy_gradient"  # soft_q (the original's) | policy_gradient
     objective.actor_temperature = 1.0  # soft_q: target = softmax(Q / actor_temperature)
     objective.clip_ratio = 0.2  # policy_gradient
-    objective.entropy_weight = 0.01  # policy_gradient
+    objective.entropy_weight = 0.003  # policy_gradient
     objective.advantage = "group"  # policy_gradient: group (the prompt's others) | critic (GAE)
     objective.advantage_decay = 0.9  # advantage critic: lambda of GAE
-    objective.backbone_target = "reference"  # reference (the original's) | generated (its own)
+    objective.backbone_target = "generated"  # reference (the original's) | generated (its own)
     objective.advantage_positive = True  # backbone: no update away from failed episodes
     objective.advantage_clip = 0.0  # backbone: bound on |advantage|; 0: none
     objective.critic_weight = 1.0
@@ -106,8 +106,8 @@ def get_config() -> ConfigDict:
 
     optimizer = config.optimizer = ConfigDict()
     optimizer.actor_rate = 3e-3
-    optimizer.critic_rate = 3e-3
-    optimizer.backbone_rate = 5e-6
+    optimizer.critic_rate = 1e-3
+    optimizer.backbone_rate = 3e-4
     optimizer.weight_decay = 0.01
     optimizer.gradient_clip = 1.0  # global norm, each of the three; 0: none
 
@@ -117,10 +117,10 @@ def get_config() -> ConfigDict:
     train.episodes_per_prompt = 12  # policy_gradient compares the episodes of one prompt: 2 or more
     train.critic_steps = 16  # gradient steps an iteration
     train.actor_steps = 16
-    train.backbone_steps = 1
+    train.backbone_steps = 8
     train.head_batch = 2048  # transitions in an actor or critic minibatch
     train.backbone_batch = 192  # transitions in a backbone minibatch
-    train.buffer_size = 1152  # episodes kept in replay, oldest leave first: the present iteration's
+    train.buffer_size = 4608  # episodes kept in replay, oldest leave first: for the critic
 
     sft = config.sft = ConfigDict()  # python -m reoac_jax.sft; its dropout is backbone.dropout
     sft.mode = "full"  # lora | full: what of the backbone is trained

@@ -4,10 +4,13 @@
     python scripts/study.py --config configs/tiny.py --output /tmp/quick --seeds 1 --modes frozen
 
 For every number of steps and every policy: accuracy on unseen problems, with its 95 % interval,
-forward passes and cost. Then, for every finetune mode and seed, a training run with the
-configuration's own number of steps, and the same evaluation of its actor before and after. Each row
-is written to OUTPUT.jsonl as soon as it is known, and a second call goes on where the first one
-stopped; at the end OUTPUT.json, OUTPUT.csv and OUTPUT.png hold all of it.
+forward passes and cost. At the configuration's own number of steps also the best fixed sequence of
+operators that a search on training problems finds. Then, for every finetune mode and seed, a
+training run with the configuration's own number of steps, and the same evaluation of its actor
+before and after; and for comparison with the modes that train the backbone, samplers on a backbone
+fine-tuned further, by as many supervised gradient steps on the same problems. Each row is written
+to OUTPUT.jsonl as soon as it is known, and a second call goes on where the first one stopped; at
+the end OUTPUT.json, OUTPUT.csv and OUTPUT.png hold all of it.
 """
 
 import argparse
@@ -27,7 +30,7 @@ import matplotlib.pyplot as plt
 from ml_collections import FrozenConfigDict
 
 import reoac_jax
-from reoac_jax import train
+from reoac_jax import sft, train
 from reoac_jax.config import config_hash, load_config, parse_command_line, to_json
 from reoac_jax.episodes import ProblemSet
 from reoac_jax.errors import RunError, run_command
@@ -35,15 +38,19 @@ from reoac_jax.evaluation import evaluate_policy, scores
 from reoac_jax.files import replacing_file, write_json
 from reoac_jax.operators import OPERATORS
 from reoac_jax.policies import ACTOR, RANDOM
-from reoac_jax.run_folder import CHECKPOINTS
+from reoac_jax.run_folder import CHECKPOINTS, METRICS
 from reoac_jax.samplers import RULES
+from reoac_jax.sequence_search import search_sequence
 from reoac_jax.tasks import Task, make_task, task_options
 from reoac_jax.trained import Trained, load_parts, load_trained, untrained
 
 MODES = ("frozen", "lora", "full")
+SEQUENCE = "best_sequence"
 RANDOMISED = (RANDOM, "ancestral", "ancestral_cached")  # the others give the same at every seed
+CONTINUED = "sft"  # mode of the rows on a backbone that was fine-tuned further
+_LAST = 10  # iterations at a run's end over which its critic is judged
 FIELDS = ("policy", "mode", "trained", "seed", "steps", "accuracy", "low", "high", "correct",
-          "samples", "forward_passes", "cost")  # fmt: skip
+          "samples", "forward_passes", "cost", "explained_variance")  # fmt: skip
 Row = dict[str, Any]
 
 
@@ -72,6 +79,8 @@ class Study:
             "cost": result["avg_cost"],
             "operator_shares": result["operator_shares"],
         }
+        if "explained_variance" in result:
+            row["explained_variance"] = result["explained_variance"]
         self.rows.append(row)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a") as file:
@@ -102,9 +111,13 @@ def main(argv: Sequence[str]) -> int:
     task = make_task(config.task, config.grader)
     try:
         baselines(study, config, overrides, options, steps, task)
+        best_sequence(study, config, options, task)
         for mode in options.modes:
             for seed in range(options.seeds):
                 learned(study, options, overrides, mode, seed, steps, task)
+        if set(options.modes) & {"lora", "full"}:
+            for seed in range(options.seeds):
+                continued(study, options, overrides, seed, task)
     finally:
         task.close()
     write_results(study, options.output, config, argv)
@@ -153,6 +166,46 @@ def baselines(
                 study.add(key, lambda n=name, c=changed: score(n, c, None, task, options.problems))
 
 
+def best_sequence(study: Study, config: FrozenConfigDict, options: Any, task: Task) -> None:
+    """The best fixed sequence at the configuration's number of steps; `policy` holds it."""
+
+    def measure() -> dict[str, Any]:
+        found = search_sequence(config, load_parts(config), task, seed=0)
+        print(f"best of {found.tried} sequences, {found.accuracy:.1%} in training: {found.policy}")
+        return score(found.policy, config, None, task, options.problems)
+
+    steps = config.rollout.max_steps
+    key = {"policy": SEQUENCE, "mode": None, "trained": False, "seed": 0, "steps": steps}
+    study.add(key, measure)
+
+
+def continued(study: Study, options: Any, overrides: Sequence[str], seed: int, task: Task) -> None:
+    """Samplers on a backbone after further supervised fine-tuning on the policy's problems."""
+    config = with_changes(options, overrides, seed=seed)
+    name = f"{options.output.name}_{CONTINUED}_{seed}"
+    changes = {
+        "exp_name": name,
+        "seed": seed,
+        "sft__steps": config.train.iterations * config.train.backbone_steps,
+        "sft__warmup_steps": 0,
+        "sft__batch_size": config.train.backbone_batch,
+        "sft__eval_every": 10**8,
+    }
+    own = with_changes(options, overrides, **changes)
+    parent = Path(own.output_dir) / name
+    finished = sorted(parent.glob("*/backbone"))
+    if not finished:
+        texts = [f"--config.{key.replace('__', '.')}={value}" for key, value in changes.items()]
+        if sft.main(["--config", options.config, *overrides, *texts]) != 0:
+            raise RunError(f"the fine-tuning {name} was stopped; call the study again")
+        finished = sorted(parent.glob("*/backbone"))
+    steps = config.rollout.max_steps
+    changed = with_changes(options, overrides, seed=seed, backbone__path=finished[-1])
+    for policy in (*RULES, *OPERATORS):
+        key = {"policy": policy, "mode": CONTINUED, "trained": True, "seed": seed, "steps": steps}
+        study.add(key, lambda n=policy: score(n, changed, None, task, options.problems))
+
+
 def learned(
     study: Study,
     options: Any,
@@ -172,9 +225,22 @@ def learned(
             options, overrides, rollout__max_steps=count, rollout__branch_steps="()", **changes
         )
         for after in (False, True):
-            trained = load_trained(run / CHECKPOINTS, load_parts(config)) if after else None
             key = {"policy": ACTOR, "mode": mode, "trained": after, "seed": seed, "steps": count}
-            study.add(key, lambda c=config, t=trained: score(ACTOR, c, t, task, options.problems))
+
+            def measure(c: FrozenConfigDict = config, after: bool = after) -> dict[str, Any]:
+                if not after:
+                    return score(ACTOR, c, None, task, options.problems)
+                trained = load_trained(run / CHECKPOINTS, load_parts(c))
+                result = score(ACTOR, c, trained, task, options.problems)
+                return result | {"explained_variance": explained_variance(run)}
+
+            study.add(key, measure)
+
+
+def explained_variance(run: Path) -> float:
+    """Of the critic in a run's last iterations, each on episodes it had not learned from."""
+    lines = (run / METRICS).read_text().splitlines()[-_LAST:]
+    return sum(json.loads(line)["explained_variance"] for line in lines) / len(lines)
 
 
 def trained_run(
@@ -229,6 +295,8 @@ def draw(rows: Sequence[Row]) -> plt.Figure:
     groups: dict[str, list[Row]] = {}
     for row in rows:
         label = row["policy"]
+        if row["mode"] == CONTINUED:
+            continue
         if row["policy"] == ACTOR:
             label = f"REOAC {row['mode']}{'' if row['trained'] else ', untrained'}"
         groups.setdefault(label, []).append(row)

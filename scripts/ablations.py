@@ -1,0 +1,102 @@
+"""What each choice of the objective and of the observation is worth: one training run without it.
+
+    python scripts/ablations.py --config configs/tiny.py --output benchmarks/ablations_tiny
+
+Every variant changes the configuration in the way its line says, trains, and is evaluated greedily
+on unseen problems. Each row is written to OUTPUT.jsonl as soon as it is known, and a second call
+goes on where the first one stopped; at the end OUTPUT.json holds all rows and the command, and the
+table is printed as Markdown.
+"""
+
+import argparse
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from study import Study, explained_variance, score, trained_run, with_changes
+
+import reoac_jax
+from reoac_jax.config import config_hash, load_config, parse_command_line, to_json
+from reoac_jax.errors import run_command
+from reoac_jax.files import write_json
+from reoac_jax.policies import ACTOR
+from reoac_jax.run_folder import CHECKPOINTS
+from reoac_jax.tasks import make_task, task_options
+from reoac_jax.trained import load_parts, load_trained
+
+# What is changed, in words, and the keys, `__` for the dot.
+VARIANTS: dict[str, dict[str, object]] = {
+    "as configured": {},
+    "original objective: soft_q, temperature 1": {"objective__actor": "soft_q"},
+    "soft_q, temperature 0.02": {
+        "objective__actor": "soft_q", "objective__actor_temperature": 0.02,
+    },
+    "advantage by the critic (GAE, lambda 0.9)": {"objective__advantage": "critic"},
+    "no entropy bonus": {"objective__entropy_weight": 0.0},
+    "entropy weight 0.03": {"objective__entropy_weight": 0.03},
+    "4 episodes a prompt instead of 12": {"train__episodes_per_prompt": 4},
+    "shaped reward": {"reward__mode": "shaped"},
+    "relation temperature 0.1": {"features__relation_temperature": 0.1},
+    "without progress and confidence": {"features__extra_features": False},
+    "without the operators' preview": {"features__operator_preview": False},
+    "11 features alone": {
+        "features__extra_features": False, "features__operator_preview": False,
+    },
+    "with the pooled hidden state": {"features__use_hidden": True},
+}  # fmt: skip
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--output", type=Path, required=True, help="path without an ending")
+    parser.add_argument("--problems", type=int, default=1000, help="test problems")
+    options, overrides = parse_command_line(parser, argv)
+    config = load_config(options.config, overrides, task_options)
+    study = Study(options.output.with_suffix(".jsonl"))
+    task = make_task(config.task, config.grader)
+    try:
+        for number, (words, changes) in enumerate(VARIANTS.items()):
+            name = f"{options.output.name}_{number}"
+            own = with_changes(options, overrides, exp_name=name, **changes)
+
+            def measure(own=own, name=name, changes=changes):
+                run = trained_run(own, options, overrides, name, changes)
+                trained = load_trained(run / CHECKPOINTS, load_parts(own))
+                result = score(ACTOR, own, trained, task, options.problems)
+                return result | {"explained_variance": explained_variance(run)}
+
+            key = {"policy": words, "mode": config.backbone.finetune_mode, "trained": True,
+                   "seed": config.seed, "steps": config.rollout.max_steps}  # fmt: skip
+            study.add(key, measure)
+    finally:
+        task.close()
+    write_json(
+        options.output.with_suffix(".json"),
+        {
+            "command": " ".join(["python scripts/ablations.py", *argv]),
+            "config": to_json(config),
+            "config_hash": config_hash(config),
+            "machine": f"{platform.machine()}, {jax.devices()[0].device_kind}",
+            "versions": {"reoac-jax": reoac_jax.__version__, "jax": jax.__version__},
+            "rows": study.rows,
+        },
+    )
+    print("| variant | accuracy | 95 % interval | critic's explained variance | operators |")
+    print("|---|---|---|---|---|")
+    for row in study.rows:
+        shares = sorted(row["operator_shares"].items(), key=lambda item: -item[1])
+        listed = ", ".join(f"{name} {share:.0%}" for name, share in shares if share >= 0.05)
+        print(
+            f"| {row['policy']} | {row['accuracy']:.1%} | {row['low']:.1%} to {row['high']:.1%} | "
+            f"{row['explained_variance']:.2f} | {listed} |"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
