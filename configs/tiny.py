@@ -77,7 +77,7 @@ def get_config() -> ConfigDict:
     # A step of O_BRANCH costs cost + branch_depth, of O_FAST cost + extra_cost.
     operators.O_NUM = ConfigDict(dict(max_tokens=13, cost=1.2))
     operators.O_OP = ConfigDict(dict(max_tokens=13, cost=1.1))
-    operators.O_SCOPE = ConfigDict(dict(scope_len=6, cost=1.0))
+    operators.O_SCOPE = ConfigDict(dict(scope_len=2, cost=1.0))
     # With branch_k 0 nothing branches: O_BRANCH is a window of one position.
     operators.O_BRANCH = ConfigDict(dict(scope_len=1, cost=1.0, branch_depth=0.0))
     operators.O_FAST = ConfigDict(dict(scope_len=13, step_scale=3.0, cost=1.5, extra_cost=0.5))
@@ -107,7 +107,7 @@ def get_config() -> ConfigDict:
     optimizer = config.optimizer = ConfigDict()
     optimizer.actor_rate = 3e-3
     optimizer.critic_rate = 1e-3
-    optimizer.backbone_rate = 3e-4
+    optimizer.backbone_rate = 1e-4
     optimizer.weight_decay = 0.01
     optimizer.gradient_clip = 1.0  # global norm, each of the three; 0: none
 

@@ -47,6 +47,8 @@ from reoac_jax.trained import Trained, load_parts, load_trained, untrained
 MODES = ("frozen", "lora", "full")
 SEQUENCE = "best_sequence"
 RANDOMISED = (RANDOM, "ancestral", "ancestral_cached")  # the others give the same at every seed
+# A LoRA overlay starts from nothing and takes a higher rate than all weights do.
+MODE_CHANGES = {"frozen": {}, "lora": {"optimizer__backbone_rate": 1e-3}, "full": {}}
 CONTINUED = "sft"  # mode of the rows on a backbone that was fine-tuned further
 _LAST = 10  # iterations at a run's end over which its critic is judged
 FIELDS = ("policy", "mode", "trained", "seed", "steps", "accuracy", "low", "high", "correct",
@@ -188,6 +190,7 @@ def continued(study: Study, options: Any, overrides: Sequence[str], seed: int, t
         "seed": seed,
         "sft__steps": config.train.iterations * config.train.backbone_steps,
         "sft__warmup_steps": 0,
+        "sft__learning_rate": config.optimizer.backbone_rate,
         "sft__batch_size": config.train.backbone_batch,
         "sft__eval_every": 10**8,
     }
@@ -216,7 +219,7 @@ def learned(
     task: Task,
 ) -> None:
     """One training run and its actor, before and after, at every number of steps."""
-    changes = {"backbone__finetune_mode": mode, "seed": seed}
+    changes = {"backbone__finetune_mode": mode, "seed": seed, **MODE_CHANGES[mode]}
     name = f"{options.output.name}_{mode}_{seed}"
     own = with_changes(options, overrides, exp_name=name, **changes)
     run = trained_run(own, options, overrides, name, changes)
