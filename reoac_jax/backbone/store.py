@@ -196,12 +196,13 @@ def backbone_hash(params: Params) -> str:
 def _check_kind(path: Path) -> None:
     if not path.exists():
         raise InputError(
-            f"backbone folder {path} does not exist; python convert/mdlm_to_flax.py makes it"
+            f"backbone folder {path} does not exist; "
+            "python -m reoac_jax.convert.mdlm_to_flax makes it"
         )
     if not path.is_dir() or any((path / name).is_file() for name in (SAFETENSORS, PICKLE)):
         raise InputError(
-            f"{path} is a PyTorch checkpoint or another file, expected a converted folder; "
-            f"convert it first: python convert/mdlm_to_flax.py --source {path} --output DIR"
+            f"{path} is a PyTorch checkpoint or another file, expected a converted folder; convert "
+            f"it first: python -m reoac_jax.convert.mdlm_to_flax --source {path} --output DIR"
         )
     for name in (CONFIG, SOURCE, PARAMS):
         if not (path / name).exists():
