@@ -14,6 +14,7 @@ COMMANDS = {
     "prepare": "tasks.prepare",
     "mdlm_to_flax": "convert.mdlm_to_flax",
     "flax_to_mdlm": "convert.flax_to_mdlm",
+    "peft_to_flax": "convert.peft_to_flax",
 }
 
 

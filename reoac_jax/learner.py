@@ -120,9 +120,9 @@ class Learner:
     rollout: RolloutSettings
     settings: LearnerSettings
 
-    def init(self, key: jax.Array, base: Any) -> LearnerState:
+    def init(self, key: jax.Array, base: Any, overlay: lora.Overlay | None = None) -> LearnerState:
         """A fresh state. base: the backbone's parameters; mode `full` takes them as its own, so
-        that they are gone after the first backbone step.
+        that they are gone after the first backbone step. overlay: LoRA's start; None: a new one.
 
         Raises `InputError` where the LoRA targets or rank do not fit the backbone.
         """
@@ -131,7 +131,9 @@ class Learner:
         _, lora_key = jax.random.split(key)
         backbone = {}
         if settings.finetune_mode == "lora":
-            backbone = lora.init(lora_key, base, settings.lora_targets, settings.lora_rank)
+            backbone = overlay
+            if overlay is None:
+                backbone = lora.init(lora_key, base, settings.lora_targets, settings.lora_rank)
         elif settings.finetune_mode == "full":
             backbone = base
         optimizers = OptimizerStates(

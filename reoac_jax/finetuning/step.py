@@ -122,15 +122,18 @@ class Finetuner:
     eos_id: int
     settings: FinetuneSettings
 
-    def init(self, key: jax.Array, base: Any) -> FinetuneState:
+    def init(self, key: jax.Array, base: Any, overlay: lora.Overlay | None = None) -> FinetuneState:
         """A fresh state over the base parameters; mode `full` copies them.
 
+        overlay: LoRA's start; None: a new one.
         Raises `InputError` where the LoRA targets or rank do not fit the backbone.
         """
         settings = self.settings
         weights = base
         if settings.mode == "lora":
-            weights = lora.init(key, base, settings.lora_targets, settings.lora_rank)
+            weights = overlay
+            if overlay is None:
+                weights = lora.init(key, base, settings.lora_targets, settings.lora_rank)
         # Copies: the step donates its state, and a buffer may be donated once.
         weights, average = jax.tree.map(jnp.copy, (weights, weights))
         return FinetuneState(weights, average, settings.optimizer.init(weights), zero_sums())
