@@ -55,7 +55,7 @@ class Option:
         if self.kind in ("ints", "strs"):
             if not isinstance(value, tuple | list):
                 raise ValueError(value)
-            element = dataclasses.replace(self, kind=self.kind[:-1])
+            element = dataclasses.replace(self, kind="int" if self.kind == "ints" else "str")
             return tuple(element.accept(item) for item in value)
         legal_types = {"int": int, "float": int | float, "str": str, "bool": bool}[self.kind]
         if not isinstance(value, legal_types):

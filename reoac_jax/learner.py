@@ -129,7 +129,7 @@ class Learner:
         settings = self.settings
         heads = initial_heads(self.heads, key)
         _, lora_key = jax.random.split(key)
-        backbone = {}
+        backbone: Any = {}
         if settings.finetune_mode == "lora":
             backbone = overlay
             if overlay is None:
@@ -157,7 +157,7 @@ class Learner:
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def critic_step(
-        self, state: LearnerState, batch: HeadBatch
+        self, state: LearnerState, batch: HeadBatch[jax.Array]
     ) -> tuple[LearnerState, dict[str, jax.Array]]:
         """One step of the critic towards the returns. metrics: critic_loss, before the step."""
 
@@ -178,7 +178,7 @@ class Learner:
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def actor_step(
-        self, state: LearnerState, batch: HeadBatch
+        self, state: LearnerState, batch: HeadBatch[jax.Array]
     ) -> tuple[LearnerState, dict[str, jax.Array]]:
         """One step of the actor. metrics: actor_loss and the policy's entropy, before the step."""
         settings = self.settings
@@ -208,7 +208,7 @@ class Learner:
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def backbone_step(
-        self, state: LearnerState, base: Any, batch: BackboneBatch, key: jax.Array
+        self, state: LearnerState, base: Any, batch: BackboneBatch[jax.Array], key: jax.Array
     ) -> tuple[LearnerState, dict[str, jax.Array]]:
         """One advantage-weighted denoising step of the LoRA overlay or of all weights.
 

@@ -150,7 +150,7 @@ def _use(config: BackboneConfig, provenance: Provenance, adapter: bool) -> str:
 
 
 def _origin(provenance: Provenance) -> str:
-    lines = []
+    lines: list[str] = []
     for origin in provenance.origins:
         text = f"`{origin.get('source', 'unknown')}`"
         if origin.get("steps"):

@@ -129,7 +129,7 @@ def _read_fields(file: Path) -> dict[str, Any]:
     start = fields.get("init_lora_weights", True)
     if start not in _PLAIN_STARTS:
         raise InputError(f"{file}: init_lora_weights is {start!r}, which changes the base weights")
-    checked = {"use_rslora": bool(fields.get("use_rslora"))}
+    checked: dict[str, Any] = {"use_rslora": bool(fields.get("use_rslora"))}
     for name, low in (("r", 1), ("lora_alpha", None), ("lora_dropout", 0)):
         value = fields.get(name, 0.0 if name == "lora_dropout" else None)
         legal = int if name == "r" else int | float

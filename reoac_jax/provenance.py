@@ -114,7 +114,7 @@ def of_backbone(path: Path, evaluations: Iterable[str]) -> Provenance:
 
 
 def _origins(base: Path) -> list[Mapping[str, Any]]:
-    origins = [read_source(base)]
+    origins: list[Mapping[str, Any]] = [read_source(base)]
     while "base" in origins[-1]:
         origins.append(origins[-1]["base"])
     return origins
@@ -124,7 +124,7 @@ def _evaluations(
     folder: Path | None, given: Iterable[str], same_weights: Any, what: str
 ) -> list[Mapping[str, Any]]:
     """Those in `folder` that fit, then the given ones, each once."""
-    scores = []
+    scores: list[Mapping[str, Any]] = []
     for file in sorted(folder.glob("*.json")) if folder else ():
         try:
             found = _read_object(file)

@@ -280,13 +280,12 @@ def update(
             note(metrics)
     if config.backbone.finetune_mode != "frozen":
         rng = np.random.default_rng([config.seed, _BACKBONE_DRAW, iteration])
-        for step in range(train.backbone_steps):
-            batch = replay.backbone_batch(
-                rng, train.backbone_batch, config.objective.backbone_target
+        for number in range(train.backbone_steps):
+            written = crop_prompts(
+                replay.backbone_batch(rng, train.backbone_batch, config.objective.backbone_target)
             )
-            batch = crop_prompts(batch)
             state, metrics = learner.backbone_step(
-                state, base, sharding.split_weighted(mesh, batch), jax.random.fold_in(key, step)
+                state, base, sharding.split_weighted(mesh, written), jax.random.fold_in(key, number)
             )
             note(metrics)
     return state, {name: float(np.mean(jax.device_get(v))) for name, v in measured.items()}

@@ -155,6 +155,7 @@ def open_source(
         for option, given in (("--ema", ema), ("--config-json", config_json)):
             if given:
                 raise InputError(f"{option} is for a Lightning .ckpt; {source.weights} is none")
+        assert source.config is not None  # without one only a Lightning file is a source
         config = read_config(source.config)
         if source.weights.name == SAFETENSORS:
             return Checkpoint(config, SafetensorsFile(source.weights))

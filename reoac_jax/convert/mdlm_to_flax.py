@@ -167,7 +167,8 @@ def compare(folder: Path, tensors: TensorFile) -> Difference:
             for i in range(2):
                 difference = np.abs(ours[b][i] - theirs[i][0].numpy()).max()
                 largest[i] = max(largest[i], float(difference))
-    return Difference(*largest, max(float(np.abs(hidden).max()) for _, hidden in ours))
+    scale = max(float(np.abs(hidden).max()) for _, hidden in ours)
+    return Difference(logits=largest[0], hidden=largest[1], hidden_scale=scale)
 
 
 def _progress(items: list) -> tqdm:

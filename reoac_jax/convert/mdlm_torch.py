@@ -41,6 +41,8 @@ class LayerNorm(nn.Module):
 class Rotary(nn.Module):
     """Rotary embedding of the whole head width in the two-halves form, base 10 000."""
 
+    inv_freq: Tensor
+
     def __init__(self, head_dim: int):
         super().__init__()
         exponents = torch.arange(0, head_dim, 2).float() / head_dim
@@ -82,7 +84,7 @@ class SigmaMap(nn.Module):
         frequencies = torch.exp(-torch.log(torch.tensor(10000.0)) * steps / half)
         angles = sigma.float()[:, None] * frequencies
         sinusoid = torch.cat([angles.cos(), angles.sin()], dim=-1)
-        return self.mlp(sinusoid.to(self.mlp[0].weight.dtype))
+        return self.mlp(sinusoid.to(next(self.mlp.parameters()).dtype))
 
 
 class Block(nn.Module):

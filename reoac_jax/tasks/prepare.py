@@ -50,8 +50,8 @@ def main(argv: Sequence[str]) -> int:
     with contextlib.ExitStack() as files:
         # Leaving the stack puts all files in place; an error before that leaves them all alone.
         for split in splits:
-            rows = (row.values for row in raw[split])
-            write_rows(files.enter_context(_replacing(raw_files[split])), rows)
+            values = (row.values for row in raw[split])
+            write_rows(files.enter_context(_replacing(raw_files[split])), values)
             write_problems(files.enter_context(_replacing(targets[split])), problems[split])
     for split in splits:
         print(f"{split}: {len(problems[split])} problems in {targets[split]}", file=sys.stderr)
