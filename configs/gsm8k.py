@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
     lora.alpha = 16.0  # the overlay is scaled by alpha / rank
     lora.dropout = 0.0
     lora.targets = ()  # patterns over parameter paths; empty: attn_qkv and attn_out
+    lora.adapter = "none"  # none | folder of a PEFT adapter that the overlay starts from
 
     task = config.task = ConfigDict()
     task.name = "gsm8k"

@@ -1,4 +1,4 @@
-"""`reoac COMMAND ...` is `python -m reoac_jax.COMMAND ...`."""
+"""`reoac COMMAND ...` is `python -m reoac_jax.MODULE ...`, for the modules below."""
 
 import runpy
 import sys
@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from reoac_jax.errors import InputError, run_command
 
-COMMANDS = ("train", "evaluate", "sft")
+# Name of the command: module in the package.
+COMMANDS = {
+    "train": "train",
+    "evaluate": "evaluate",
+    "sft": "sft",
+    "prepare": "tasks.prepare",
+    "mdlm_to_flax": "convert.mdlm_to_flax",
+    "flax_to_mdlm": "convert.flax_to_mdlm",
+    "peft_to_flax": "convert.peft_to_flax",
+}
 
 
 def forward(argv: Sequence[str]) -> int:
@@ -15,7 +24,7 @@ def forward(argv: Sequence[str]) -> int:
         given = f"command {argv[0]!r} is unknown" if argv else "no command given"
         raise InputError(f"{given}; expected one of {', '.join(COMMANDS)}")
     command, *sys.argv[1:] = argv
-    runpy.run_module(f"reoac_jax.{command}", run_name="__main__", alter_sys=True)
+    runpy.run_module(f"reoac_jax.{COMMANDS[command]}", run_name="__main__", alter_sys=True)
     return 0
 
 

@@ -14,7 +14,7 @@ import runpy
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
@@ -85,7 +85,7 @@ def parse_command_line(
     for text in overrides:
         _split_override(text)
     parser.allow_abbrev = False
-    parser.error = _refuse_command_line
+    parser.error = _refuse_command_line  # type: ignore[method-assign]
     namespace, left = parser.parse_known_args(
         [text for text in argv if not text.startswith(_OVERRIDE)]
     )
@@ -125,7 +125,7 @@ def config_hash(config: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _refuse_command_line(message: str) -> None:
+def _refuse_command_line(message: str) -> NoReturn:
     raise InputError(f"{message}; try --help")
 
 
@@ -173,7 +173,7 @@ def _run_python(path: Path) -> dict[str, Any]:
 
 def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """`{"rollout.max_steps": 32, ...}` of a ConfigDict or nested mapping."""
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict | Mapping):
             if not len(value):

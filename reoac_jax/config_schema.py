@@ -55,7 +55,7 @@ class Option:
         if self.kind in ("ints", "strs"):
             if not isinstance(value, tuple | list):
                 raise ValueError(value)
-            element = dataclasses.replace(self, kind=self.kind[:-1])
+            element = dataclasses.replace(self, kind="int" if self.kind == "ints" else "str")
             return tuple(element.accept(item) for item in value)
         legal_types = {"int": int, "float": int | float, "str": str, "bool": bool}[self.kind]
         if not isinstance(value, legal_types):
@@ -113,6 +113,7 @@ SCHEMA: Mapping[str, Option] = {
     "lora.alpha": _float(_SMALLEST, 1e4, "the overlay is scaled by alpha / rank"),
     "lora.dropout": _float(0.0, 0.9, "dropout before the overlay"),
     "lora.targets": Option("strs", "patterns over parameter paths"),
+    "lora.adapter": Option("str", "PEFT adapter's folder the overlay starts from, or none"),
     "rollout.max_steps": _int(1, 1024, "denoising steps"),
     "rollout.gen_len": _int(1, 4096, "generated tokens a row"),
     "rollout.max_prompt_len": _int(1, 4096, "prompt tokens kept"),

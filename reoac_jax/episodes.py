@@ -71,7 +71,7 @@ class ProblemSet:
 
 
 def generated_text(
-    tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase, special: np.ndarray
+    tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase, special: np.ndarray | jax.Array
 ) -> str:
     """The text of generated tokens int32 `[G]`: before the first eos, special tokens left out.
 
@@ -79,27 +79,30 @@ def generated_text(
     """
     ended = np.flatnonzero(tokens == tokenizer.eos_token_id)
     before = tokens[: ended[0]] if len(ended) else tokens
-    kept = before[~special[before]]
-    return tokenizer.decode(kept, clean_up_tokenization_spaces=False).strip()
+    kept = before[~np.asarray(special)[before]]
+    return _decode(tokenizer, kept.tolist()).strip()
 
 
 def token_texts(tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Each token's own text; `[MASK]` for ids that the tokenizer lacks."""
-    return [
-        tokenizer.decode([i], clean_up_tokenization_spaces=False)
-        if i < len(tokenizer)
-        else "[MASK]"
-        for i in tokens.tolist()
-    ]
+    return [_decode(tokenizer, [i]) if i < len(tokenizer) else "[MASK]" for i in tokens.tolist()]
 
 
-def episode_returns(rewards: np.ndarray, steps: Trajectory, cost_lambda: float) -> np.ndarray:
+def _decode(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
+    text = tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
+    assert isinstance(text, str)  # a list is for batches
+    return text
+
+
+def episode_returns(
+    rewards: np.ndarray, steps: Trajectory[np.ndarray], cost_lambda: float
+) -> np.ndarray:
     """G = reward - cost_lambda * sum of costs, float32 `[E]`; `steps` `[E, T, ...]`."""
     return (rewards - cost_lambda * steps.cost.sum(axis=1)).astype(np.float32)
 
 
 def replay_episodes(
-    rollout: Rollout,
+    rollout: Rollout[np.ndarray],
     problem_set: ProblemSet,
     indices: Sequence[int],
     returns: np.ndarray,
@@ -146,7 +149,7 @@ def replay_episodes(
     )
 
 
-def rollout_summary(rollout: Rollout) -> dict[str, Any]:
+def rollout_summary(rollout: Rollout[np.ndarray]) -> dict[str, Any]:
     """Means over episodes of cost, steps and forward passes, and the operators' shares of steps."""
     steps = rollout.steps
     active = steps.active
@@ -162,7 +165,7 @@ def rollout_summary(rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def explained_variance(steps: Trajectory, returns: np.ndarray) -> float:
+def explained_variance(steps: Trajectory[np.ndarray], returns: np.ndarray) -> float:
     """1 - mean (G - Q(s, a))^2 / var(G) over the active steps; 0 where the returns do not vary.
 
     Of the critic that acted, on episodes it has not learned from. 1 is perfect, 0 no better than
@@ -171,7 +174,9 @@ def explained_variance(steps: Trajectory, returns: np.ndarray) -> float:
     Args:
       steps: `[E, T, ...]`. returns: float32 `[E]`.
     """
-    q = np.take_along_axis(steps.q, steps.operator[..., None].astype(np.int64), axis=-1)[..., 0]
+    q: np.ndarray = np.take_along_axis(
+        steps.q, steps.operator[..., None].astype(np.int64), axis=-1
+    )[..., 0]
     wanted = np.broadcast_to(returns[:, None], q.shape)[steps.active]
     variance = float(wanted.var())
     if variance == 0.0:
@@ -180,7 +185,7 @@ def explained_variance(steps: Trajectory, returns: np.ndarray) -> float:
 
 
 def sample_record(
-    rollout: Rollout,
+    rollout: Rollout[np.ndarray],
     episode: int,
     problem: Problem,
     reference: str,

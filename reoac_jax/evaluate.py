@@ -119,6 +119,7 @@ def _provenance(config: ConfigDict, parts: Parts, trained: Trained, task: Task) 
         "checkpoint": None if trained.checkpoint is None else str(trained.checkpoint),
         "iteration": trained.record.get("iteration"),
         "base_hash": parts.base_hash,
+        "adapter": config.lora.adapter if trained.checkpoint is None else None,
         "config_hash": config_hash(config),
         "training_config_hash": trained.record.get("config_hash"),
         "seed": config.seed,

@@ -94,7 +94,7 @@ def answers(evaluation: Evaluation, problem_set: ProblemSet) -> list[dict[str, A
     for index, (problem, text, grade) in enumerate(
         zip(problem_set.problems, evaluation.texts, evaluation.grades, strict=True)
     ):
-        line = {
+        line: dict[str, Any] = {
             "id": problem.id,
             "prompt": problem.prompt,
             "reference": problem_set.references[index],

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -37,6 +37,10 @@ class Head(nn.Module):
     hidden: Sequence[int]
     pooled: tuple[int, int]
 
+    if TYPE_CHECKING:  # Flax declares a union with the state that `mutable` would return too
+
+        def apply(self, *args: Any, **kwargs: Any) -> Any: ...
+
     @nn.compact
     def __call__(self, observation: jax.Array) -> jax.Array:
         before, pooled, after = jnp.split(observation.astype(jnp.float32), self.pooled, axis=-1)
@@ -48,6 +52,12 @@ class Head(nn.Module):
         # A small last layer: the first policy is near uniform and the first Q near 0.
         last = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
         return nn.Dense(len(OPERATORS), kernel_init=last)(x)
+
+
+class AppliesHeads(Protocol):
+    """Whatever turns observations `[B, F]` into the heads' outputs."""
+
+    def apply(self, params: HeadParams, observation: jax.Array) -> HeadOutput: ...
 
 
 @dataclasses.dataclass(frozen=True)

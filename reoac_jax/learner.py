@@ -120,18 +120,20 @@ class Learner:
     rollout: RolloutSettings
     settings: LearnerSettings
 
-    def init(self, key: jax.Array, base: Any) -> LearnerState:
+    def init(self, key: jax.Array, base: Any, overlay: lora.Overlay | None = None) -> LearnerState:
         """A fresh state. base: the backbone's parameters; mode `full` takes them as its own, so
-        that they are gone after the first backbone step.
+        that they are gone after the first backbone step. overlay: LoRA's start; None: a new one.
 
         Raises `InputError` where the LoRA targets or rank do not fit the backbone.
         """
         settings = self.settings
         heads = initial_heads(self.heads, key)
         _, lora_key = jax.random.split(key)
-        backbone = {}
+        backbone: Any = {}
         if settings.finetune_mode == "lora":
-            backbone = lora.init(lora_key, base, settings.lora_targets, settings.lora_rank)
+            backbone = overlay
+            if overlay is None:
+                backbone = lora.init(lora_key, base, settings.lora_targets, settings.lora_rank)
         elif settings.finetune_mode == "full":
             backbone = base
         optimizers = OptimizerStates(
@@ -155,7 +157,7 @@ class Learner:
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def critic_step(
-        self, state: LearnerState, batch: HeadBatch
+        self, state: LearnerState, batch: HeadBatch[jax.Array]
     ) -> tuple[LearnerState, dict[str, jax.Array]]:
         """One step of the critic towards the returns. metrics: critic_loss, before the step."""
 
@@ -176,7 +178,7 @@ class Learner:
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def actor_step(
-        self, state: LearnerState, batch: HeadBatch
+        self, state: LearnerState, batch: HeadBatch[jax.Array]
     ) -> tuple[LearnerState, dict[str, jax.Array]]:
         """One step of the actor. metrics: actor_loss and the policy's entropy, before the step."""
         settings = self.settings
@@ -206,7 +208,7 @@ class Learner:
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def backbone_step(
-        self, state: LearnerState, base: Any, batch: BackboneBatch, key: jax.Array
+        self, state: LearnerState, base: Any, batch: BackboneBatch[jax.Array], key: jax.Array
     ) -> tuple[LearnerState, dict[str, jax.Array]]:
         """One advantage-weighted denoising step of the LoRA overlay or of all weights.
 

@@ -5,7 +5,7 @@ All of them run through the same program on the same rows, and report the same n
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from reoac_jax.backbone.prediction import DrawSettings
 from reoac_jax.errors import InputError
 from reoac_jax.features import EXTRA_FEATURES, FEATURES
-from reoac_jax.heads import HeadOutput, HeadParams
+from reoac_jax.heads import AppliesHeads, HeadOutput, HeadParams
 from reoac_jax.operators import O_SCOPE, OPERATORS
 from reoac_jax.rollout import (
     BatchedProgram,
@@ -114,12 +114,14 @@ class Policy:
             )
         settings = parts.rollout_settings(config, evaluation=True)
         size = config.evaluation.batch_size
+        self._program: BatchedProgram
+        self._outcome: Callable[[Any], Outcome]
         if name in RULES:
             self._program = _sampler(name, config, parts, settings, mesh, size)
             self._outcome = functools.partial(_of_sampler, settings.operators.costs[O_SCOPE])
             return
         self._outcome = _of_rollout
-        heads = parts.heads
+        heads: AppliesHeads = parts.heads
         if name == RANDOM:
             heads = ConstantHeads([0.0] * len(OPERATORS))
             settings = dataclasses.replace(settings, selection_mode="sample")
@@ -131,7 +133,7 @@ class Policy:
         )
 
     def __call__(
-        self, params: Any, heads: HeadParams, key: jax.Array, questions: Sequence[Question]
+        self, params: Any, heads: HeadParams | None, key: jax.Array, questions: Sequence[Question]
     ) -> Iterator[tuple[list[int], Outcome]]:
         """Runs the questions; yields places in `questions` and their `Outcome`."""
         heads = heads if self._heads is None else self._heads
@@ -149,7 +151,7 @@ def _sequence(name: str, max_steps: int) -> jax.Array:
     return jnp.array([OPERATORS.index(operator) for operator in operators], jnp.int32)
 
 
-def _of_rollout(rollout: Rollout) -> Outcome:
+def _of_rollout(rollout: Rollout[np.ndarray]) -> Outcome:
     steps = rollout.steps
     return Outcome(
         tokens=rollout.tokens,
@@ -160,7 +162,7 @@ def _of_rollout(rollout: Rollout) -> Outcome:
     )
 
 
-def _of_sampler(step_cost: float, sampled: Sampled) -> Outcome:
+def _of_sampler(step_cost: float, sampled: Sampled[np.ndarray]) -> Outcome:
     cost = sampled.steps.astype(np.float32) * np.float32(step_cost)
     return Outcome(sampled.tokens, cost, sampled.steps, sampled.forward_passes, operators=None)
 

@@ -1,9 +1,10 @@
 """Replay buffer: the latest episodes, on the host, oldest leave first (DESIGN.md, section 10)."""
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 import numpy as np
 
+from reoac_jax.arrays import ArrayT
 from reoac_jax.backbone.prediction import prompt_width
 
 
@@ -37,24 +38,24 @@ class Episodes(NamedTuple):
     written: np.ndarray
 
 
-class HeadBatch(NamedTuple):
+class HeadBatch(NamedTuple, Generic[ArrayT]):
     """`N` transitions for critic and actor; fields as in `Episodes`, without the episode axis.
 
     weight: float32 `[N]`, 1 where the transition counts, 0 for padding.
     actor_weight: float32 `[N]`, the same, and 0 where the actor did not decide.
     """
 
-    observation: np.ndarray
-    operator: np.ndarray
-    chosen: np.ndarray
-    log_prob: np.ndarray
-    returns: np.ndarray
-    advantage: np.ndarray
-    weight: np.ndarray
-    actor_weight: np.ndarray
+    observation: ArrayT
+    operator: ArrayT
+    chosen: ArrayT
+    log_prob: ArrayT
+    returns: ArrayT
+    advantage: ArrayT
+    weight: ArrayT
+    actor_weight: ArrayT
 
 
-class BackboneBatch(NamedTuple):
+class BackboneBatch(NamedTuple, Generic[ArrayT]):
     """`N` transitions that wrote something, for the backbone.
 
     prompt: int32 `[N, P]`. prompt_length: int32 `[N]`. tokens: int32 `[N, G]`, before the step.
@@ -63,17 +64,17 @@ class BackboneBatch(NamedTuple):
     weight: float32 `[N]`, 1 where the transition counts, 0 for padding.
     """
 
-    prompt: np.ndarray
-    prompt_length: np.ndarray
-    tokens: np.ndarray
-    written: np.ndarray
-    target: np.ndarray
-    advantage: np.ndarray
-    step: np.ndarray
-    weight: np.ndarray
+    prompt: ArrayT
+    prompt_length: ArrayT
+    tokens: ArrayT
+    written: ArrayT
+    target: ArrayT
+    advantage: ArrayT
+    step: ArrayT
+    weight: ArrayT
 
 
-def crop_prompts(batch: BackboneBatch) -> BackboneBatch:
+def crop_prompts(batch: BackboneBatch[np.ndarray]) -> BackboneBatch[np.ndarray]:
     """The batch without the columns that `prompt_width` of its longest prompt leaves out."""
     return batch._replace(prompt=batch.prompt[:, : prompt_width(int(batch.prompt_length.max()))])
 
@@ -109,7 +110,7 @@ class Replay:
 
     def head_batch(
         self, rng: np.random.Generator, size: int, latest: int | None = None
-    ) -> HeadBatch:
+    ) -> HeadBatch[np.ndarray]:
         """Draws `size` of the active transitions uniformly; `ValueError` if there is none.
 
         latest: only of so many episodes, the last ones added; None: of all.
@@ -134,7 +135,7 @@ class Replay:
 
     def backbone_batch(
         self, rng: np.random.Generator, size: int, target: str = "reference"
-    ) -> BackboneBatch:
+    ) -> BackboneBatch[np.ndarray]:
         """Draws `size` of the transitions that wrote something. Raises `ValueError` if none did.
 
         target: "reference" (the original's), weighted by the return, or "generated": the episode's

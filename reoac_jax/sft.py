@@ -27,7 +27,7 @@ from ml_collections import ConfigDict
 from reoac_jax import sharding
 from reoac_jax.backbone import save_backbone, tokenizer_files
 from reoac_jax.backbone.prediction import prompt_width
-from reoac_jax.backbone.store import read_source
+from reoac_jax.backbone.store import derived_source, versions
 from reoac_jax.checkpoints import RunCheckpoints, find_checkpoint, read_item
 from reoac_jax.config import config_hash, load_config, parse_command_line
 from reoac_jax.episodes import ProblemSet
@@ -46,7 +46,13 @@ from reoac_jax.interrupt import Interrupt
 from reoac_jax.metrics import MetricsLog, ProgressLine
 from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, create_run, open_run
 from reoac_jax.tasks import make_task, task_options
-from reoac_jax.trained import Parts, load_parts, read_own_record
+from reoac_jax.trained import (
+    Parts,
+    adapted_base,
+    load_parts,
+    read_own_record,
+    starting_overlay,
+)
 
 BACKBONE = "backbone"  # the result's folder in the run's
 _INIT, _STEPS = range(2)  # streams of the run's key
@@ -90,7 +96,9 @@ def evaluate_text(config: ConfigDict, text: str) -> int:
     )
     began = time.monotonic()
     with ProgressLine(len(blocks.blocks), "measuring", unit="block") as progress:
-        nats = program(sharding.replicate(mesh, parts.base), blocks.answers(), progress.update)
+        nats = program(
+            sharding.replicate(mesh, adapted_base(config, parts)), blocks.answers(), progress.update
+        )
     nelbo = nats.sum() / tokens
     errors = (nats - nelbo * blocks.lengths).std() * math.sqrt(len(nats)) / tokens
     report = {
@@ -105,6 +113,7 @@ def evaluate_text(config: ConfigDict, text: str) -> int:
         "seed": config.seed,
         "backbone": config.backbone.path,
         "backbone_hash": parts.base_hash,
+        "adapter": config.lora.adapter,
         "dtype": np.dtype(parts.model.dtype).name,
         "seconds": time.monotonic() - began,
     }
@@ -139,7 +148,8 @@ def train(config: ConfigDict, run: Path | None) -> int:
     )
     key = jax.random.key(config.seed)
     base = sharding.replicate(mesh, parts.base)
-    state = sharding.replicate(mesh, finetuner.init(jax.random.fold_in(key, _INIT), base))
+    overlay = None if checkpoint else starting_overlay(config, parts, sft.mode)
+    state = sharding.replicate(mesh, finetuner.init(jax.random.fold_in(key, _INIT), base, overlay))
     start = 0
     if checkpoint is not None:
         state, start = _restore(checkpoint, config, parts, state)
@@ -259,6 +269,7 @@ def _record(config: ConfigDict, parts: Parts, done: int) -> dict[str, Any]:
         "backbone_path": config.backbone.path,
         "base_hash": parts.base_hash,
         "config_hash": config_hash(config),
+        "versions": versions(),
     }
 
 
@@ -285,12 +296,8 @@ def _export(result: Path, config: ConfigDict, parts: Parts, params: Any) -> None
         "task": config.task.name,
         "steps": config.sft.steps,
         "mode": config.sft.mode,
-        "base_hash": parts.base_hash,
         "config_hash": config_hash(config),
-    }
-    before = read_source(config.backbone.path)
-    if "rotary_inv_freq" in before:  # a buffer of the published file; not trained
-        source["rotary_inv_freq"] = before["rotary_inv_freq"]
+    } | derived_source(config.backbone.path)
     tokenizer = tokenizer_files(config.backbone.path)
     try:
         save_backbone(

@@ -39,7 +39,7 @@ from reoac_jax.rollout import Rollout, RolloutProgram, in_order
 from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, SAMPLES, create_run, open_run
 from reoac_jax.samples import write_samples
 from reoac_jax.tasks import Grade, Task, make_task, task_options
-from reoac_jax.trained import Parts, load_parts
+from reoac_jax.trained import Parts, load_parts, starting_overlay
 from reoac_jax.training_state import checkpoint_items, checkpoint_record, restore_training
 
 # Streams of the run's key and of its NumPy generators: one for each use.
@@ -114,7 +114,11 @@ def _train(
     )
     replay = Replay(config.train.buffer_size)
     base = sharding.replicate(mesh, parts.base)
-    state = sharding.replicate(mesh, learner.init(jax.random.fold_in(key, INIT_STREAM), base))
+    overlay = None
+    if checkpoint is None:
+        overlay = starting_overlay(config, parts, config.backbone.finetune_mode)
+    init_key = jax.random.fold_in(key, INIT_STREAM)
+    state = sharding.replicate(mesh, learner.init(init_key, base, overlay))
     start = 0
     if checkpoint is not None:
         state, start = restore_training(checkpoint, parts, state, replay)
@@ -276,13 +280,12 @@ def update(
             note(metrics)
     if config.backbone.finetune_mode != "frozen":
         rng = np.random.default_rng([config.seed, _BACKBONE_DRAW, iteration])
-        for step in range(train.backbone_steps):
-            batch = replay.backbone_batch(
-                rng, train.backbone_batch, config.objective.backbone_target
+        for number in range(train.backbone_steps):
+            written = crop_prompts(
+                replay.backbone_batch(rng, train.backbone_batch, config.objective.backbone_target)
             )
-            batch = crop_prompts(batch)
             state, metrics = learner.backbone_step(
-                state, base, sharding.split_weighted(mesh, batch), jax.random.fold_in(key, step)
+                state, base, sharding.split_weighted(mesh, written), jax.random.fold_in(key, number)
             )
             note(metrics)
     return state, {name: float(np.mean(jax.device_get(v))) for name, v in measured.items()}

@@ -1,6 +1,7 @@
 """From a configuration or a checkpoint to the parts that a program runs."""
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ from transformers import PreTrainedTokenizerBase
 
 from reoac_jax import lora
 from reoac_jax.backbone import Backbone, BackboneConfig, load_backbone, stored_hash
+from reoac_jax.backbone.pytorch_files import CONFIG, read_config
 from reoac_jax.checkpoints import find_checkpoint, read_item, read_record
 from reoac_jax.errors import InputError
 from reoac_jax.heads import HeadParams, Heads
 from reoac_jax.learner import INIT_STREAM, initial_heads
+from reoac_jax.peft_adapter import Adapter, read_adapter
 from reoac_jax.rollout import RolloutSettings
 from reoac_jax.vocabulary import Vocabulary, build_vocabulary, load_tokenizer
+
+NO_ADAPTER = "none"  # of the key lora.adapter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +76,45 @@ def load_parts(config: ConfigDict) -> Parts:
     return Parts(model, base, stored_hash(backbone.path), tokenizer, vocabulary, heads)
 
 
+def starting_overlay(config: ConfigDict, parts: Parts, mode: str) -> lora.Overlay | None:
+    """The overlay of `lora.adapter`, from which training in `mode` starts; None: a new one.
+
+    Raises `InputError` where the adapter is unreadable or unlike what `config.lora` describes.
+    """
+    settings = config.lora
+    if settings.adapter == NO_ADAPTER:
+        return None
+    if mode != "lora":
+        raise InputError(
+            f"lora.adapter is {settings.adapter} but the backbone's mode is {mode}; expected mode "
+            "lora, or a backbone with the adapter merged "
+            f"(python -m reoac_jax.convert.peft_to_flax --adapter {settings.adapter})"
+        )
+    adapter = read_adapter(settings.adapter, parts.model.config)
+    alpha = adapter.scale * adapter.rank
+    if adapter.rank != settings.rank or not math.isclose(alpha, settings.alpha):
+        raise InputError(
+            f"lora.adapter {settings.adapter} has rank {adapter.rank} and alpha {alpha:g}; expected"
+            f" lora.rank {settings.rank} and lora.alpha {settings.alpha:g}, or those keys changed"
+        )
+    targets = lora.target_paths(parts.base, settings.targets)
+    if set(targets) != set(adapter.overlay):
+        differing = sorted(set(targets) ^ set(adapter.overlay))[0]
+        raise InputError(
+            f"lora.adapter {settings.adapter} and lora.targets differ in {differing}; expected the "
+            "same matrices in both"
+        )
+    return jax.tree.map(jnp.asarray, adapter.overlay)
+
+
+def adapted_base(config: ConfigDict, parts: Parts) -> Any:
+    """The base parameters that the configuration describes: with `lora.adapter` merged, if any."""
+    if config.lora.adapter == NO_ADAPTER:
+        return parts.base
+    adapter = read_adapter(config.lora.adapter, parts.model.config)
+    return lora.merge(parts.base, jax.tree.map(jnp.asarray, adapter.overlay), adapter.scale)
+
+
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """A checkpoint's policy.
@@ -88,7 +132,7 @@ class Trained:
 def untrained(config: ConfigDict, parts: Parts) -> Trained:
     """The configuration's backbone as it is, and heads as training would start from."""
     key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)
-    return Trained(parts.base, initial_heads(parts.heads, key), None, {})
+    return Trained(adapted_base(config, parts), initial_heads(parts.heads, key), None, {})
 
 
 def load_trained(checkpoint: str | Path, parts: Parts) -> Trained:
@@ -117,6 +161,23 @@ def read_own_record(checkpoint: Path, parts: Parts) -> dict[str, Any]:
             f"expected it in backbone.path, found {parts.base_hash[:12]}"
         )
     return record
+
+
+def restore_overlay(checkpoint: str | Path) -> tuple[BackboneConfig, Adapter, Path]:
+    """A checkpoint's LoRA overlay as it is: the backbone's sizes, the overlay, the base's folder.
+
+    Raises `InputError`, also where the run trained no overlay.
+    """
+    folder = find_checkpoint(checkpoint)
+    record = read_record(folder)
+    if record["finetune_mode"] != "lora":
+        raise InputError(
+            f"{folder} holds no LoRA overlay: its backbone's mode was {record['finetune_mode']}; "
+            "expected a checkpoint of mode lora"
+        )
+    config = read_config(Path(record["backbone_path"]) / CONFIG)
+    overlay = read_item(folder, "backbone_lora")
+    return config, Adapter(overlay, record["lora_scale"], 0.0), Path(record["backbone_path"])
 
 
 def restore_backbone(checkpoint: str | Path) -> tuple[BackboneConfig, Any, Path]:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from reoac_jax.backbone.store import versions
 from reoac_jax.checkpoints import read_item
 from reoac_jax.config import config_hash
 from reoac_jax.learner import LearnerSettings, LearnerState
@@ -44,6 +45,7 @@ def checkpoint_record(
         "backbone_path": config.backbone.path,
         "base_hash": parts.base_hash,
         "config_hash": config_hash(config),
+        "versions": versions(),
     }
 
 

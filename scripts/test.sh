@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv if needed, checks the style, runs the tests. Arguments go to pytest:
+# Makes .venv if needed, checks style and types, runs the tests. Arguments go to pytest:
 #
 #   bash scripts/test.sh -k config
 set -euo pipefail
@@ -8,5 +8,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
 echo "test: ruff"
 .venv/bin/ruff check .
+.venv/bin/ruff format --check .
+echo "test: mypy"
+.venv/bin/mypy
 echo "test: pytest"
 exec .venv/bin/python -m pytest -q "$@"

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 import pytest
 import toy
-from flax_to_mdlm import main as export
 from safetensors.numpy import load_file
 
 from reoac_jax import evaluate, train
@@ -18,6 +17,7 @@ from reoac_jax.backbone import Backbone, BackboneConfig, read_backbone, save_bac
 from reoac_jax.backbone.published import from_flax
 from reoac_jax.checkpoints import read_item
 from reoac_jax.config import load_config
+from reoac_jax.convert.flax_to_mdlm import main as export
 from reoac_jax.errors import run_command
 from reoac_jax.learner import INIT_STREAM, Learner, LearnerSettings
 from reoac_jax.operators import OPERATORS

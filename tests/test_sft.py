@@ -12,8 +12,6 @@ import jax
 import numpy as np
 import pytest
 import toy
-from flax_to_mdlm import main as export
-from mdlm_to_flax import main as convert
 from safetensors.numpy import load_file
 
 from reoac_jax import evaluate, sft
@@ -26,6 +24,8 @@ from reoac_jax.backbone import (
     stored_hash,
 )
 from reoac_jax.backbone.published import from_flax
+from reoac_jax.convert.flax_to_mdlm import main as export
+from reoac_jax.convert.mdlm_to_flax import main as convert
 from reoac_jax.errors import run_command
 from reoac_jax.finetuning import nelbo
 from reoac_jax.finetuning.objective import Answers

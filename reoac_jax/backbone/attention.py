@@ -1,14 +1,17 @@
 """Bidirectional attention over right-padded rows, and the rotary position embedding."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
 IMPLEMENTATIONS = ("auto", "xla", "cudnn")
+Implementation = Literal["xla", "cudnn"]
 
 
 def choose_implementation(
     requested: str, dtype: jnp.dtype, head_dim: int, backend: str | None = None
-) -> str:
+) -> Implementation:
     """Chooses the attention kernel once, from the config's word, the compute dtype and the backend.
 
     Args:
@@ -41,11 +44,15 @@ def choose_implementation(
         )
     if requested == "auto":
         return "cudnn" if fused_runs else "xla"
-    return requested
+    return "cudnn" if requested == "cudnn" else "xla"
 
 
 def attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, lengths: jax.Array, implementation: str
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    lengths: jax.Array,
+    implementation: Implementation,
 ) -> jax.Array:
     """Softmax attention scaled by 1/sqrt(head_dim); keys at or beyond a row's length are masked.
 

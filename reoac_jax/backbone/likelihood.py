@@ -38,7 +38,7 @@ def reference_log_probs(
     """
     gen_len = reference.shape[1]
     deterministic = dropout_key is None
-    rngs = {} if deterministic else {"dropout": dropout_key}
+    rngs = {} if dropout_key is None else {"dropout": dropout_key}
     modulation = model.apply(
         variables, sigma, deterministic=deterministic, method="modulation", rngs=rngs
     )
@@ -67,6 +67,6 @@ def reference_log_probs(
         return jnp.take_along_axis(log_probs, tokens[:, None], axis=-1)[:, 0]
 
     chunk = rows_per_chunk(rows.shape[0], gen_len, model.config.vocab_size)
-    head_key = jax.random.key(0) if deterministic else jax.random.fold_in(dropout_key, 1)
+    head_key = jax.random.key(0) if dropout_key is None else jax.random.fold_in(dropout_key, 1)
     keys = jax.random.split(head_key, rows.shape[0])
     return jax.lax.map(head, (generated, final, reference, keys), batch_size=chunk)

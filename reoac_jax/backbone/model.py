@@ -6,13 +6,14 @@ Parameters are float32; matrix products take operands in `dtype` and accumulate 
 norms, softmax and the residual stream are float32.
 """
 
-from typing import Any, NamedTuple
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from reoac_jax.backbone.attention import attention, rotary_table, rotate
+from reoac_jax.backbone.attention import Implementation, attention, rotary_table, rotate
 from reoac_jax.backbone.config import BackboneConfig
 
 _FREQUENCY_DIM = 256  # width of the sinusoidal embedding of sigma
@@ -102,19 +103,19 @@ class Block(nn.Module):
 
     config: BackboneConfig
     dtype: jnp.dtype
-    attention: str
+    attention: Implementation
     dropout: float
     lora_dropout: float
 
     def setup(self):
         width = self.config.hidden_dim
-        linear = {"dtype": self.dtype, "lora_dropout": self.lora_dropout}
+        linear = functools.partial(Linear, dtype=self.dtype, lora_dropout=self.lora_dropout)
         self.norm1 = Norm()
-        self.attn_qkv = Linear(3 * width, use_bias=False, **linear)
-        self.attn_out = Linear(width, use_bias=False, **linear)
+        self.attn_qkv = linear(3 * width, use_bias=False)
+        self.attn_out = linear(width, use_bias=False)
         self.norm2 = Norm()
-        self.mlp_in = Linear(4 * width, **linear)
-        self.mlp_out = Linear(width, **linear)
+        self.mlp_in = linear(4 * width)
+        self.mlp_out = linear(width)
         self.adaln = Linear(
             6 * width, lora_dropout=self.lora_dropout, kernel_init=nn.initializers.zeros
         )
@@ -187,9 +188,13 @@ class Backbone(nn.Module):
 
     config: BackboneConfig
     dtype: jnp.dtype = jnp.float32
-    attention: str = "xla"
+    attention: Implementation = "xla"
     dropout: float = 0.0
     lora_dropout: float = 0.0
+
+    if TYPE_CHECKING:  # Flax declares a union with the state that `mutable` would return too
+
+        def apply(self, *args: Any, **kwargs: Any) -> Any: ...
 
     def setup(self):
         config = self.config

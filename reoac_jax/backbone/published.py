@@ -53,8 +53,11 @@ class TensorFile(Protocol):
     shapes: key to shape. dtypes: key to the stored format's name.
     """
 
-    shapes: Mapping[str, tuple[int, ...]]
-    dtypes: Mapping[str, str]
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+
+    @property
+    def dtypes(self) -> Mapping[str, str]: ...
 
     def read(self, key: str) -> np.ndarray:
         """The tensor as float32."""
@@ -232,6 +235,6 @@ def from_flax(
             )
         found[weight.key] = np.ascontiguousarray(value.T if weight.path[-1] == "kernel" else value)
     if inv_freq is None:
-        inv_freq = rotary_frequencies(config.head_dim)
+        inv_freq = np.asarray(rotary_frequencies(config.head_dim))
     found[INV_FREQ_KEY] = np.asarray(inv_freq, dtype=np.float32)
     return found

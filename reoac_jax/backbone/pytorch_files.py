@@ -21,7 +21,7 @@ import safetensors.numpy
 from reoac_jax.backbone.config import BackboneConfig
 from reoac_jax.backbone.published import PUBLISHED_HEADER, TensorFile, infer_sizes, weights
 from reoac_jax.errors import InputError
-from reoac_jax.files import creating_folder, write_json
+from reoac_jax.files import creating_folder, write_json, write_text
 
 SAFETENSORS, PICKLE, CONFIG = "model.safetensors", "pytorch_model.bin", "config.json"
 TOKENIZER_FILES = (
@@ -155,6 +155,7 @@ def open_source(
         for option, given in (("--ema", ema), ("--config-json", config_json)):
             if given:
                 raise InputError(f"{option} is for a Lightning .ckpt; {source.weights} is none")
+        assert source.config is not None  # without one only a Lightning file is a source
         config = read_config(source.config)
         if source.weights.name == SAFETENSORS:
             return Checkpoint(config, SafetensorsFile(source.weights))
@@ -195,6 +196,7 @@ def write_published(
     config: BackboneConfig,
     tensors: Mapping[str, np.ndarray],
     tokenizer: Iterable[Path] = (),
+    texts: Mapping[str, str] | None = None,
 ) -> str:
     """Writes a folder in the published layout, whole or not at all.
 
@@ -203,6 +205,7 @@ def write_published(
         config: the model's sizes, for `config.json`.
         tensors: published key to C-contiguous float32 array (`from_flax`).
         tokenizer: files to copy beside the weights.
+        texts: further files by name, for instance a model card.
 
     Returns:
         The sha256 of `model.safetensors`.
@@ -212,15 +215,22 @@ def write_published(
     """
     with creating_folder(path) as folder:
         file = folder / SAFETENSORS
-        try:
-            safetensors.numpy.save_file(dict(tensors), file, metadata={"format": "pt"})
-            file.chmod(0o644)  # the library makes it readable to its owner only
-        except safetensors.SafetensorError as error:  # how the library reports a full disk
-            raise OSError(str(error)) from error
+        write_tensors(file, tensors)
         write_json(folder / CONFIG, PUBLISHED_HEADER | config.to_json())
         for extra in tokenizer:
             shutil.copyfile(extra, folder / extra.name)
+        for name, text in (texts or {}).items():
+            write_text(folder / name, text)
         return file_sha256(file)
+
+
+def write_tensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes a `.safetensors` file that PyTorch's libraries read. Raises `OSError`."""
+    try:
+        safetensors.numpy.save_file(dict(tensors), file, metadata={"format": "pt"})
+        file.chmod(0o644)  # the library makes it readable to its owner only
+    except safetensors.SafetensorError as error:  # how the library reports a full disk
+        raise OSError(str(error)) from error
 
 
 def file_sha256(path: Path) -> str:

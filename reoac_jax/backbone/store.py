@@ -35,6 +35,7 @@ PARAMS, SOURCE, TOKENIZER = "params", "source.json", "tokenizer"
 STORE_DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 _VERSIONS_OF = ("jax", "flax", "orbax-checkpoint", "safetensors", "numpy")
+_ORIGIN = ("source", "weights", "sha256", "revision", "ema", "task", "steps", "mode", "base")
 # At most this much is in flight between memory and disk beside the parameters themselves.
 _CONCURRENT_GB = 1
 
@@ -94,8 +95,7 @@ def write_backbone(
         **source,
         "parameters": parameter_count(config),
         "backbone_hash": backbone_hash(params),
-        "versions": {"reoac-jax": reoac_jax.__version__}
-        | {name: importlib.metadata.version(name) for name in _VERSIONS_OF},
+        "versions": versions(),
     }
     write_json(folder / SOURCE, record)
     write_json(folder / CONFIG, config.to_json())
@@ -167,6 +167,19 @@ def read_source(path: str | os.PathLike) -> dict[str, Any]:
     return record
 
 
+def derived_source(path: str | os.PathLike) -> dict[str, Any]:
+    """What `source.json` of a backbone made from the one in `path` says of its origin.
+
+    base: where that one came from, its own `base` included. Raises `InputError`.
+    """
+    before = read_source(path)
+    origin = {name: before[name] for name in _ORIGIN if name in before}
+    derived = {"base_hash": before["backbone_hash"], "base": origin}
+    if "rotary_inv_freq" in before:  # a buffer of the published file; not trained
+        derived["rotary_inv_freq"] = before["rotary_inv_freq"]
+    return derived
+
+
 def stored_hash(path: str | os.PathLike) -> str:
     """The hash under which a training checkpoint refers to this backbone; not recomputed."""
     return read_source(path)["backbone_hash"]
@@ -176,6 +189,12 @@ def tokenizer_files(path: str | os.PathLike) -> tuple[Path, ...]:
     """The tokenizer's files in a backbone's folder, possibly none."""
     folder = Path(path) / TOKENIZER
     return tuple(folder / name for name in TOKENIZER_FILES if (folder / name).is_file())
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of this package and of those that its results depend on."""
+    others = {name: importlib.metadata.version(name) for name in _VERSIONS_OF}
+    return {"reoac-jax": reoac_jax.__version__} | others
 
 
 def backbone_hash(params: Params) -> str:
@@ -196,12 +215,13 @@ def backbone_hash(params: Params) -> str:
 def _check_kind(path: Path) -> None:
     if not path.exists():
         raise InputError(
-            f"backbone folder {path} does not exist; python convert/mdlm_to_flax.py makes it"
+            f"backbone folder {path} does not exist; "
+            "python -m reoac_jax.convert.mdlm_to_flax makes it"
         )
     if not path.is_dir() or any((path / name).is_file() for name in (SAFETENSORS, PICKLE)):
         raise InputError(
-            f"{path} is a PyTorch checkpoint or another file, expected a converted folder; "
-            f"convert it first: python convert/mdlm_to_flax.py --source {path} --output DIR"
+            f"{path} is a PyTorch checkpoint or another file, expected a converted folder; convert "
+            f"it first: python -m reoac_jax.convert.mdlm_to_flax --source {path} --output DIR"
         )
     for name in (CONFIG, SOURCE, PARAMS):
         if not (path / name).exists():

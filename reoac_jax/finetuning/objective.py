@@ -8,27 +8,28 @@ where p is the SUBS distribution and the prompt is never masked. Everything here
 `P` prompt tokens at most, `G` answer positions.
 """
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from reoac_jax.arrays import ArrayT
 from reoac_jax.backbone.prediction import assemble_rows
 
 _SIGMA_EPSILON = 1e-3  # MDLM's: keeps the noise level finite at t = 1
 
 
-class Answers(NamedTuple):
+class Answers(NamedTuple, Generic[ArrayT]):
     """prompt: int32 `[B, P]`, right-padded. prompt_length: int32 `[B]`, may be 0.
 
     answer: int32 `[B, G]`, ended and padded with eos. kept: int32 `[B]`, how many of its positions
     the row has; those after them are neither masked nor seen.
     """
 
-    prompt: jax.Array
-    prompt_length: jax.Array
-    answer: jax.Array
-    kept: jax.Array
+    prompt: ArrayT
+    prompt_length: ArrayT
+    answer: ArrayT
+    kept: ArrayT
 
 
 class Noised(NamedTuple):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from reoac_jax import lora
+from reoac_jax.arrays import ArrayT
 from reoac_jax.backbone.likelihood import reference_log_probs
 from reoac_jax.backbone.model import Backbone
 from reoac_jax.finetuning.objective import (
@@ -47,12 +48,12 @@ class FinetuneState(NamedTuple):
     sums: Sums
 
 
-class Examples(NamedTuple):
+class Examples(NamedTuple, Generic[ArrayT]):
     """All training examples, on the devices; as `denoising.Answers` with N rows."""
 
-    prompt: jax.Array
-    prompt_length: jax.Array
-    answer: jax.Array
+    prompt: ArrayT
+    prompt_length: ArrayT
+    answer: ArrayT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,15 +123,18 @@ class Finetuner:
     eos_id: int
     settings: FinetuneSettings
 
-    def init(self, key: jax.Array, base: Any) -> FinetuneState:
+    def init(self, key: jax.Array, base: Any, overlay: lora.Overlay | None = None) -> FinetuneState:
         """A fresh state over the base parameters; mode `full` copies them.
 
+        overlay: LoRA's start; None: a new one.
         Raises `InputError` where the LoRA targets or rank do not fit the backbone.
         """
         settings = self.settings
         weights = base
         if settings.mode == "lora":
-            weights = lora.init(key, base, settings.lora_targets, settings.lora_rank)
+            weights = overlay
+            if overlay is None:
+                weights = lora.init(key, base, settings.lora_targets, settings.lora_rank)
         # Copies: the step donates its state, and a buffer may be donated once.
         weights, average = jax.tree.map(jnp.copy, (weights, weights))
         return FinetuneState(weights, average, settings.optimizer.init(weights), zero_sums())
@@ -198,7 +202,9 @@ class Finetuner:
         weights = optax.apply_updates(state.weights, updates)
         decay = jnp.minimum(settings.ema_decay, (1.0 + step) / (10.0 + step))
         average = optax.incremental_update(weights, state.average, 1.0 - decay)
-        sums = jax.tree.map(jnp.add, state.sums, Sums(loss, optax.tree.norm(gradient), 1.0))
+        sums = jax.tree.map(
+            jnp.add, state.sums, Sums(loss, optax.tree.norm(gradient), jnp.float32(1.0))
+        )
         return FinetuneState(weights, average, optimizer, sums)
 
     def _loss(

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from reoac_jax import sharding
+from reoac_jax.arrays import ArrayT
 from reoac_jax.backbone.model import Backbone, cast_for_compute
 from reoac_jax.backbone.prediction import prompt_width
-from reoac_jax.heads import HeadParams, Heads
+from reoac_jax.heads import AppliesHeads, HeadParams
 from reoac_jax.rollout.loop import backbone_denoiser, rollout
 from reoac_jax.rollout.types import DenoiseFn, Prompts, Rollout, RolloutSettings
 from reoac_jax.vocabulary import Vocabulary
@@ -30,11 +31,11 @@ class Question(NamedTuple):
     row_id: int
 
 
-class _Batch(NamedTuple):
-    tokens: np.ndarray
-    lengths: np.ndarray
-    key_mask: np.ndarray
-    row_ids: np.ndarray
+class _Batch(NamedTuple, Generic[ArrayT]):
+    tokens: ArrayT
+    lengths: ArrayT
+    key_mask: ArrayT
+    row_ids: ArrayT
 
 
 # (denoise, head_params, prompts, vocabulary) -> a pytree with the batch axis in front; pure.
@@ -71,7 +72,7 @@ class BatchedProgram:
         head_params: HeadParams,
         vocabulary: Vocabulary,
         key: jax.Array,
-        batch: _Batch,
+        batch: _Batch[jax.Array],
     ) -> Any:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch.row_ids)
         prompts = Prompts(batch.tokens, batch.lengths, batch.key_mask, keys)
@@ -79,7 +80,11 @@ class BatchedProgram:
         return self._batch_fn(denoise, head_params, prompts, vocabulary)
 
     def __call__(
-        self, params: Any, head_params: HeadParams, key: jax.Array, questions: Sequence[Question]
+        self,
+        params: Any,
+        head_params: HeadParams | None,
+        key: jax.Array,
+        questions: Sequence[Question],
     ) -> Iterator[tuple[list[int], Any]]:
         """Runs every question, those of like length together.
 
@@ -98,7 +103,9 @@ class BatchedProgram:
             rows = slice(len(places))  # those beyond were repeated to fill the batch
             yield places, jax.tree.map(lambda x, rows=rows: x[rows], jax.device_get(result))
 
-    def _batches(self, questions: Sequence[Question]) -> Iterator[tuple[list[int], _Batch]]:
+    def _batches(
+        self, questions: Sequence[Question]
+    ) -> Iterator[tuple[list[int], _Batch[np.ndarray]]]:
         size = min(self._batch_size, sharding.padded_size(self._mesh, len(questions)))
         order = sorted(range(len(questions)), key=lambda i: len(questions[i].tokens))
         for start in range(0, len(order), size):
@@ -121,7 +128,7 @@ class RolloutProgram(BatchedProgram):
     def __init__(
         self,
         model: Backbone,
-        heads: Heads,
+        heads: AppliesHeads,
         vocabulary: Vocabulary,
         settings: RolloutSettings,
         mesh: Mesh,

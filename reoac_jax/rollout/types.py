@@ -3,11 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
+from reoac_jax.arrays import ArrayT
 from reoac_jax.backbone.prediction import DrawSettings, Prediction
 from reoac_jax.heads import HeadOutput
 from reoac_jax.operators import OPERATORS, OperatorSettings
@@ -102,7 +103,7 @@ class RolloutSettings:
         return math.ceil(self.gen_len / self.max_steps)
 
 
-class Prompts(NamedTuple):
+class Prompts(NamedTuple, Generic[ArrayT]):
     """A batch of prompts.
 
     tokens: int32 `[B, P]`, right-padded. lengths: int32 `[B]`, at least 1.
@@ -110,10 +111,10 @@ class Prompts(NamedTuple):
     a row derives from its key, so that neighbours and devices do not matter.
     """
 
-    tokens: jax.Array
-    lengths: jax.Array
-    key_mask: jax.Array
-    keys: jax.Array
+    tokens: ArrayT
+    lengths: ArrayT
+    key_mask: ArrayT
+    keys: ArrayT
 
 
 class Generated(NamedTuple):
@@ -128,18 +129,18 @@ class Generated(NamedTuple):
     entropy: jax.Array
 
 
-class Candidates(NamedTuple):
+class Candidates(NamedTuple, Generic[ArrayT]):
     """What a branching step compared, `K = branch_k` each; 0 where a row did not branch.
 
     operator: int32 `[..., K]`. value: float32 `[..., K]`, max_a Q(next). cost: float32 `[..., K]`.
     """
 
-    operator: jax.Array
-    value: jax.Array
-    cost: jax.Array
+    operator: ArrayT
+    value: ArrayT
+    cost: ArrayT
 
 
-class Trajectory(NamedTuple):
+class Trajectory(NamedTuple, Generic[ArrayT]):
     """One step of every row; a finished rollout holds them stacked to `[T, B, ...]`.
 
     active: bool, the row was not finished; everything else of an inactive step is to be ignored.
@@ -156,29 +157,29 @@ class Trajectory(NamedTuple):
     branched: bool. candidates: `Candidates`.
     """
 
-    active: jax.Array
-    observation: jax.Array
-    tokens: jax.Array
-    written: jax.Array
-    repaired: jax.Array
-    confidence: jax.Array
-    logits: jax.Array
-    q: jax.Array
-    chosen: jax.Array
-    decided: jax.Array
-    operator: jax.Array
-    executed: jax.Array
-    cost: jax.Array
-    forward_passes: jax.Array
-    branched: jax.Array
-    candidates: Candidates
+    active: ArrayT
+    observation: ArrayT
+    tokens: ArrayT
+    written: ArrayT
+    repaired: ArrayT
+    confidence: ArrayT
+    logits: ArrayT
+    q: ArrayT
+    chosen: ArrayT
+    decided: ArrayT
+    operator: ArrayT
+    executed: ArrayT
+    cost: ArrayT
+    forward_passes: ArrayT
+    branched: ArrayT
+    candidates: Candidates[ArrayT]
 
 
-class Rollout(NamedTuple):
+class Rollout(NamedTuple, Generic[ArrayT]):
     """steps: `Trajectory` `[T, B, ...]`. tokens: int32 `[B, G]`, the final generated tokens."""
 
-    steps: Trajectory
-    tokens: jax.Array
+    steps: Trajectory[ArrayT]
+    tokens: ArrayT
 
 
 # (generated tokens int32 [B, G], step int32 [], per-row keys [B]) -> Prediction: one forward pass.

@@ -1,10 +1,11 @@
 """The denoising loop of the usual samplers, compiled as the operator rollout is."""
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from reoac_jax.arrays import ArrayT
 from reoac_jax.rollout import DenoiseFn, Prompts, RolloutSettings
 from reoac_jax.rollout.act import step_keys
 from reoac_jax.samplers.rules import RULES, View
@@ -12,12 +13,12 @@ from reoac_jax.samplers.rules import RULES, View
 _REVEAL_STREAM = 2  # folded into a step's key; the rollout's own streams are 0 and 1
 
 
-class Sampled(NamedTuple):
+class Sampled(NamedTuple, Generic[ArrayT]):
     """tokens: int32 `[B, G]`, without masks. steps, forward_passes: int32 `[B]`, of each row."""
 
-    tokens: jax.Array
-    steps: jax.Array
-    forward_passes: jax.Array
+    tokens: ArrayT
+    steps: ArrayT
+    forward_passes: ArrayT
 
 
 class _State(NamedTuple):
@@ -73,8 +74,7 @@ def sample(
         )
         steps_left = settings.max_steps - state.step
         view = View(masked, prediction.tokens, steps_left, keys, block_len)
-        axes = View(0, 0, None, 0, None)
-        reveal = jax.vmap(lambda *row: rule(View(*row)), tuple(axes))(*view)
+        reveal = jax.vmap(lambda *row: rule(View(*row)), (0, 0, None, 0, None))(*view)
         reveal = jnp.where(steps_left == 1, masked, reveal)
         return _State(
             step=state.step + 1,

@@ -18,14 +18,14 @@ from reoac_jax.tasks import stories
 from reoac_jax.tasks.gsm8k import GRADER_VERSION, grade_numbers, styled_answer
 from reoac_jax.tasks.splits import split_of_text
 from reoac_jax.tasks.stories import Sentence
-from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split
+from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 
 _LARGEST_FACTOR = 12  # of a multiplication or division
 _DOUBLE_SHARE = 0.4  # how often an opening or closing holds a step of its own
 _FRUITLESS = 20_000  # draws in a row without a new test problem
 
 
-class Arithmetic:
+class Arithmetic(Task):
     """Seeded word problems of one to four steps."""
 
     name: ClassVar[str] = "arithmetic"

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from reoac_jax.config_schema import Option
 from reoac_jax.errors import InputError
 from reoac_jax.tasks.splits import TRAIN_PARTS, members
-from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split
+from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 
 _SIGNS = np.array(["+", "-", "*", "/"])
 _EQUATION = re.compile(
@@ -29,7 +29,7 @@ _EQUATION = re.compile(
 _LONGEST = 2000  # characters of a text that are looked at
 
 
-class Countdown:
+class Countdown(Task):
     """Seeded countdown problems with three to six numbers."""
 
     name: ClassVar[str] = "countdown"

@@ -76,7 +76,11 @@ def read_problems(path: str | Path, task: str) -> list[Problem]:
         if not isinstance(metadata, dict):
             raise row.error(f"field 'metadata' is {_short(metadata)}; expected an object")
         problem = Problem(
-            *(row.text(field) for field in ("id", "prompt", "target_answer", "task")), metadata
+            row.text("id"),
+            row.text("prompt"),
+            row.text("target_answer"),
+            row.text("task"),
+            metadata,
         )
         if problem.task != task:
             raise row.error(f"field 'task' is {problem.task!r}; expected {task!r}")

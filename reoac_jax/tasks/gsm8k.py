@@ -10,14 +10,14 @@ from reoac_jax.errors import InputError
 from reoac_jax.tasks.answers import MARK, final_answer, has_final_answer
 from reoac_jax.tasks.dataset import RawRow, read_problems
 from reoac_jax.tasks.equations import annotations, equation_holds
-from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split
+from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 
 AnswerStyle = Literal["full", "equations", "final"]
 ANSWER_STYLES = ("full", "equations", "final")
 GRADER_VERSION = "exact-number-1"
 
 
-class Gsm8k:
+class Gsm8k(Task):
     """Problems from the files that `scripts/download_data.sh gsm8k` writes."""
 
     name: ClassVar[str] = "gsm8k"

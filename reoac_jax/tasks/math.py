@@ -10,12 +10,12 @@ from reoac_jax.config_schema import Option
 from reoac_jax.tasks.boxed import last_boxed, without_repeated_answer
 from reoac_jax.tasks.dataset import RawRow, read_problems
 from reoac_jax.tasks.grading_pool import GradingPool
-from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split
+from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 
 _BOXED_SHARE = 0.1  # shaped reward of a wrong text that at least boxes an answer
 
 
-class Math:
+class Math(Task):
     """Problems from the files that `scripts/download_data.sh math` writes."""
 
     name: ClassVar[str] = "math"
@@ -65,6 +65,7 @@ def problem_from_row(row: RawRow, split: Split) -> Problem:
     `problem, level, subject, unique_id, answer` (final answers only) and `question, answer`
     (MATH-500: a solution that ends in `\boxed{...}`, with the answer repeated behind it).
     """
+    solution: str | None
     if "question" in row.values:
         prompt, solution = row.text("question"), without_repeated_answer(row.text("answer"))
     elif "solution" in row.values:
@@ -74,9 +75,10 @@ def problem_from_row(row: RawRow, split: Split) -> Problem:
     if solution is None:
         answer = row.text("answer").strip()
     else:
-        answer = last_boxed(solution)
-        if not answer:
+        boxed = last_boxed(solution)
+        if not boxed:
             raise row.error(r"the solution holds no complete \boxed{...}; expected an answer")
+        answer = boxed
     metadata = {
         key: row.values[key]
         for key in ("level", "type", "subject", "unique_id")

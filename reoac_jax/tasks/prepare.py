@@ -9,10 +9,9 @@ none is touched.
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,50 +19,10 @@ from tqdm import tqdm
 from reoac_jax.config import load_config, parse_command_line
 from reoac_jax.errors import InputError, run_command
 from reoac_jax.files import replacing_file
-from reoac_jax.tasks import gsm8k, math, task_options
+from reoac_jax.tasks import task_options
 from reoac_jax.tasks.dataset import RawRow, read_rows, write_problems, write_rows
+from reoac_jax.tasks.sources import SOURCES, Source
 from reoac_jax.tasks.task import Problem, Split
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """Where a task's problems come from.
-
-    Attributes:
-      repository: data set on the hub.
-      configs: its configurations, whose rows are joined in this order.
-      local_files: file names looked for in a local folder, by split; the first that is there.
-      problem_from_row: turns a raw row into a problem.
-    """
-
-    repository: str
-    configs: tuple[str, ...]
-    local_files: dict[Split, tuple[str, ...]]
-    problem_from_row: Callable[[RawRow, Split], Problem]
-
-
-SOURCES = {
-    "gsm8k": Source(
-        "openai/gsm8k",
-        ("main",),
-        {"train": ("train.jsonl",), "test": ("test.jsonl",)},
-        gsm8k.problem_from_row,
-    ),
-    "math": Source(
-        "EleutherAI/hendrycks_math",
-        (
-            "algebra",
-            "counting_and_probability",
-            "geometry",
-            "intermediate_algebra",
-            "number_theory",
-            "prealgebra",
-            "precalculus",
-        ),
-        {"train": ("train.jsonl",), "test": ("test.jsonl", "test_500.jsonl")},
-        math.problem_from_row,
-    ),
-}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -91,8 +50,8 @@ def main(argv: Sequence[str]) -> int:
     with contextlib.ExitStack() as files:
         # Leaving the stack puts all files in place; an error before that leaves them all alone.
         for split in splits:
-            rows = (row.values for row in raw[split])
-            write_rows(files.enter_context(_replacing(raw_files[split])), rows)
+            values = (row.values for row in raw[split])
+            write_rows(files.enter_context(_replacing(raw_files[split])), values)
             write_problems(files.enter_context(_replacing(targets[split])), problems[split])
     for split in splits:
         print(f"{split}: {len(problems[split])} problems in {targets[split]}", file=sys.stderr)

@@ -12,14 +12,13 @@ import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
-import flax_to_mdlm
 import huggingface_hub.constants
-import mdlm_to_flax
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from reoac_jax.convert import flax_to_mdlm, mdlm_to_flax
 from reoac_jax.errors import run_command
 from scripts import random_checkpoint
 

@@ -6,20 +6,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import flax_to_mdlm
 import huggingface_hub
 import jax
-import mdlm_to_flax
 import numpy as np
 import pytest
 import torch
-from mdlm_torch import MDLM
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
 
 from reoac_jax.backbone import BackboneConfig, parameter_count, read_backbone
 from reoac_jax.backbone.published import INV_FREQ_KEY, from_flax, weights
 from reoac_jax.backbone.store import read_source
+from reoac_jax.convert import flax_to_mdlm, mdlm_to_flax
+from reoac_jax.convert.mdlm_torch import MDLM
 from scripts import random_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]

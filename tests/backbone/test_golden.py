@@ -5,14 +5,14 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import mdlm_to_flax
 import numpy as np
 import pytest
 import torch
-from mdlm_torch import MDLM
 
 from reoac_jax.backbone import load_backbone
 from reoac_jax.backbone.pytorch_files import find_source, open_source
+from reoac_jax.convert import mdlm_to_flax
+from reoac_jax.convert.mdlm_torch import MDLM
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 TOLERANCE = 1e-4

@@ -5,13 +5,19 @@ Written from DESIGN.md section 3; module names give the published state dict's k
 length, so a ragged batch is checked row by row.
 """
 
-from typing import NamedTuple
+import json
+from pathlib import Path
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 SINUSOID_WIDTH = 256
+_SIZES = (
+    "vocab_size", "hidden_dim", "cond_dim", "n_blocks", "n_heads", "dropout", "time_conditioning",
+)  # fmt: skip
 
 
 class TorchOutput(NamedTuple):
@@ -34,6 +40,8 @@ class LayerNorm(nn.Module):
 
 class Rotary(nn.Module):
     """Rotary embedding of the whole head width in the two-halves form, base 10 000."""
+
+    inv_freq: Tensor
 
     def __init__(self, head_dim: int):
         super().__init__()
@@ -76,7 +84,7 @@ class SigmaMap(nn.Module):
         frequencies = torch.exp(-torch.log(torch.tensor(10000.0)) * steps / half)
         angles = sigma.float()[:, None] * frequencies
         sinusoid = torch.cat([angles.cos(), angles.sin()], dim=-1)
-        return self.mlp(sinusoid.to(self.mlp[0].weight.dtype))
+        return self.mlp(sinusoid.to(next(self.mlp.parameters()).dtype))
 
 
 class Block(nn.Module):
@@ -168,3 +176,16 @@ class MDLM(nn.Module):
     def forward(self, tokens: Tensor, sigma: Tensor | None = None) -> TorchOutput:
         """tokens: int64 [B, L], rows of one length; sigma: float32 [B] or None."""
         return self.backbone(tokens, sigma)
+
+    @property
+    def mask_id(self) -> int:
+        """The mask is the last token id."""
+        return self.backbone.vocab_embed.embedding.shape[0] - 1
+
+    @classmethod
+    def from_folder(cls, folder: str | Path) -> Self:
+        """The model of a folder with `config.json` and `model.safetensors`, in float32."""
+        fields = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        model = cls(**{name: fields[name] for name in _SIZES})
+        model.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+        return model.eval()

@@ -1,0 +1,1 @@
+"""Command lines between PyTorch's files and ours, and the reference model in PyTorch."""

@@ -1,0 +1,132 @@
+"""Writes a backbone for PyTorch: whole weights in the published layout, or a PEFT adapter.
+
+    python convert/flax_to_mdlm.py --source checkpoints/mdlm-owt --output DIR
+    python convert/flax_to_mdlm.py --checkpoint runs/EXP/TIME/checkpoints --output DIR [--peft]
+
+`--checkpoint` takes the backbone of a training run, its LoRA overlay merged into the weights; with
+`--peft` the overlay alone, as an adapter folder that `peft` loads onto the base. Float32 weights
+that came through `mdlm_to_flax.py` come out bit-identical. README.md beside the weights is a model
+card: what the run records, and the scores of evaluations in the run's folder or given by `--eval`.
+The last line of standard output is one JSON object; bad input exits with 2 and leaves nothing.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reoac_jax import provenance
+from reoac_jax.backbone.config import BackboneConfig
+from reoac_jax.backbone.published import from_flax, parameter_count
+from reoac_jax.backbone.pytorch_files import file_sha256, write_published
+from reoac_jax.backbone.store import read_backbone, read_source, tokenizer_files
+from reoac_jax.config import parse_options
+from reoac_jax.errors import InputError, run_command
+from reoac_jax.files import check_empty_folder, creating_folder, write_text
+from reoac_jax.model_card import CARD, RUN_CONFIG, model_card
+from reoac_jax.peft_adapter import ADAPTER_WEIGHTS, BaseModel, write_adapter
+from reoac_jax.trained import restore_backbone, restore_overlay
+
+
+def main(argv: Sequence[str]) -> int:
+    options = _parse(argv)
+    check_empty_folder(options.output)
+    if options.peft and options.checkpoint is None:
+        raise InputError("--peft needs --checkpoint: a converted backbone has no LoRA overlay")
+    command = f"python -m reoac_jax.convert.flax_to_mdlm {shlex.join(argv)}"
+    try:
+        report = _write_peft(options, command) if options.peft else _write_merged(options, command)
+    except OSError as error:
+        raise InputError(f"output {options.output} cannot be written: {error}") from error
+    report |= {"source": str(options.source or options.checkpoint), "output": str(options.output)}
+    print(json.dumps(report))
+    return 0
+
+
+def _write_merged(options: argparse.Namespace, command: str) -> dict[str, Any]:
+    if options.source is not None:
+        base = options.source
+        config, params = read_backbone(base)
+        known = provenance.of_backbone(base, options.eval)
+    else:
+        config, params, base = restore_backbone(options.checkpoint)
+        known = provenance.of_checkpoint(options.checkpoint, base, options.eval)
+    # Absent where the folder came from our own fine-tuning and not from a PyTorch file.
+    stored = read_source(base).get("rotary_inv_freq")
+    inv_freq = None if stored is None else np.asarray(stored, np.float32)
+    print("writing", file=sys.stderr)
+    tensors = from_flax(config, params, inv_freq)
+    sha256 = write_published(
+        options.output,
+        config,
+        tensors,
+        tokenizer_files(base),
+        _texts(options, config, known, command),
+    )
+    return {"parameters": parameter_count(config), "sha256": sha256, "dtype": "float32"}
+
+
+def _write_peft(options: argparse.Namespace, command: str) -> dict[str, Any]:
+    config, adapter, base = restore_overlay(options.checkpoint)
+    known = provenance.of_checkpoint(options.checkpoint, base, options.eval)
+    if known.run is not None:
+        adapter = adapter._replace(dropout=known.run.config["lora"]["dropout"])
+    # The hub's model is the base only where nothing was trained in between.
+    on_hub = known.hub_base if len(known.origins) == 1 else (None, None)
+    print("writing", file=sys.stderr)
+    with creating_folder(options.output) as folder:
+        write_adapter(folder, config, adapter, BaseModel(*on_hub))
+        for name, text in _texts(options, config, known, command).items():
+            write_text(folder / name, text)
+        sha256 = file_sha256(folder / ADAPTER_WEIGHTS)
+    parameters = sum(x.size for pair in adapter.overlay.values() for x in pair.values())
+    return {"parameters": parameters, "sha256": sha256, "dtype": "float32", "rank": adapter.rank}
+
+
+def _texts(
+    options: argparse.Namespace,
+    config: BackboneConfig,
+    known: provenance.Provenance,
+    command: str,
+) -> dict[str, str]:
+    """The model card and, where it is known, the run's configuration that the card names."""
+    card = model_card(
+        options.output.resolve().name, config, known,
+        adapter=options.peft, export_command=command, licence=options.license,
+    )  # fmt: skip
+    texts = {CARD: card}
+    if known.run is not None:
+        texts[RUN_CONFIG] = json.dumps(known.run.config, indent=2, ensure_ascii=False) + "\n"
+    return texts
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--source", type=Path, help="folder written by mdlm_to_flax.py")
+    given.add_argument(
+        "--checkpoint", type=Path, help="RUN_DIR/checkpoints or one iteration's folder in it"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="new or empty folder")
+    parser.add_argument(
+        "--peft", action="store_true", help="write the LoRA overlay as a PEFT adapter"
+    )
+    parser.add_argument(
+        "--eval", nargs="+", default=[], metavar="FILE",
+        help="JSON files of reoac_jax.evaluate for the model card, of these weights",
+    )  # fmt: skip
+    parser.add_argument(
+        "--license", metavar="ID", help="licence of the weights for the model card, e.g. apache-2.0"
+    )
+    return parse_options(parser, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

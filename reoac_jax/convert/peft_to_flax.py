@@ -1,0 +1,80 @@
+"""Merges a PEFT adapter into a converted backbone, as one that every command takes.
+
+    python convert/peft_to_flax.py --adapter DIR --base checkpoints/mdlm-owt --output DIR
+    python -m reoac_jax.evaluate --config FILE --config.backbone.path=DIR ...
+
+The adapter is one that `flax_to_mdlm.py --peft` wrote or that `peft` saved for the same
+architecture. To train it further as an overlay there is no need to merge it: the configuration key
+`lora.adapter` names its folder. The last line of standard output is one JSON object; bad input
+exits with 2 and leaves nothing.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reoac_jax import lora
+from reoac_jax.backbone.pytorch_files import file_sha256
+from reoac_jax.backbone.store import (
+    derived_source,
+    read_backbone,
+    save_backbone,
+    tokenizer_files,
+)
+from reoac_jax.config import parse_options
+from reoac_jax.errors import InputError, run_command
+from reoac_jax.files import check_empty_folder
+from reoac_jax.peft_adapter import ADAPTER_WEIGHTS, read_adapter
+
+
+def main(argv: Sequence[str]) -> int:
+    options = _parse(argv)
+    check_empty_folder(options.output)
+    config, base = read_backbone(options.base)
+    adapter = read_adapter(options.adapter, config)
+    overlay = jax.tree.map(jnp.asarray, adapter.overlay)
+    params = jax.tree.map(np.asarray, lora.merge(base, overlay, adapter.scale))
+    source = {
+        "source": str(options.adapter),
+        "weights": ADAPTER_WEIGHTS,
+        "sha256": file_sha256(options.adapter / ADAPTER_WEIGHTS),
+        "scale": adapter.scale,
+    } | derived_source(options.base)
+    print("writing", file=sys.stderr)
+    try:
+        record = save_backbone(
+            options.output, config, params, source=source, tokenizer=tokenizer_files(options.base)
+        )
+    except OSError as error:
+        raise InputError(f"output {options.output} cannot be written: {error}") from error
+    report = {
+        "matrices": len(adapter.overlay),
+        "rank": adapter.rank,
+        "scale": adapter.scale,
+        "sha256": record["sha256"],
+        "base_hash": record["base_hash"],
+        "backbone_hash": record["backbone_hash"],
+        "output": str(options.output),
+    }
+    print(json.dumps(report))
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--adapter", type=Path, required=True, help="folder of a PEFT adapter")
+    parser.add_argument("--base", type=Path, required=True, help="folder of a converted backbone")
+    parser.add_argument("--output", type=Path, required=True, help="new or empty folder")
+    return parse_options(parser, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
