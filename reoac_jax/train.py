@@ -172,7 +172,7 @@ def _train(
             log.append(iteration, values)
             write_samples(
                 run / SAMPLES, iteration, config, collected.rollout, collected.indices,
-                collected.texts, collected.grades, problem_set, parts,
+                collected.texts, collected.grades, collected.returns, problem_set, parts,
             )  # fmt: skip
             shown = ("reward", "accuracy", "cost", "critic_loss", "actor_loss", "backbone_loss")
             progress.update(**{name: values[name] for name in shown if name in values})
