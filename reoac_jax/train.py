@@ -199,7 +199,8 @@ def _train(
         return EXIT_INTERRUPTED
     print(
         f"done: {run}\nevaluate it: python -m reoac_jax.evaluate --config {run / CONFIG} "
-        f"--checkpoint {run / CHECKPOINTS} --output {run / 'evaluation.json'}"
+        f"--checkpoint {run / CHECKPOINTS} --output {run / 'evaluation.json'}\n"
+        f"look at it: python -m reoac_jax.report {run}"
     )
     return 0
 

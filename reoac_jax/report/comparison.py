@@ -11,7 +11,7 @@ _KINDS = {
     "fixed": ("untrained, random or fixed operator", CATEGORIES[4], "^v<>"),
     "sampler": ("usual sampler", CATEGORIES[0], "osDphd8"),
 }
-COLUMNS = ("policy", "task", "accuracy", "low_95", "high_95", "correct", "samples", "cost",
+_COLUMNS = ("policy", "task", "accuracy", "low_95", "high_95", "correct", "samples", "cost",
            "forward_passes", "steps", "max_steps", "checkpoint", "file")  # fmt: skip
 
 
@@ -22,7 +22,7 @@ def accuracy_against_cost(evaluations: Sequence[EvaluationResult]) -> Picture:
             "No evaluation was found. Make some with python -m reoac_jax.evaluate, the baseline "
             "samplers with --policy confidence and so on, and name their files with --eval."
         )
-        return Picture.absent(name, title, why, COLUMNS)
+        return Picture.absent(name, title, why, _COLUMNS)
     figure, (by_cost, by_passes) = new_figure(1, 2, width=4.4, height=3.4)
     used = dict.fromkeys(_KINDS, 0)
     for result in evaluations:
@@ -57,4 +57,4 @@ def accuracy_against_cost(evaluations: Sequence[EvaluationResult]) -> Picture:
          r.forward_passes, r.steps, r.max_steps, r.checkpoint, r.file)
         for r in evaluations
     ]  # fmt: skip
-    return Picture(name, title, caption, figure, Table(COLUMNS, rows))
+    return Picture(name, title, caption, figure, Table(_COLUMNS, rows))

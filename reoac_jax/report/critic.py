@@ -30,9 +30,12 @@ def critic_against_return(runs: Sequence[Run]) -> Picture:
         return Picture.absent(name, title, "There are no sampled episodes and no metrics.", columns)
     figure, (scatter, curve) = new_figure(1, 2, width=4.8, height=3.4)
     for place, run in enumerate(runs):
-        points = np.array([row[5:] for row in rows if row[0] == run.label], float).reshape(-1, 2)
-        if not len(points):
+        own = [row for row in rows if row[0] == run.label]
+        if not own:
             continue
+        # An untrained critic's predictions would bend the line.
+        middle = (own[0][1] + own[-1][1]) / 2
+        points = np.array([row[5:] for row in own if row[1] >= middle], float)
         colour = run_style(place)["color"]
         scatter.scatter(
             *points.T, s=7, color=colour, alpha=0.25, linewidths=0, rasterized=len(rows) > _MANY
@@ -40,7 +43,7 @@ def critic_against_return(runs: Sequence[Run]) -> Picture:
         scatter.plot(*_binned(points), color=colour, marker="o", markersize=4, label=run.label)
     if rows:
         scatter.axline((0, 0), slope=1, color=LIGHT["muted"], linestyle=":", linewidth=1)
-    scatter.set_title("Sampled steps")
+    scatter.set_title("Sampled steps, second half")
     scatter.set_xlabel("predicted: Q of the operator that acted")
     scatter.set_ylabel("return of the episode")
     draw_series(curve, explained, runs)
@@ -48,10 +51,10 @@ def critic_against_return(runs: Sequence[Run]) -> Picture:
     if len(runs) > 1:
         figure.legend(*scatter.get_legend_handles_labels(), loc="outside lower left", ncols=2)
     caption = (
-        f"Left: a faint point is a step; the line is the mean return of {_BINS} equal parts of the "
-        "steps, by prediction. On the dotted diagonal the critic is right on average. Right: 1 "
-        "would be a perfect critic, 0 one that knows the mean only (the one that acted, on "
-        "episodes it had not learned from)."
+        "Left: a faint point is a step of the second half of the training; the line is the mean "
+        f"return of {_BINS} equal parts of them, by prediction. On the dotted diagonal the critic "
+        "is right on average. Right: 1 would be a perfect critic, 0 one that knows the mean only "
+        "(of the critic that acted, on episodes it had not learned from)."
     )
     return Picture(name, title, caption, figure, Table(columns, rows))
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from reoac_jax.operators import OPERATORS
 from reoac_jax.report.picture import Picture, Table, new_figure
@@ -96,9 +98,9 @@ def _grid(count: int) -> tuple[int, int]:
     return -(-count // 2), min(count, 2)
 
 
-def _finish(figure, all_axes, shown: Sequence[Run]) -> None:
+def _finish(figure: Figure, all_axes: Sequence[Axes], shown: Sequence[Run]) -> None:
     for axes, run in zip(all_axes, shown, strict=False):
-        axes.set_ylim(0, 1)
+        axes.set_ylim(0, 1.02)
         axes.grid(False)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         if len(shown) > 1:

@@ -12,7 +12,6 @@ from typing import Any
 import reoac_jax
 from reoac_jax.config import config_hash
 from reoac_jax.operators import OPERATORS
-from reoac_jax.report.comparison import COLUMNS
 from reoac_jax.report.evaluations import EvaluationResult
 from reoac_jax.report.picture import Picture
 from reoac_jax.report.runs import Run
@@ -140,12 +139,12 @@ def _evaluation_table(evaluations: Sequence[EvaluationResult]) -> str:
         return ""
     rows = [
         (e.label, e.task, f"{e.accuracy:.1%}", f"{e.low:.1%} to {e.high:.1%}", e.correct,
-         e.samples, float(e.cost), float(e.forward_passes), float(e.steps), e.max_steps,
-         e.checkpoint, e.file)
+         e.samples, float(e.cost), float(e.forward_passes), float(e.steps), e.max_steps)
         for e in evaluations
     ]  # fmt: skip
-    columns = [*COLUMNS[:3], "95 % interval", *COLUMNS[5:]]
-    return _table([name.replace("_", " ") for name in columns], rows)
+    columns = ("policy", "task", "accuracy", "95 % interval", "correct", "problems", "cost",
+               "forward passes", "steps", "most steps")  # fmt: skip
+    return _table(columns, rows)
 
 
 def _viewer(runs: Sequence[Run]) -> str:

@@ -32,7 +32,7 @@ def feature_projection(runs: Sequence[Run]) -> Picture:
             rows.append((label, episode.iteration, episode.number, step + 1, OPERATORS[operator],
                          episode.reward, x, y))  # fmt: skip
     shown = [run for run in runs if run.episodes]
-    figure, all_axes = new_figure(len(shown), 2, width=4.8, height=3.5)
+    figure, all_axes = new_figure(len(shown), 2, width=5.6, height=3.3)
     labels = np.array([row[0] for row in rows])
     operators = np.array([row[4] for row in rows])
     rewards = np.array([row[5] for row in rows], float)
@@ -47,8 +47,8 @@ def feature_projection(runs: Sequence[Run]) -> Picture:
         _scatter(right, places[own], len(rows), color=colours)
         for value in sorted({0.0, 1.0, *np.quantile(rewards[own], [0.25, 0.5, 0.75]).round(2)}):
             right.scatter([], [], color=_REWARDS(value), s=22, label=f"{value:g}")
-        left.legend(title="operator", loc="best")
-        right.legend(title="reward", loc="best")
+        left.legend(title="operator", loc="upper left", bbox_to_anchor=(1, 1))
+        right.legend(title="reward", loc="upper left", bbox_to_anchor=(1, 1))
         prefix = f"{run.label}: " if len(shown) > 1 else ""
         left.set_title(f"{prefix}by operator")
         right.set_title(f"{prefix}by reward")

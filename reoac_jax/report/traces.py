@@ -40,14 +40,14 @@ def trace(record: Mapping[str, Any]) -> str:
                 "chosen": OPERATORS.index(step["chosen"]),
                 "executed": OPERATORS.index(step["executed"]),
                 "cost": round(step["cost"], 4),
-                "q": [round(value, 4) for value in step["q"]],
+                "q": step["q"],
                 "policy": np.round(_softmax(step["logits"]), 3).tolist(),
                 "features": [round(value, 3) for value in step["features"].values()],
                 "written": [[position, number(after[position])] for position in sorted(written)],
                 "repaired": sorted(repaired),
                 "confidence": [round(100 * step["confidence"][position]) for position in seen],
                 "candidates": [
-                    [OPERATORS.index(c["operator"]), round(c["value"], 4), round(c["cost"], 4)]
+                    [OPERATORS.index(c["operator"]), round(c["value"], 6), round(c["cost"], 4)]
                     for c in step.get("candidates", ())
                 ],
             }

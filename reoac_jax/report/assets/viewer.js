@@ -244,7 +244,7 @@
 
   function play() {
     if (view === episode.steps.length) show(0);
-    part("play").textContent = "⏸ pause";
+    part("play").textContent = "❚❚ pause";
     part("play").setAttribute("aria-pressed", "true");
     timer = setInterval(() => {
       show(view + 1);
