@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import datetime
 import json
 import shutil
 import time
@@ -135,7 +136,8 @@ def test_play_runs_to_the_end_and_can_be_paused(browser, written):
     with opened(browser, path) as tab:
         chosen(tab, 7)
         count = len(episodes[7].record["steps"])
-        tab.clock.install()
+        tab.clock.install(time=datetime.datetime(2026, 1, 1))
+        tab.clock.pause_at(datetime.datetime(2026, 1, 2))
         tab.click("#trace-play")
         assert_shows(tab, episodes[7], 0)
         tab.clock.run_for(1100)

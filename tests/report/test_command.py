@@ -95,8 +95,10 @@ def test_the_page_is_whole_and_takes_nothing_from_elsewhere(two_runs):
     # Texts of the samples hold </script>: they end no script and start none.
     assert len(page.scripts) == 2
     assert len(json.loads(page.scripts[0])["episodes"]) == 6
-    for expected in ("confidence", "20.0% to 40.0%", "one", "two", "python -m reoac_jax.train",
-                     "exp_name", "Where the runs differ", "Line 4 of metrics.jsonl was cut off"):  # fmt: skip
+    for expected in (
+        "confidence", "20.0% to 40.0%", "one", "two", "python -m reoac_jax.train", "exp_name",
+        "Where the runs differ", "Line 4 of metrics.jsonl was cut off",
+    ):  # fmt: skip
         assert expected in page.text
 
 
