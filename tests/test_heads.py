@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import toy
 
+from reoac_jax.features import EXTRA_FEATURES, FEATURES
 from reoac_jax.heads import Heads
 
 WIDTH = 6
@@ -69,3 +70,12 @@ def test_the_first_policy_is_near_uniform_and_the_first_q_near_zero():
     assert np.abs(jax.nn.softmax(out.logits) - 0.2).max() < 0.1
     assert np.abs(out.q).max() < 0.5
     assert np.abs(out.logits).max() > 0 and np.abs(np.asarray(out.logits) - out.q).max() > 0
+
+
+def test_named_columns_leave_the_pooled_state_out():
+    heads = Heads.create((7,), (8,), WIDTH, use_hidden=True, use_extra=True)
+    expected = [*range(len(FEATURES)), *range(len(FEATURES) + WIDTH, heads.observation_dim)]
+    assert list(heads.named_columns.values()) == expected
+    assert list(heads.named_columns) == [*FEATURES, *EXTRA_FEATURES]
+    without = Heads.create((7,), (8,), WIDTH, use_hidden=True, use_extra=False)
+    assert list(without.named_columns) == list(FEATURES)

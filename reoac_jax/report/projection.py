@@ -47,7 +47,7 @@ def feature_projection(runs: Sequence[Run]) -> Picture:
         _scatter(right, places[own], len(rows), color=colours)
         for value in sorted({0.0, 1.0, *np.quantile(rewards[own], [0.25, 0.5, 0.75]).round(2)}):
             right.scatter([], [], color=_REWARDS(value), s=22, label=f"{value:g}")
-        left.legend(title="operator", loc="upper left", bbox_to_anchor=(1, 1))
+        left.legend(title="operator", loc="upper left", bbox_to_anchor=(1, 1), markerscale=1.6)
         right.legend(title="reward", loc="upper left", bbox_to_anchor=(1, 1))
         prefix = f"{run.label}: " if len(shown) > 1 else ""
         left.set_title(f"{prefix}by operator")
