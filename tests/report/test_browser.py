@@ -225,5 +225,5 @@ def test_500_episodes_of_64_steps_stay_usable(browser, tmp_path):
         for _ in range(64):
             tab.keyboard.press("ArrowLeft")
         assert_shows(tab, long[489 % 4], 0)
-        # On an idle machine ten episodes and 64 steps take a second.
-        assert time.monotonic() - began < 30
+        # Some seconds on an idle machine; tests may run on one that is very busy.
+        assert time.monotonic() - began < 60
