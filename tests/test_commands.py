@@ -19,6 +19,7 @@ from reoac_jax.backbone.published import from_flax
 from reoac_jax.checkpoints import read_item
 from reoac_jax.config import load_config
 from reoac_jax.errors import run_command
+from reoac_jax.features import FEATURES, PREVIEW_FEATURES
 from reoac_jax.learner import INIT_STREAM, Learner, LearnerSettings
 from reoac_jax.operators import OPERATORS
 from reoac_jax.report import __main__ as report
@@ -107,7 +108,8 @@ def test_train_leaves_a_run_folder_and_evaluates(mode, options, backbone, tmp_pa
     assert len(samples(run)) == 6
     sample = json.loads(next(iter(samples(run).values())))
     assert len(sample["relation"]) == 6 and len(sample["relation"][0]) == 13
-    assert sample["steps"][1]["candidates"] and len(sample["steps"][0]["features"]) == 11
+    assert sample["steps"][1]["candidates"]
+    assert list(sample["steps"][0]["features"]) == [*FEATURES, *PREVIEW_FEATURES]
     assert " ".join(sample["prompt_tokens"]).split() == sample["prompt"].split()
     assert sample["return"] == pytest.approx(sample["reward"] - 0.01 * sample["cost"])
     if mode == "lora":

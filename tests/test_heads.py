@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import toy
 
-from reoac_jax.features import EXTRA_FEATURES, FEATURES
+from reoac_jax.features import EXTRA_FEATURES, FEATURES, PREVIEW_FEATURES
 from reoac_jax.heads import Heads
 
 WIDTH = 6
@@ -72,10 +72,14 @@ def test_the_first_policy_is_near_uniform_and_the_first_q_near_zero():
     assert np.abs(out.logits).max() > 0 and np.abs(np.asarray(out.logits) - out.q).max() > 0
 
 
-def test_named_columns_leave_the_pooled_state_out():
-    heads = Heads.create((7,), (8,), WIDTH, use_hidden=True, use_extra=True)
-    expected = [*range(len(FEATURES)), *range(len(FEATURES) + WIDTH, heads.observation_dim)]
-    assert list(heads.named_columns.values()) == expected
-    assert list(heads.named_columns) == [*FEATURES, *EXTRA_FEATURES]
-    without = Heads.create((7,), (8,), WIDTH, use_hidden=True, use_extra=False)
-    assert list(without.named_columns) == list(FEATURES)
+@pytest.mark.parametrize("use_hidden", [False, True])
+@pytest.mark.parametrize("use_extra", [False, True])
+@pytest.mark.parametrize("use_preview", [False, True])
+def test_named_columns_leave_the_pooled_state_out(use_hidden, use_extra, use_preview):
+    heads = Heads.create((7,), (8,), WIDTH, use_hidden, use_extra, use_preview)
+    later = [*EXTRA_FEATURES] * use_extra + [*PREVIEW_FEATURES] * use_preview
+    named = heads.named_columns
+    assert list(named) == [*FEATURES, *later]
+    first = 11 + WIDTH * use_hidden
+    assert list(named.values()) == [*range(11), *range(first, first + len(later))]
+    assert heads.observation_dim == first + len(later)
