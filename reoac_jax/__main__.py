@@ -11,6 +11,7 @@ COMMANDS = {
     "train": "train",
     "evaluate": "evaluate",
     "sft": "sft",
+    "report": "report",
     "prepare": "tasks.prepare",
     "mdlm_to_flax": "convert.mdlm_to_flax",
     "flax_to_mdlm": "convert.flax_to_mdlm",

@@ -9,7 +9,6 @@ import numpy as np
 from ml_collections import ConfigDict
 from transformers import PreTrainedTokenizerBase
 
-from reoac_jax.features import FEATURES
 from reoac_jax.losses import critic_advantage, group_advantage
 from reoac_jax.operators import OPERATORS
 from reoac_jax.replay import Episodes
@@ -150,10 +149,15 @@ def replay_episodes(
 
 
 def rollout_summary(rollout: Rollout[np.ndarray]) -> dict[str, Any]:
-    """Means over episodes of cost, steps and forward passes, and the operators' shares of steps."""
+    """Means over episodes of cost, steps and forward passes, and which operators acted.
+
+    `operator_shares`: share of all steps. `operators_by_step`: how often, at each of the T steps.
+    """
     steps = rollout.steps
     active = steps.active
-    taken = np.bincount(steps.operator[active], minlength=len(OPERATORS))
+    by_step = (steps.operator[..., None] == np.arange(len(OPERATORS))) & active[..., None]
+    by_step = by_step.sum(axis=0)
+    taken = by_step.sum(axis=0)
     return {
         "cost": float(steps.cost.sum(axis=1).mean()),
         "steps": float(active.sum(axis=1).mean()),
@@ -162,6 +166,7 @@ def rollout_summary(rollout: Rollout[np.ndarray]) -> dict[str, Any]:
             name: float(count / max(taken.sum(), 1))
             for name, count in zip(OPERATORS, taken, strict=True)
         },
+        "operators_by_step": dict(zip(OPERATORS, by_step.T.tolist(), strict=True)),
     }
 
 
@@ -187,44 +192,54 @@ def explained_variance(steps: Trajectory[np.ndarray], returns: np.ndarray) -> fl
 def sample_record(
     rollout: Rollout[np.ndarray],
     episode: int,
-    problem: Problem,
-    reference: str,
+    problem_set: ProblemSet,
+    index: int,
     text: str,
     grade: Grade,
+    episode_return: float,
     tokenizer: PreTrainedTokenizerBase,
+    columns: Mapping[str, int],
     relation: np.ndarray,
 ) -> Mapping[str, Any]:
     """One episode as JSON, for reading and for the report.
 
-    relation: float32 `[P_i, G]`, of the prompt's and the final generated tokens.
+    Args:
+      rollout: batch axis in front. episode: the row. index: its problem's place in `problem_set`.
+      columns: name to column, of the observation's features that have a name.
+      relation: float32 `[P_i, G]`, of the prompt's and the final generated tokens.
     """
     steps = jax.tree.map(lambda x: x[episode], rollout.steps)
     count = int(steps.active.sum())
+    problem = problem_set.problems[index]
     return {
         "id": problem.id,
         "prompt": problem.prompt,
-        "reference": reference,
+        "prompt_tokens": token_texts(problem_set.encoded.prompt_tokens[index], tokenizer),
+        "reference": problem_set.references[index],
         "text": text,
         "extracted": grade.extracted,
         "expected": grade.expected,
         "correct": grade.correct,
         "reward": grade.reward,
+        "return": episode_return,
         "cost": float(steps.cost.sum()),
         "tokens": token_texts(rollout.tokens[episode], tokenizer),
-        "steps": [_step_record(steps, t, tokenizer) for t in range(count)],
+        "steps": [_step_record(steps, t, tokenizer, columns) for t in range(count)],
         "relation": np.round(relation, 5).tolist(),
     }
 
 
-def _step_record(steps: Any, t: int, tokenizer: PreTrainedTokenizerBase) -> Mapping[str, Any]:
+def _step_record(
+    steps: Any, t: int, tokenizer: PreTrainedTokenizerBase, columns: Mapping[str, int]
+) -> Mapping[str, Any]:
     record = {
         "operator": OPERATORS[steps.operator[t]],
         "chosen": OPERATORS[steps.chosen[t]],
         "executed": OPERATORS[steps.executed[t]],
         "cost": float(steps.cost[t]),
-        "features": dict(
-            zip(FEATURES, np.round(steps.observation[t, : len(FEATURES)], 5).tolist(), strict=True)
-        ),
+        "features": {
+            name: round(float(steps.observation[t, column]), 5) for name, column in columns.items()
+        },
         "logits": np.round(steps.logits[t], 5).tolist(),
         "q": np.round(steps.q[t], 5).tolist(),
         "tokens": token_texts(steps.tokens[t], tokenizer),

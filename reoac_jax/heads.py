@@ -62,10 +62,14 @@ class AppliesHeads(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Heads:
-    """The two modules that go with a `HeadParams`, and the width F of what they see."""
+    """The two modules that go with a `HeadParams`, and what they see.
+
+    later_features: names of the columns behind the pooled state. observation_dim: the width F.
+    """
 
     actor: Head
     critic: Head
+    later_features: tuple[str, ...]
     observation_dim: int
 
     @classmethod
@@ -81,13 +85,20 @@ class Heads:
         """Heads for an observation of 11 features, and where they are switched on the pooled state
         [D], the extra features and the operators' preview, in this order."""
         pooled = (len(FEATURES), len(FEATURES) + use_hidden * hidden_dim)
+        later = use_extra * EXTRA_FEATURES + use_preview * PREVIEW_FEATURES
         return cls(
             actor=Head(tuple(actor_hidden), pooled),
             critic=Head(tuple(critic_hidden), pooled),
-            observation_dim=pooled[1]
-            + use_extra * len(EXTRA_FEATURES)
-            + use_preview * len(PREVIEW_FEATURES),
+            later_features=later,
+            observation_dim=pooled[1] + len(later),
         )
+
+    @property
+    def named_columns(self) -> dict[str, int]:
+        """Column of each feature that has a name: all but the pooled hidden state."""
+        before, after = self.actor.pooled
+        columns = (*range(before), *range(after, self.observation_dim))
+        return dict(zip((*FEATURES, *self.later_features), columns, strict=True))
 
     def init(self, key: jax.Array) -> HeadParams:
         """Random parameters."""

@@ -14,6 +14,7 @@ CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 SAMPLES = "samples"
 CHECKPOINTS = "checkpoints"
+REPORT = "report"
 
 
 def create_run(config: ConfigDict) -> Path:

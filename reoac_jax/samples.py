@@ -1,8 +1,10 @@
 """`samples/*.json`: a few episodes of each iteration, whole, to be read and shown."""
 
 import functools
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,7 +12,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax.episodes import ProblemSet, sample_record
 from reoac_jax.features import prompt_context, relation
-from reoac_jax.files import write_json
+from reoac_jax.files import write_text
 from reoac_jax.rollout import Rollout
 from reoac_jax.tasks import Grade
 from reoac_jax.trained import Parts
@@ -25,10 +27,14 @@ def write_samples(
     indices: Sequence[int],
     texts: Sequence[str],
     grades: Sequence[Grade],
+    returns: np.ndarray,
     problem_set: ProblemSet,
     parts: Parts,
 ) -> None:
-    """Writes the first `logging.samples_per_iter` episodes as `<iteration>_<episode>.json`."""
+    """Writes the first `logging.samples_per_iter` episodes as `<iteration>_<episode>.json`.
+
+    returns: float32 `[E]`, what the critic was to predict of each episode.
+    """
     encoded, longest = problem_set.encoded, config.rollout.max_prompt_len
     for episode in range(min(config.logging.samples_per_iter, len(indices))):
         index = indices[episode]
@@ -44,10 +50,31 @@ def write_samples(
             config.features.relation_temperature,
         )[: len(prompt)]
         record = sample_record(
-            rollout, episode, problem_set.problems[index], problem_set.references[index],
-            texts[episode], grades[episode], parts.tokenizer, jax.device_get(matrix),
+            rollout, episode, problem_set, index, texts[episode], grades[episode],
+            float(returns[episode]), parts.tokenizer, parts.heads.named_columns,
+            jax.device_get(matrix),
         )  # fmt: skip
-        write_json(folder / f"{iteration:06d}_{episode:03d}.json", dict(record))
+        write_text(
+            folder / f"{iteration:06d}_{episode:03d}.json",
+            _a_key_a_line({"iteration": iteration, "episode": episode, **record}),
+        )
+
+
+def _a_key_a_line(record: Mapping[str, Any]) -> str:
+    """JSON that a person can still look through; a line for each number would be 20 times as long.
+
+    Raises `ValueError` on NaN.
+    """
+
+    def plain(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+    lines = []
+    for key, value in record.items():
+        nested = isinstance(value, list) and value and isinstance(value[0], dict | list)
+        items = "[\n" + ",\n".join(f"  {plain(x)}" for x in value) + "]" if nested else plain(value)
+        lines.append(f"{plain(key)}: {items}")
+    return "{" + ",\n".join(lines) + "}\n"
 
 
 @functools.partial(jax.jit, static_argnums=5)

@@ -176,7 +176,7 @@ def _train(
             log.append(iteration, values)
             write_samples(
                 run / SAMPLES, iteration, config, collected.rollout, collected.indices,
-                collected.texts, collected.grades, problem_set, parts,
+                collected.texts, collected.grades, collected.returns, problem_set, parts,
             )  # fmt: skip
             shown = ("reward", "accuracy", "cost", "critic_loss", "actor_loss", "backbone_loss")
             progress.update(**{name: values[name] for name in shown if name in values})
@@ -203,7 +203,8 @@ def _train(
         return EXIT_INTERRUPTED
     print(
         f"done: {run}\nevaluate it: python -m reoac_jax.evaluate --config {run / CONFIG} "
-        f"--checkpoint {run / CHECKPOINTS} --output {run / 'evaluation.json'}"
+        f"--checkpoint {run / CHECKPOINTS} --output {run / 'evaluation.json'}\n"
+        f"look at it: python -m reoac_jax.report {run}"
     )
     return 0
 

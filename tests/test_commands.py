@@ -19,8 +19,10 @@ from reoac_jax.checkpoints import read_item
 from reoac_jax.config import load_config
 from reoac_jax.convert.flax_to_mdlm import main as export
 from reoac_jax.errors import run_command
+from reoac_jax.features import FEATURES, PREVIEW_FEATURES
 from reoac_jax.learner import INIT_STREAM, Learner, LearnerSettings
 from reoac_jax.operators import OPERATORS
+from reoac_jax.report import __main__ as report
 from reoac_jax.tasks import task_options
 from reoac_jax.trained import load_parts, restore_backbone, untrained
 
@@ -106,7 +108,14 @@ def test_train_leaves_a_run_folder_and_evaluates(mode, options, backbone, tmp_pa
     assert len(samples(run)) == 6
     sample = json.loads(next(iter(samples(run).values())))
     assert len(sample["relation"]) == 6 and len(sample["relation"][0]) == 13
-    assert sample["steps"][1]["candidates"] and len(sample["steps"][0]["features"]) == 11
+    assert sample["steps"][1]["candidates"]
+    assert list(sample["steps"][0]["features"]) == [*FEATURES, *PREVIEW_FEATURES]
+    assert " ".join(sample["prompt_tokens"]).split() == sample["prompt"].split()
+    assert sample["return"] == pytest.approx(sample["reward"] - 0.01 * sample["cost"])
+    if mode == "lora":
+        assert run_command(report.main, [str(run), "--output", str(tmp_path / "report")]) == 0
+        page = (tmp_path / "report" / "index.html").read_text()
+        assert "No line of" not in page.replace("No line of metrics.jsonl holds loss", "")
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"1", "2"}
     items = {path.name for path in (run / "checkpoints" / "2").iterdir()}
     expected = {"frozen": set(), "lora": {"backbone_lora"}, "full": {"backbone"}}[mode]

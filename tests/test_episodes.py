@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import toy
 
-from reoac_jax.episodes import episode_returns, explained_variance, generated_text, token_texts
+from reoac_jax.episodes import (
+    episode_returns,
+    explained_variance,
+    generated_text,
+    rollout_summary,
+    token_texts,
+)
+from reoac_jax.operators import OPERATORS
 from reoac_jax.vocabulary import build_vocabulary
 
 
@@ -29,6 +36,21 @@ def test_returns():
 
 def steps_with(q, operator, active):
     return SimpleNamespace(q=np.array(q), operator=np.array(operator), active=np.array(active))
+
+
+def test_operators_are_counted_by_step_and_in_all():
+    steps = SimpleNamespace(
+        operator=np.array([[1, 0, 0], [1, 2, 0]]),
+        active=np.array([[True, True, False], [True, True, True]]),
+        cost=np.array([[1.0, 2.0, 0.0], [1.0, 1.0, 1.0]]),
+        forward_passes=np.array([[1, 1, 0], [1, 3, 1]]),
+    )
+    summary = rollout_summary(SimpleNamespace(steps=steps))
+    assert (summary["cost"], summary["steps"], summary["forward_passes"]) == (3.0, 2.5, 3.5)
+    by_step = summary["operators_by_step"]
+    assert list(by_step) == list(OPERATORS)
+    assert list(by_step.values()) == [[0, 1, 1], [2, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0]]
+    assert list(summary["operator_shares"].values()) == [0.4, 0.4, 0.2, 0.0, 0.0]
 
 
 def test_explained_variance():

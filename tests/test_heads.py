@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import toy
 
+from reoac_jax.features import EXTRA_FEATURES, FEATURES, PREVIEW_FEATURES
 from reoac_jax.heads import Heads
 
 WIDTH = 6
@@ -69,3 +70,16 @@ def test_the_first_policy_is_near_uniform_and_the_first_q_near_zero():
     assert np.abs(jax.nn.softmax(out.logits) - 0.2).max() < 0.1
     assert np.abs(out.q).max() < 0.5
     assert np.abs(out.logits).max() > 0 and np.abs(np.asarray(out.logits) - out.q).max() > 0
+
+
+@pytest.mark.parametrize("use_hidden", [False, True])
+@pytest.mark.parametrize("use_extra", [False, True])
+@pytest.mark.parametrize("use_preview", [False, True])
+def test_named_columns_leave_the_pooled_state_out(use_hidden, use_extra, use_preview):
+    heads = Heads.create((7,), (8,), WIDTH, use_hidden, use_extra, use_preview)
+    later = [*EXTRA_FEATURES] * use_extra + [*PREVIEW_FEATURES] * use_preview
+    named = heads.named_columns
+    assert list(named) == [*FEATURES, *later]
+    first = 11 + WIDTH * use_hidden
+    assert list(named.values()) == [*range(11), *range(first, first + len(later))]
+    assert heads.observation_dim == first + len(later)

@@ -1,0 +1,105 @@
+"""What `python -m reoac_jax.evaluate` wrote, read for the comparison."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reoac_jax.errors import InputError
+from reoac_jax.operators import OPERATORS
+from reoac_jax.policies import ACTOR, RANDOM, UNTRAINED
+from reoac_jax.run_folder import CONFIG
+
+_NUMBERS = ("accuracy", "correct", "samples", "avg_cost", "avg_steps", "forward_passes")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationResult:
+    """One evaluation's scores; `label` tells it from the others.
+
+    low, high: the accuracy's 95 % interval. cost, steps, forward_passes: means a problem.
+    """
+
+    label: str
+    file: Path
+    policy: str
+    task: str
+    accuracy: float
+    low: float
+    high: float
+    correct: int
+    samples: int
+    cost: float
+    steps: float
+    forward_passes: float
+    max_steps: int | None
+    checkpoint: str | None
+
+    @property
+    def kind(self) -> str:
+        """`actor`, `fixed` (an operator, random choice, the untrained actor) or `sampler`."""
+        if self.policy == ACTOR:
+            return "actor"
+        return "fixed" if self.policy in (UNTRAINED, RANDOM, *OPERATORS) else "sampler"
+
+
+def read_evaluations(files: Sequence[str], runs: Sequence[Path]) -> list[EvaluationResult]:
+    """The named files, and those that lie in the runs' folders, best accuracy first.
+
+    Raises `InputError` for a named file that is no evaluation.
+    """
+    named = [Path(file) for file in files]
+    found = [(file, _read(file)) for file in named]
+    known = {file.resolve() for file in named}
+    for run in runs:
+        for file in sorted(run.glob("*.json")):
+            if file.name != CONFIG and file.resolve() not in known:
+                try:
+                    found.append((file, _read(file)))
+                except InputError:
+                    continue  # something else that lies there
+    policies = [record["policy"] for _, record in found]
+    results = [
+        _result(file, record, policies.count(record["policy"]) > 1) for file, record in found
+    ]
+    return sorted(results, key=lambda result: -result.accuracy)
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    expected = "expected a .json that python -m reoac_jax.evaluate wrote"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--eval {file} cannot be read ({reason}); {expected}") from error
+    if not isinstance(record, Mapping):
+        raise InputError(f"--eval {file} holds no JSON object; {expected}")
+    interval = record.get("interval_95")
+    numbers = [record.get(key) for key in _NUMBERS]
+    pair = interval if isinstance(interval, list) and len(interval) == 2 else [None]
+    if not all(isinstance(x, int | float) for x in (*numbers, *pair)) or not all(
+        isinstance(record.get(key), str) for key in ("policy", "task")
+    ):
+        raise InputError(f"--eval {file} is no evaluation; {expected}")
+    return record
+
+
+def _result(file: Path, record: Mapping[str, Any], ambiguous: bool) -> EvaluationResult:
+    policy = record["policy"]
+    return EvaluationResult(
+        label=f"{policy} ({file.parent.name}/{file.stem})" if ambiguous else policy,
+        file=file,
+        policy=policy,
+        task=record["task"],
+        accuracy=record["accuracy"],
+        low=record["interval_95"][0],
+        high=record["interval_95"][1],
+        correct=record["correct"],
+        samples=record["samples"],
+        cost=record["avg_cost"],
+        steps=record["avg_steps"],
+        forward_passes=record["forward_passes"],
+        max_steps=record.get("max_steps"),
+        checkpoint=record.get("checkpoint"),
+    )

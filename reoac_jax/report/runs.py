@@ -1,0 +1,197 @@
+"""What a run's folder holds, read as far as it can be: a run may still be going, or was killed."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reoac_jax.errors import InputError
+from reoac_jax.operators import OPERATORS
+from reoac_jax.report.traces import trace
+from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, SAMPLES, open_run
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+    """One sampled episode of `t` steps.
+
+    file: where it was read. iteration, number: of training, and its place in the iteration.
+    features: float32 `[t, F]`, by `feature_names`. operator: int `[t]`, that was charged.
+    logits, q: float32 `[t, A]`. episode_return: what the critic was to predict.
+    branched, repaired: whether any step did. trace: `traces.trace` of it.
+    """
+
+    file: Path
+    iteration: int
+    number: int
+    problem_id: str
+    correct: bool
+    reward: float
+    cost: float
+    episode_return: float
+    feature_names: tuple[str, ...]
+    features: np.ndarray
+    operator: np.ndarray
+    logits: np.ndarray
+    q: np.ndarray
+    branched: bool
+    repaired: bool
+    trace: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """label: short and unlike any other run's. metrics: the whole lines of metrics.jsonl.
+
+    sampled: how many episodes the run wrote, of which `episodes` were read.
+    checkpoints: iterations saved, ascending. notes: what the reader should know, one line each.
+    """
+
+    label: str
+    folder: Path
+    config: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, Any]]
+    sampled: int
+    episodes: Sequence[Episode]
+    checkpoints: Sequence[int]
+    notes: Sequence[str]
+
+    @property
+    def is_fine_tuning(self) -> bool:
+        """Whether reoac_jax.sft made it; only its lines hold a plain `loss`."""
+        return any("loss" in line for line in self.metrics)
+
+    def series(self, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Iterations and values, float `[n]` each, of the lines that hold a number under `key`."""
+        points = [
+            (line["iteration"], line[key])
+            for line in self.metrics
+            if isinstance(line.get(key), int | float)
+        ]
+        pairs = np.array(points, float).reshape(-1, 2)
+        return pairs[:, 0], pairs[:, 1]
+
+
+def read_runs(paths: Sequence[str], most_episodes: int) -> list[Run]:
+    """Reads runs; `most_episodes` of all are read, as many of each, spread over its iterations.
+
+    Raises `InputError` for a path that is no run, is named twice, or has no readable config.json.
+    """
+    folders = [open_run(path) for path in paths]
+    resolved = [folder.resolve() for folder in folders]
+    for place, folder in enumerate(resolved):
+        if folder in resolved[:place]:
+            raise InputError(f"run {folders[place]} is named twice; expected different runs")
+    share = most_episodes // len(folders)
+    return [
+        _read_run(folder, label, share)
+        for folder, label in zip(folders, _labels(resolved), strict=True)
+    ]
+
+
+def _labels(folders: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that tell them apart, one part longer for the first of them.
+
+    A run's folder is a time stamp, so that one run alone is `<exp_name>/<timestamp>`.
+    """
+    longest = max(len(folder.parts) for folder in folders)
+    for count in range(2, longest + 1):
+        labels = ["/".join(folder.parts[-count:]) for folder in folders]
+        if len(set(labels)) == len(labels):
+            return labels
+    return [str(folder) for folder in folders]
+
+
+def _read_run(folder: Path, label: str, most_episodes: int) -> Run:
+    config = _read_config(folder / CONFIG)
+    metrics, notes = read_metrics(folder / METRICS)
+    files = sorted((folder / SAMPLES).glob("[0-9]*_[0-9]*.json"))
+    episodes, damaged = _read_episodes(_spread(files, most_episodes))
+    notes += damaged
+    if not files:
+        notes.append("No episode has been sampled yet: samples/ is empty.")
+    elif len(files) > most_episodes:
+        notes.append(
+            f"{most_episodes} of the {len(files)} sampled episodes are shown, spread evenly over "
+            "the iterations; --episodes takes more."
+        )
+    saved = [int(path.name) for path in (folder / CHECKPOINTS).glob("*") if path.name.isdigit()]
+    if not saved:
+        notes.append("No checkpoint has been saved yet.")
+    return Run(label, folder, config, metrics, len(files), episodes, sorted(saved), notes)
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is no readable JSON ({error}); expected a run's") from error
+    if not isinstance(config, Mapping):
+        raise InputError(f"{path} holds no JSON object; expected a run's configuration")
+    return config
+
+
+def read_metrics(path: Path) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """The whole lines of a metrics file, and notes on the rest; nothing is raised for damage."""
+    if not path.exists():
+        return [], [f"There are no metrics yet: {path.name} does not exist."]
+    lines, records, notes = path.read_bytes().splitlines(), [], []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            if not isinstance(record, Mapping) or not isinstance(record["iteration"], int):
+                raise ValueError(record)
+        except (ValueError, KeyError):
+            cut = "was cut off in the middle (the run was killed, or is writing)"
+            what = cut if number == len(lines) else "is damaged"
+            notes.append(f"Line {number} of {path.name} {what}; it is left out.")
+        else:
+            records.append(record)
+    if not records:
+        notes.append(f"There are no metrics yet: {path.name} holds no whole line.")
+    return records, notes
+
+
+def _spread(files: Sequence[Path], most: int) -> list[Path]:
+    """`most` of the files, evenly spread, the last one among them; all if there are fewer."""
+    if len(files) <= most:
+        return list(files)
+    places = np.linspace(len(files) - 1, 0, most).round().astype(int)[::-1]
+    return [files[place] for place in places]
+
+
+def _read_episodes(files: Iterable[Path]) -> tuple[list[Episode], list[str]]:
+    episodes, notes = [], []
+    for file in files:
+        try:
+            episodes.append(_episode(file, json.loads(file.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            reason = f"{type(error).__name__}: {error}"[:120]
+            notes.append(f"Sample {file.name} cannot be read ({reason}); it is left out.")
+    return episodes, notes
+
+
+def _episode(file: Path, record: Mapping[str, Any]) -> Episode:
+    steps = record["steps"]
+    names = tuple(steps[0]["features"])
+    return Episode(
+        file=file,
+        iteration=record["iteration"],
+        number=record["episode"],
+        problem_id=record["id"],
+        correct=record["correct"],
+        reward=record["reward"],
+        cost=record["cost"],
+        episode_return=record["return"],
+        feature_names=names,
+        features=np.array([[step["features"][name] for name in names] for step in steps]),
+        operator=np.array([OPERATORS.index(step["operator"]) for step in steps]),
+        logits=np.array([step["logits"] for step in steps]),
+        q=np.array([step["q"] for step in steps]),
+        branched=any("candidates" in step for step in steps),
+        repaired=any(step["repaired"] for step in steps),
+        trace=trace(record),
+    )
