@@ -43,8 +43,9 @@ from reoac_jax.finetuning.step import (
 )
 from reoac_jax.host_memory import keep_freed_memory
 from reoac_jax.interrupt import Interrupt
-from reoac_jax.metrics import MetricsLog, ProgressLine
-from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, create_run, open_run
+from reoac_jax.metric_sinks import MetricSinks
+from reoac_jax.metrics import ProgressLine
+from reoac_jax.run_folder import CHECKPOINTS, CONFIG, create_run, open_run
 from reoac_jax.tasks import make_task, task_options
 from reoac_jax.trained import Parts, load_parts, read_own_record
 
@@ -156,7 +157,7 @@ def train(config: ConfigDict, run: Path | None) -> int:
         contextlib.closing(task),
         Interrupt() as interrupt,
         RunCheckpoints(run / CHECKPOINTS, config.checkpoint.keep_latest, 0) as checkpoints,
-        MetricsLog(run / METRICS, keep_through=start if checkpoint else None) as log,
+        MetricSinks(run, config, keep_through=start if checkpoint else None) as log,
         ProgressLine(sft.steps, "fine-tuning", done=start, unit="step") as progress,
     ):
         if checkpoint is None:

@@ -33,10 +33,11 @@ from reoac_jax.files import write_json
 from reoac_jax.host_memory import keep_freed_memory
 from reoac_jax.interrupt import Interrupt
 from reoac_jax.learner import INIT_STREAM, Learner, LearnerSettings, LearnerState
-from reoac_jax.metrics import MetricsLog, ProgressLine
+from reoac_jax.metric_sinks import MetricSinks
+from reoac_jax.metrics import ProgressLine
 from reoac_jax.replay import Replay, crop_prompts
 from reoac_jax.rollout import Rollout, RolloutProgram, in_order
-from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, SAMPLES, create_run, open_run
+from reoac_jax.run_folder import CHECKPOINTS, CONFIG, SAMPLES, create_run, open_run
 from reoac_jax.samples import write_samples
 from reoac_jax.tasks import Grade, Task, make_task, task_options
 from reoac_jax.trained import Parts, load_parts
@@ -137,7 +138,7 @@ def _train(
         RunCheckpoints(
             run / CHECKPOINTS, config.checkpoint.keep_latest, config.checkpoint.keep_best
         ) as checkpoints,
-        MetricsLog(run / METRICS, keep_through=start - 1) as log,
+        MetricSinks(run, config, keep_through=start - 1) as log,
         ProgressLine(iterations, "training", done=start, unit="iteration") as progress,
     ):
         done, earned = start, False
