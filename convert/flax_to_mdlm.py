@@ -22,17 +22,19 @@ from reoac_jax.backbone.store import read_backbone, read_source, tokenizer_files
 from reoac_jax.config import parse_options
 from reoac_jax.errors import InputError, run_command
 from reoac_jax.files import check_empty_folder
+from reoac_jax.metrics import working
 from reoac_jax.trained import restore_backbone
 
 
 def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
     check_empty_folder(options.output)
-    if options.source is not None:
-        base = options.source
-        config, params = read_backbone(base)
-    else:
-        config, params, base = restore_backbone(options.checkpoint)
+    with working("reading"):
+        if options.source is not None:
+            base = options.source
+            config, params = read_backbone(base)
+        else:
+            config, params, base = restore_backbone(options.checkpoint)
     # Absent where the folder came from our own fine-tuning and not from a PyTorch file.
     stored = read_source(base).get("rotary_inv_freq")
     inv_freq = None if stored is None else np.asarray(stored, np.float32)
