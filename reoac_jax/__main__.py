@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reoac_jax.errors import InputError, run_command
 
-COMMANDS = ("train", "evaluate", "sft")
+COMMANDS = ("train", "evaluate", "sft", "solve", "watch")
 
 
 def forward(argv: Sequence[str]) -> int:

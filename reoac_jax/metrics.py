@@ -63,6 +63,47 @@ class MetricsLog:
         self.close()
 
 
+class MetricsTail:
+    """Reads a `metrics.jsonl` that another process may be writing, each line once.
+
+    A line that is not whole yet waits for its end. A file that was replaced, as on a resume, is
+    read anew.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self._path = Path(path)
+        self._lines: list[dict[str, Any]] = []
+        self._offset = 0
+        self._inode: int | None = None
+
+    def read(self) -> list[dict[str, Any]]:
+        """Every whole line so far; none if there is no file. Damaged ones are left out."""
+        try:
+            with self._path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_ino != self._inode or status.st_size < self._offset:
+                    self._lines, self._offset, self._inode = [], 0, status.st_ino
+                file.seek(self._offset)
+                new = file.read()
+        except FileNotFoundError:
+            return []
+        whole = new[: new.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            with contextlib.suppress(ValueError):
+                record = json.loads(line)
+                if isinstance(record, dict) and isinstance(record.get("iteration"), int):
+                    self._lines.append(record)
+        return self._lines
+
+    def age(self) -> float | None:
+        """Seconds since the file was last written; None if there is none."""
+        try:
+            return max(0.0, time.time() - self._path.stat().st_mtime)
+        except FileNotFoundError:
+            return None
+
+
 def _plain(value: Any, name: str, iteration: int) -> Any:
     """`value` as JSON takes it, checked finite."""
     if isinstance(value, Mapping):
