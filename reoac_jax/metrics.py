@@ -19,6 +19,9 @@ from reoac_jax.errors import InputError
 from reoac_jax.files import replacing_file
 
 
+QUIET_SECONDS = 2.0  # work without parts that is done sooner is not spoken of
+
+
 class MetricsLog:
     """Appends one JSON line an iteration; a line is on the disk when `append` returns.
 
@@ -240,14 +243,15 @@ class ProgressLine:
 
 @contextlib.contextmanager
 def working(
-    description: str, *, after: float = 2.0, stream: TextIO | None = None
+    description: str, *, after: float | None = None, stream: TextIO | None = None
 ) -> Iterator[None]:
     """Says what goes on if it takes more than `after` seconds: for a single call without parts.
 
-    A line that moves and goes away on a terminal, elsewhere one plain line. `stream` defaults to
-    standard error.
+    A line that moves and goes away on a terminal, elsewhere one plain line. `after` defaults to
+    `QUIET_SECONDS`, `stream` to standard error.
     """
     stream = sys.stderr if stream is None else stream
+    after = QUIET_SECONDS if after is None else after
     columns = SpinnerColumn(), TextColumn("{task.description}")
     display = Progress(*columns, console=Console(file=stream), transient=True)
     terminal = is_terminal(stream)
