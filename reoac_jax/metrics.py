@@ -18,7 +18,6 @@ from tqdm import tqdm
 from reoac_jax.errors import InputError
 from reoac_jax.files import replacing_file
 
-
 QUIET_SECONDS = 2.0  # work without parts that is done sooner is not spoken of
 
 
