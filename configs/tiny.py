@@ -162,4 +162,6 @@ def get_config() -> ConfigDict:
 
     logging = config.logging = ConfigDict()
     logging.samples_per_iter = 2  # episodes written to samples/ each iteration
+    logging.tensorboard = False  # event files in the run's tensorboard/, besides metrics.jsonl
+    logging.wandb = False  # Weights & Biases, needs pip install "reoac-jax[wandb]"
     return config

@@ -11,6 +11,8 @@ COMMANDS = {
     "train": "train",
     "evaluate": "evaluate",
     "sft": "sft",
+    "solve": "solve",
+    "watch": "watch",
     "report": "report",
     "prepare": "tasks.prepare",
     "mdlm_to_flax": "convert.mdlm_to_flax",

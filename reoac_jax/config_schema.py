@@ -209,6 +209,8 @@ SCHEMA: Mapping[str, Option] = {
     "grader.workers": _int(1, 256, "processes"),
     "grader.timeout": _float(0.1, 3600.0, "seconds an item may take"),
     "logging.samples_per_iter": _int(0, 10**6, "episodes written each iteration"),
+    "logging.tensorboard": Option("bool", "write TensorBoard event files"),
+    "logging.wandb": Option("bool", "send metrics to Weights & Biases"),
 }
 
 

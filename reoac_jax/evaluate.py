@@ -31,6 +31,7 @@ from reoac_jax.errors import InputError, run_command
 from reoac_jax.evaluation import answers, evaluate_policy, scores
 from reoac_jax.files import write_json, write_text
 from reoac_jax.host_memory import keep_freed_memory
+from reoac_jax.metrics import working
 from reoac_jax.policies import ACTOR, POLICIES, UNTRAINED
 from reoac_jax.run_folder import newest_checkpoints
 from reoac_jax.tasks import Task, make_task, task_options
@@ -59,13 +60,17 @@ def main(argv: Sequence[str]) -> int:
     if checkpoint is None and options.policy == ACTOR:
         checkpoint = newest_checkpoints(config)
 
-    parts = load_parts(config)
-    trained = untrained(config, parts) if checkpoint is None else load_trained(checkpoint, parts)
+    with working("loading the backbone"):
+        parts = load_parts(config)
+        trained = (
+            untrained(config, parts) if checkpoint is None else load_trained(checkpoint, parts)
+        )
     if options.policy == UNTRAINED:
         trained = dataclasses.replace(trained, heads=untrained(config, parts).heads)
     task = make_task(config.task, config.grader)
     try:
-        problem_set = ProblemSet.load(task, "test", parts.tokenizer, config, options.limit)
+        with working("reading the problems"):
+            problem_set = ProblemSet.load(task, "test", parts.tokenizer, config, options.limit)
         what = trained.checkpoint or config.backbone.path
         print(
             f"evaluating {options.policy} of {what} on {len(problem_set)} {task.name} problems, "

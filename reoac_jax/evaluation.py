@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from reoac_jax import sharding
 from reoac_jax.episodes import ProblemSet, generated_text
 from reoac_jax.heads import HeadParams
-from reoac_jax.metrics import ProgressLine, wilson_interval
+from reoac_jax.metrics import ProgressLine, wilson_interval, working
 from reoac_jax.operators import OPERATORS
 from reoac_jax.policies import Outcome, Policy
 from reoac_jax.rollout import in_order
@@ -64,7 +64,8 @@ def evaluate_policy(
     outcome = in_order(batches)
     special = parts.vocabulary.is_special
     texts = [generated_text(tokens, parts.tokenizer, special) for tokens in outcome.tokens]
-    grades = task.grade(texts, problem_set.problems, "strict")
+    with working("grading"):
+        grades = task.grade(texts, problem_set.problems, "strict")
     return Evaluation(outcome, texts, grades, time.monotonic() - began)
 
 

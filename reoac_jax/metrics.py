@@ -1,18 +1,24 @@
-"""What a run tells about itself: metrics.jsonl, a progress line, an accuracy's interval."""
+"""What a run tells about itself: metrics.jsonl, its progress, an accuracy's interval."""
 
+import contextlib
 import json
 import math
 import os
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TextIO
 
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn
 from tqdm import tqdm
 
 from reoac_jax.errors import InputError
 from reoac_jax.files import replacing_file
+
+QUIET_SECONDS = 2.0  # work without parts that is done sooner is not spoken of
 
 
 class MetricsLog:
@@ -57,6 +63,47 @@ class MetricsLog:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+class MetricsTail:
+    """Reads a `metrics.jsonl` that another process may be writing, each line once.
+
+    A line that is not whole yet waits for its end. A file that was replaced, as on a resume, is
+    read anew.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self._path = Path(path)
+        self._lines: list[dict[str, Any]] = []
+        self._offset = 0
+        self._inode: int | None = None
+
+    def read(self) -> list[dict[str, Any]]:
+        """Every whole line so far; none if there is no file. Damaged ones are left out."""
+        try:
+            with self._path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_ino != self._inode or status.st_size < self._offset:
+                    self._lines, self._offset, self._inode = [], 0, status.st_ino
+                file.seek(self._offset)
+                new = file.read()
+        except FileNotFoundError:
+            return []
+        whole = new[: new.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            with contextlib.suppress(ValueError):
+                record = json.loads(line)
+                if isinstance(record, dict) and isinstance(record.get("iteration"), int):
+                    self._lines.append(record)
+        return self._lines
+
+    def age(self) -> float | None:
+        """Seconds since the file was last written; None if there is none."""
+        try:
+            return max(0.0, time.time() - self._path.stat().st_mtime)
+        except FileNotFoundError:
+            return None
 
 
 def _plain(value: Any, name: str, iteration: int) -> Any:
@@ -121,27 +168,34 @@ class ProgressLine:
 
     def __init__(
         self,
-        total: int,
+        total: int | None,
         description: str,
         *,
         done: int = 0,
         unit: str = "it",
         seconds_between_lines: float = 10.0,
+        after: float = 0.0,
         stream: TextIO | None = None,
     ):
-        """`done` of `total` units are finished already. `stream` defaults to standard error."""
+        """`done` of `total` units are finished already.
+
+        Args:
+          total: None if nobody knows yet.
+          after: nothing is shown of work that takes fewer seconds, and a bar is removed at the end:
+            for a part of other work.
+          stream: default standard error.
+        """
         self._stream = sys.stderr if stream is None else stream
         self._description, self._unit = description, unit
         self._total, self._done, self._first = total, done, done
         self._seconds_between_lines = seconds_between_lines
-        self._start = time.monotonic()
+        self._start, self._after = time.monotonic(), after
         self._last_line = -math.inf
         self._bar = None
-        # A terminal of unknown width has 0 columns, and tqdm shows nothing there.
-        if self._stream.isatty() and os.get_terminal_size(self._stream.fileno()).columns:
+        if is_terminal(self._stream):
             self._bar = tqdm(
                 total=total, initial=done, desc=description, unit=unit, file=self._stream,
-                dynamic_ncols=True,
+                dynamic_ncols=True, delay=after, leave=not after,
             )  # fmt: skip
 
     def update(self, count: int = 1, **values: float | str) -> None:
@@ -156,15 +210,19 @@ class ProgressLine:
             self._bar.update(count)
             return
         now = time.monotonic()
-        if self._done < self._total and now - self._last_line < self._seconds_between_lines:
+        finished = self._total is not None and self._done >= self._total
+        if not finished and now - self._last_line < self._seconds_between_lines:
+            return
+        if now - self._start < self._after:
             return
         self._last_line = now
         seconds = (now - self._start) / max(self._done - self._first, 1)
-        left = seconds * max(self._total - self._done, 0)
-        line = (
-            f"{self._description}: {self._done}/{self._total} {self._unit},"
-            f" {seconds:.3g} s/{self._unit}, {left:.0f} s left"
-        )
+        line = f"{self._description}: {self._done}"
+        if self._total is not None:
+            left = seconds * max(self._total - self._done, 0)
+            line += f"/{self._total} {self._unit}, {seconds:.3g} s/{self._unit}, {left:.0f} s left"
+        else:
+            line += f" {self._unit}, {seconds:.3g} s/{self._unit}"
         self.note(", ".join([line, *(f"{key} {value}" for key, value in shown.items())]))
 
     def note(self, message: str) -> None:
@@ -180,3 +238,44 @@ class ProgressLine:
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+@contextlib.contextmanager
+def working(
+    description: str, *, after: float | None = None, stream: TextIO | None = None
+) -> Iterator[None]:
+    """Says what goes on if it takes more than `after` seconds: for a single call without parts.
+
+    A line that moves and goes away on a terminal, elsewhere one plain line. `after` defaults to
+    `QUIET_SECONDS`, `stream` to standard error.
+    """
+    stream = sys.stderr if stream is None else stream
+    after = QUIET_SECONDS if after is None else after
+    columns = SpinnerColumn(), TextColumn("{task.description}")
+    display = Progress(*columns, console=Console(file=stream), transient=True)
+    terminal = is_terminal(stream)
+
+    def show() -> None:
+        if terminal:
+            display.add_task(description)
+            display.start()
+        else:
+            print(f"{description} ...", file=stream, flush=True)
+
+    timer = threading.Timer(after, show)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        if terminal:
+            display.stop()
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether lines on `stream` can be rewritten. One of unknown width (0 columns) does not count:
+    tqdm shows nothing there.
+    """
+    return stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0

@@ -27,6 +27,7 @@ from reoac_jax.rollout import (
     Rollout,
     RolloutProgram,
     RolloutSettings,
+    StepWatcher,
 )
 from reoac_jax.samplers import RULES, Sampled, sample
 from reoac_jax.trained import Parts
@@ -79,7 +80,11 @@ class SequenceHeads:
 
 
 def sequence_program(
-    config: ConfigDict, parts: Parts, mesh: Mesh, batch_size: int
+    config: ConfigDict,
+    parts: Parts,
+    mesh: Mesh,
+    batch_size: int,
+    on_step: StepWatcher | None = None,
 ) -> RolloutProgram:
     """A rollout program whose `heads` are the operators of the steps, int32 `[T]`."""
     settings = dataclasses.replace(
@@ -90,7 +95,7 @@ def sequence_program(
         operator_preview=False,
     )
     heads = SequenceHeads(settings.max_steps)
-    return RolloutProgram(parts.model, heads, parts.vocabulary, settings, mesh, batch_size)
+    return RolloutProgram(parts.model, heads, parts.vocabulary, settings, mesh, batch_size, on_step)
 
 
 class Policy:
@@ -100,12 +105,23 @@ class Policy:
     `rollout.max_steps`, or `ancestral_cached` on a backbone that sees the time.
     """
 
-    def __init__(self, name: str, config: ConfigDict, parts: Parts, mesh: Mesh):
-        self._heads = None  # what stands in place of the actor and the critic
+    def __init__(
+        self,
+        name: str,
+        config: ConfigDict,
+        parts: Parts,
+        mesh: Mesh,
+        on_step: StepWatcher | None = None,
+    ):
+        """on_step: is called from the denoising loop after each step, if given."""
+        size = config.evaluation.batch_size
+        self._program: BatchedProgram
+        self._outcome: Callable[[Any], Outcome]
+        self._heads: jax.Array | None = None  # what stands in place of the actor and the critic
         if BETWEEN in name:
             self._heads = _sequence(name, config.rollout.max_steps)
             self._outcome = _of_rollout
-            self._program = sequence_program(config, parts, mesh, config.evaluation.batch_size)
+            self._program = sequence_program(config, parts, mesh, size, on_step)
             return
         if name not in POLICIES:
             raise InputError(
@@ -113,11 +129,8 @@ class Policy:
                 f"each step with {BETWEEN!r} between them"
             )
         settings = parts.rollout_settings(config, evaluation=True)
-        size = config.evaluation.batch_size
-        self._program: BatchedProgram
-        self._outcome: Callable[[Any], Outcome]
         if name in RULES:
-            self._program = _sampler(name, config, parts, settings, mesh, size)
+            self._program = _sampler(name, config, parts, settings, mesh, size, on_step)
             self._outcome = functools.partial(_of_sampler, settings.operators.costs[O_SCOPE])
             return
         self._outcome = _of_rollout
@@ -129,7 +142,7 @@ class Policy:
             heads = ConstantHeads([float(operator == name) for operator in OPERATORS])
             settings = dataclasses.replace(settings, selection_mode="argmax")
         self._program = RolloutProgram(
-            parts.model, heads, parts.vocabulary, settings, mesh, batch_size=size
+            parts.model, heads, parts.vocabulary, settings, mesh, size, on_step
         )
 
     def __call__(
@@ -174,6 +187,7 @@ def _sampler(
     settings: RolloutSettings,
     mesh: Mesh,
     batch_size: int,
+    on_step: StepWatcher | None,
 ) -> BatchedProgram:
     if name == "ancestral_cached" and settings.time_conditioned:
         raise InputError(
@@ -189,6 +203,6 @@ def _sampler(
     block_len = config.evaluation.block_len
 
     def run(denoise: DenoiseFn, heads: HeadParams, prompts: Prompts, vocabulary: Vocabulary) -> Any:
-        return sample(denoise, prompts, settings, name, block_len)
+        return sample(denoise, prompts, settings, name, block_len, on_step)
 
     return BatchedProgram(run, parts.model, parts.vocabulary, settings, mesh, batch_size)

@@ -43,8 +43,9 @@ from reoac_jax.finetuning.step import (
 )
 from reoac_jax.host_memory import keep_freed_memory
 from reoac_jax.interrupt import Interrupt
-from reoac_jax.metrics import MetricsLog, ProgressLine
-from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, create_run, open_run
+from reoac_jax.metric_sinks import MetricSinks
+from reoac_jax.metrics import ProgressLine, working
+from reoac_jax.run_folder import CHECKPOINTS, CONFIG, create_run, open_run
 from reoac_jax.tasks import make_task, task_options
 from reoac_jax.trained import (
     Parts,
@@ -85,8 +86,9 @@ def main(argv: Sequence[str]) -> int:
 
 def evaluate_text(config: ConfigDict, text: str) -> int:
     """NELBO and perplexity of a text file, printed as one line of JSON."""
-    parts = load_parts(config)
-    blocks = text_blocks(text, parts.tokenizer, parts.model.config.model_length)
+    with working("loading the backbone"):
+        parts = load_parts(config)
+        blocks = text_blocks(text, parts.tokenizer, parts.model.config.model_length)
     tokens = int(blocks.lengths.sum())
     print(f"{tokens} tokens in {len(blocks.blocks)} blocks, {blocks.documents} documents of {text}")
     mesh = sharding.make_mesh()
@@ -133,9 +135,11 @@ def train(config: ConfigDict, run: Path | None) -> int:
             f"sft.batch_size / sft.accumulate is {sft.batch_size // sft.accumulate}; expected a "
             f"multiple of the {mesh.size} devices"
         )
-    parts = load_parts(config)
+    with working("loading the backbone"):
+        parts = load_parts(config)
     task = make_task(config.task, config.grader)
-    problems = ProblemSet.load(task, "train", parts.tokenizer, config)
+    with working("reading the problems"):
+        problems = ProblemSet.load(task, "train", parts.tokenizer, config)
     run = create_run(config) if run is None else run
     truncation = ", ".join(f"{n} {what}" for what, n in problems.truncation.items())
     print(f"run folder {run}\n{len(problems)} problems of {task.name}; {truncation}")
@@ -166,7 +170,7 @@ def train(config: ConfigDict, run: Path | None) -> int:
         contextlib.closing(task),
         Interrupt() as interrupt,
         RunCheckpoints(run / CHECKPOINTS, config.checkpoint.keep_latest, 0) as checkpoints,
-        MetricsLog(run / METRICS, keep_through=start if checkpoint else None) as log,
+        MetricSinks(run, config, keep_through=start if checkpoint else None) as log,
         ProgressLine(sft.steps, "fine-tuning", done=start, unit="step") as progress,
     ):
         if checkpoint is None:

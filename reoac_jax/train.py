@@ -33,10 +33,11 @@ from reoac_jax.files import write_json
 from reoac_jax.host_memory import keep_freed_memory
 from reoac_jax.interrupt import Interrupt
 from reoac_jax.learner import INIT_STREAM, Learner, LearnerSettings, LearnerState
-from reoac_jax.metrics import MetricsLog, ProgressLine
+from reoac_jax.metric_sinks import MetricSinks
+from reoac_jax.metrics import ProgressLine, working
 from reoac_jax.replay import Replay, crop_prompts
 from reoac_jax.rollout import Rollout, RolloutProgram, in_order
-from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, SAMPLES, create_run, open_run
+from reoac_jax.run_folder import CHECKPOINTS, CONFIG, SAMPLES, create_run, open_run
 from reoac_jax.samples import write_samples
 from reoac_jax.tasks import Grade, Task, make_task, task_options
 from reoac_jax.trained import Parts, load_parts, starting_overlay
@@ -78,10 +79,12 @@ def main(argv: Sequence[str]) -> int:
     config = load_config(run / CONFIG if run else options.config, overrides, task_options)
 
     # ---- Input
-    parts = load_parts(config)
+    with working("loading the backbone"):
+        parts = load_parts(config)
     task = make_task(config.task, config.grader)
     try:
-        problem_set = ProblemSet.load(task, "train", parts.tokenizer, config)
+        with working("reading the problems"):
+            problem_set = ProblemSet.load(task, "train", parts.tokenizer, config)
         print(f"{len(problem_set)} problems of {task.name}, {problem_set.truncation_in_words}")
         return _train(config, parts, task, problem_set, run, checkpoint)
     except FloatingPointError as error:
@@ -141,7 +144,7 @@ def _train(
         RunCheckpoints(
             run / CHECKPOINTS, config.checkpoint.keep_latest, config.checkpoint.keep_best
         ) as checkpoints,
-        MetricsLog(run / METRICS, keep_through=start - 1) as log,
+        MetricSinks(run, config, keep_through=start - 1) as log,
         ProgressLine(iterations, "training", done=start, unit="iteration") as progress,
     ):
         done, earned = start, False

@@ -141,15 +141,25 @@ def load_trained(checkpoint: str | Path, parts: Parts) -> Trained:
     Raises `InputError` where the checkpoint is damaged, was trained over another base, or has heads
     of another shape.
     """
-    folder = find_checkpoint(checkpoint)
-    record = read_own_record(folder, parts)
+    params, folder, record = load_weights(checkpoint, parts)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = jax.eval_shape(parts.heads.init, jax.random.key(0))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
     heads = HeadParams(
         *(read_item(folder, name, shapes._asdict()[name]) for name in shapes._fields)
     )
-    return Trained(_merged(folder, record, parts.base), heads, folder, record)
+    return Trained(params, heads, folder, record)
+
+
+def load_weights(checkpoint: str | Path, parts: Parts) -> tuple[Any, Path, dict[str, Any]]:
+    """The backbone alone of a checkpoint, also of one of fine-tuning, which has no heads.
+
+    Returns the parameters, LoRA merged, the checkpoint's folder and its record. Raises
+    `InputError` where it is damaged or was trained over another base.
+    """
+    folder = find_checkpoint(checkpoint)
+    record = read_own_record(folder, parts)
+    return _merged(folder, record, parts.base), folder, record
 
 
 def read_own_record(checkpoint: Path, parts: Parts) -> dict[str, Any]:

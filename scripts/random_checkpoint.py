@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from reoac_jax.backbone.attention import rotary_frequencies
 from reoac_jax.backbone.config import BackboneConfig
@@ -28,6 +27,7 @@ from reoac_jax.backbone.pytorch_files import write_published
 from reoac_jax.config import parse_options
 from reoac_jax.errors import InputError, run_command
 from reoac_jax.files import check_empty_folder
+from reoac_jax.metrics import ProgressLine
 
 PRESETS = {
     "small": BackboneConfig(
@@ -51,10 +51,12 @@ def main(argv: Sequence[str]) -> int:
         "the options",
     )
     draw = {"everything": random_weight, "training": training_weight}[options.init]
-    tensors = {
-        weight.key: draw(weight, np.random.default_rng([options.seed, i]))
-        for i, weight in enumerate(tqdm(weights(config), unit="tensor", file=sys.stderr))
-    }
+    tensors = {}
+    needed = list(weights(config))
+    with ProgressLine(len(needed), "drawing", unit="tensor", after=2.0) as progress:
+        for i, weight in enumerate(needed):
+            tensors[weight.key] = draw(weight, np.random.default_rng([options.seed, i]))
+            progress.update()
     tensors[INV_FREQ_KEY] = np.asarray(rotary_frequencies(config.head_dim))
     sha256 = write_published(options.output, config, tensors)
     report = {

@@ -8,6 +8,7 @@ import os
 import pty
 import struct
 import termios
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from reoac_jax.errors import InputError
-from reoac_jax.metrics import MetricsLog, ProgressLine, wilson_interval
+from reoac_jax.metrics import MetricsLog, ProgressLine, wilson_interval, working
 
 
 def read(path):
@@ -110,3 +111,57 @@ def test_progress_on_a_terminal():
         shown = os.read(master, 65536).decode()
     os.close(master)
     assert "saved" in shown and "reward=0.5" in shown and "2/2" in shown and "\r" in shown
+
+
+def test_progress_without_a_total():
+    stream = io.StringIO()
+    with ProgressLine(None, "reading", unit="row", stream=stream) as progress:
+        for _ in range(3):
+            progress.update()
+    (line,) = stream.getvalue().splitlines()
+    assert line.startswith("reading: 1 row, ") and "left" not in line
+
+
+@pytest.mark.parametrize("total", [2, None])
+def test_progress_of_short_work_is_not_shown(total):
+    stream = io.StringIO()
+    with ProgressLine(total, "part", after=60.0, stream=stream) as progress:
+        progress.update(2)
+    assert stream.getvalue() == ""
+    with ProgressLine(total, "part", after=0.01, stream=stream) as progress:
+        time.sleep(0.02)
+        progress.update(2)
+    assert stream.getvalue().startswith("part: 2")
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_working_says_so_only_when_it_takes_long():
+    stream = io.StringIO()
+    with working("loading", after=60.0, stream=stream):
+        pass
+    with pytest.raises(ValueError), working("failing", after=60.0, stream=stream):
+        raise ValueError
+    assert stream.getvalue() == ""
+    with working("loading", after=0.0, stream=stream):
+        wait_until(stream.getvalue)
+    assert stream.getvalue() == "loading ...\n"
+
+
+def test_working_on_a_terminal_leaves_nothing_behind():
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    with os.fdopen(slave, "w") as stream:
+        with working("loading", after=60.0, stream=stream):
+            pass
+        with working("loading", after=0.0, stream=stream):
+            shown = os.read(master, 65536)  # waits
+        shown = (shown + os.read(master, 65536)).decode()
+    os.close(master)
+    assert "loading" in shown and "..." not in shown
+    assert shown.rstrip().endswith("\x1b[2K")  # the line is cleared at the end

@@ -84,6 +84,15 @@ def rollout_settings(**changes) -> RolloutSettings:
     return RolloutSettings(**(values | changes))
 
 
+def given(batch: int, length: int = 8, seed: int = 0) -> jax.Array:
+    """Regions with a random half of their tokens there already; the last row is complete."""
+    rng = np.random.default_rng([seed, 1])
+    tokens = rng.integers(2, len(WORDS), (batch, length))
+    masked = rng.random((batch, length)) < 0.5
+    masked[:, 0], masked[-1] = True, False
+    return jnp.array(np.where(masked, MASK_ID, tokens), jnp.int32)
+
+
 def prompts(batch: int, seed: int = 0, width: int = 7, rows=None) -> Prompts:
     """Random prompts; row i is the same whatever the batch. `rows` picks and orders them."""
     tokens, lengths, keys = [], [], []

@@ -212,6 +212,11 @@ def backbone_hash(params: Params) -> str:
     return digest.hexdigest()
 
 
+def is_backbone_folder(path: Path) -> bool:
+    """Whether `path` looks like a folder that `save_backbone` wrote."""
+    return (path / SOURCE).is_file() and (path / PARAMS).is_dir()
+
+
 def _check_kind(path: Path) -> None:
     if not path.exists():
         raise InputError(

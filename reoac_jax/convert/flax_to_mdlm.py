@@ -28,6 +28,7 @@ from reoac_jax.backbone.store import read_backbone, read_source, tokenizer_files
 from reoac_jax.config import parse_options
 from reoac_jax.errors import InputError, run_command
 from reoac_jax.files import check_empty_folder, creating_folder, write_text
+from reoac_jax.metrics import working
 from reoac_jax.model_card import CARD, RUN_CONFIG, model_card
 from reoac_jax.peft_adapter import ADAPTER_WEIGHTS, BaseModel, write_adapter
 from reoac_jax.trained import restore_backbone, restore_overlay
@@ -49,13 +50,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _write_merged(options: argparse.Namespace, command: str) -> dict[str, Any]:
-    if options.source is not None:
-        base = options.source
-        config, params = read_backbone(base)
-        known = provenance.of_backbone(base, options.eval)
-    else:
-        config, params, base = restore_backbone(options.checkpoint)
-        known = provenance.of_checkpoint(options.checkpoint, base, options.eval)
+    with working("reading"):
+        if options.source is not None:
+            base = options.source
+            config, params = read_backbone(base)
+            known = provenance.of_backbone(base, options.eval)
+        else:
+            config, params, base = restore_backbone(options.checkpoint)
+            known = provenance.of_checkpoint(options.checkpoint, base, options.eval)
     # Absent where the folder came from our own fine-tuning and not from a PyTorch file.
     stored = read_source(base).get("rotary_inv_freq")
     inv_freq = None if stored is None else np.asarray(stored, np.float32)

@@ -11,13 +11,12 @@ Progress goes to standard error; the last line of standard output is one JSON ob
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from reoac_jax.backbone.published import INV_FREQ_KEY, TensorFile, check_layout, to_flax, weights
 from reoac_jax.backbone.pytorch_files import (
@@ -31,6 +30,7 @@ from reoac_jax.backbone.store import STORE_DTYPES, load_backbone, write_backbone
 from reoac_jax.config import parse_options
 from reoac_jax.errors import InputError, run_command
 from reoac_jax.files import check_empty_folder, creating_folder
+from reoac_jax.metrics import ProgressLine
 
 TOLERANCE = 1e-4
 _VERIFY_ROWS, _VERIFY_LENGTH = 3, 48
@@ -171,8 +171,11 @@ def compare(folder: Path, tensors: TensorFile) -> Difference:
     return Difference(logits=largest[0], hidden=largest[1], hidden_scale=scale)
 
 
-def _progress(items: list) -> tqdm:
-    return tqdm(items, desc="converting", unit="tensor", file=sys.stderr)
+def _progress(items: list) -> Iterator:
+    with ProgressLine(len(items), "converting", unit="tensor") as progress:
+        for item in items:
+            yield item
+            progress.update()
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -1,6 +1,7 @@
 """What fine-tuning reports on test problems: NELBO and the accuracy of confidence decoding."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from ml_collections import ConfigDict
 from reoac_jax.episodes import ProblemSet, generated_text
 from reoac_jax.finetuning.nelbo import NelboProgram
 from reoac_jax.finetuning.objective import Answers, own_lengths
+from reoac_jax.metrics import ProgressLine
 from reoac_jax.policies import Policy
 from reoac_jax.rollout import in_order
 from reoac_jax.tasks import Task
@@ -18,6 +20,7 @@ from reoac_jax.tasks.encode import Encoded
 from reoac_jax.trained import Parts
 
 _POLICY = "confidence"
+_SHOWN_AFTER = 2.0  # seconds
 
 
 def pad_prompts(encoded: Encoded) -> tuple[np.ndarray, np.ndarray]:
@@ -63,16 +66,29 @@ class AnswerEvaluation:
         first eos. accuracy: strict, of confidence decoding in `sft.eval_steps` steps.
         """
         own = own_lengths(self.answers.answer, self.parts.tokenizer.eos_token_id)
-        grades = self.task.grade(self.decode(params), self.problems.problems, "strict")
+        # Twice the problems: each is decoded and measured.
+        with ProgressLine(
+            2 * len(self.problems), "evaluating", unit="row", after=_SHOWN_AFTER
+        ) as progress:
+            texts = self.decode(params, progress.update)
+            nats = self.nelbo(params, self.answers, progress.update)
+        grades = self.task.grade(texts, self.problems.problems, "strict")
         return {
-            "nelbo": float(self.nelbo(params, self.answers).sum() / np.asarray(own).sum()),
+            "nelbo": float(nats.sum() / np.asarray(own).sum()),
             "accuracy": float(np.mean([grade.correct for grade in grades])),
         }
 
-    def decode(self, params: Any) -> list[str]:
-        """The text written for each problem, each token the most probable one."""
+    def decode(self, params: Any, done: Callable[[int], None] = lambda rows: None) -> list[str]:
+        """The text written for each problem, each token the most probable one.
+
+        done: is called with the number of rows that are finished further.
+        """
         questions = [self.problems.question(index, index) for index in range(len(self.problems))]
         # Neither heads nor random numbers are read by this policy.
-        tokens = in_order(self.policy(params, None, jax.random.key(0), questions)).tokens
+        batches = []
+        for places, outcome in self.policy(params, None, jax.random.key(0), questions):
+            batches.append((places, outcome))
+            done(len(places))
+        tokens = in_order(batches).tokens
         special = self.parts.vocabulary.is_special
         return [generated_text(row, self.parts.tokenizer, special) for row in tokens]

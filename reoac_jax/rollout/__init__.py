@@ -10,6 +10,7 @@ from reoac_jax.rollout.types import (
     Prompts,
     Rollout,
     RolloutSettings,
+    StepWatcher,
     Trajectory,
 )
 
@@ -24,6 +25,7 @@ __all__ = [
     "Rollout",
     "RolloutProgram",
     "RolloutSettings",
+    "StepWatcher",
     "Trajectory",
     "backbone_denoiser",
     "in_order",

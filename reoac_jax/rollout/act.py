@@ -92,7 +92,7 @@ def _preview(
 
     def one_row(row: Generated, proposal: TokenPrediction) -> jax.Array:
         selections = _selections(row, proposal, step, inputs.vocabulary, settings)
-        reveals = selections
+        reveals = selections & ~row.fixed
         if settings.update_rule == "denoise":
             reveals = jax.vmap(revealed_positions, (None, None, 0, 0, None, None))(
                 row, proposal, selections, quotas, step, settings

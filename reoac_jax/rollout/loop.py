@@ -17,6 +17,7 @@ from reoac_jax.rollout.types import (
     Prompts,
     Rollout,
     RolloutSettings,
+    StepWatcher,
 )
 from reoac_jax.rollout.update import changeable
 from reoac_jax.vocabulary import Vocabulary
@@ -66,14 +67,16 @@ def rollout(
     prompts: Prompts,
     vocabulary: Vocabulary,
     settings: RolloutSettings,
+    on_step: StepWatcher | None = None,
 ) -> Rollout:
-    """Denoises a batch of rows from all masks, under the operator policy; pure, for `jit`.
+    """Denoises a batch of rows under the operator policy; pure, for `jit`.
 
     The loop ends when every row is finished; the steps after that stay zero (inactive).
 
     Args:
       denoise, heads: one forward pass, actor and critic.
       prompts: `Prompts` `[B]`. vocabulary: tables on the device. settings: static.
+      on_step: is called from the loop, if given.
 
     Returns:
       `Rollout`, steps stacked to `[T, B, ...]`.
@@ -83,10 +86,9 @@ def rollout(
         prompts.tokens, prompts.lengths, prompts.key_mask, vocabulary
     )
     inputs = StepInputs(contexts, prompts.keys, vocabulary, denoise, heads)
-    zeros = jnp.zeros((batch, settings.gen_len), jnp.float32)
-    masks = jnp.full((batch, settings.gen_len), settings.mask_id, jnp.int32)
-    prediction = _zeros_like(jax.eval_shape(denoise, masks, jnp.int32(0), prompts.keys))
-    start = Carry(Generated(masks, zeros, zeros), masks, jnp.zeros(batch, bool), prediction)
+    generated = Generated.start(prompts, settings)
+    prediction = _zeros_like(jax.eval_shape(denoise, generated.tokens, jnp.int32(0), prompts.keys))
+    start = Carry(generated, generated.tokens, jnp.zeros(batch, bool), prediction)
     _, record = jax.eval_shape(lambda c: denoising_step(c, jnp.int32(0), inputs, settings), start)
     empty = jax.tree.map(lambda x: jnp.zeros((settings.max_steps, *x.shape), x.dtype), record)
 
@@ -98,6 +100,8 @@ def rollout(
     def advance(state: tuple) -> tuple:
         step, carry, steps = state
         carry, record = denoising_step(carry, step, inputs, settings)
+        if on_step is not None:
+            jax.debug.callback(on_step, step, carry.generated.tokens, record.operator)
         steps = jax.tree.map(lambda all_, one: all_.at[step].set(one), steps, record)
         return step + 1, carry, steps
 

@@ -15,7 +15,13 @@ from reoac_jax.backbone.model import Backbone, cast_for_compute
 from reoac_jax.backbone.prediction import prompt_width
 from reoac_jax.heads import AppliesHeads, HeadParams
 from reoac_jax.rollout.loop import backbone_denoiser, rollout
-from reoac_jax.rollout.types import DenoiseFn, Prompts, Rollout, RolloutSettings
+from reoac_jax.rollout.types import (
+    DenoiseFn,
+    Prompts,
+    Rollout,
+    RolloutSettings,
+    StepWatcher,
+)
 from reoac_jax.vocabulary import Vocabulary
 
 
@@ -23,12 +29,14 @@ class Question(NamedTuple):
     """One prompt on the host.
 
     tokens: int32 `[P_i]`. key_mask: bool `[P_i]`. row_id: all that is random in its row derives
-    from the program's key and this number.
+    from the program's key and this number. given: int32 `[G]`, as in `Prompts`; None for nothing
+    but masks, which is then so for all questions that are run together.
     """
 
     tokens: np.ndarray
     key_mask: np.ndarray
     row_id: int
+    given: np.ndarray | None = None
 
 
 class _Batch(NamedTuple, Generic[ArrayT]):
@@ -36,6 +44,7 @@ class _Batch(NamedTuple, Generic[ArrayT]):
     lengths: ArrayT
     key_mask: ArrayT
     row_ids: ArrayT
+    given: ArrayT | None
 
 
 # (denoise, head_params, prompts, vocabulary) -> a pytree with the batch axis in front; pure.
@@ -75,7 +84,7 @@ class BatchedProgram:
         batch: _Batch[jax.Array],
     ) -> Any:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch.row_ids)
-        prompts = Prompts(batch.tokens, batch.lengths, batch.key_mask, keys)
+        prompts = Prompts(batch.tokens, batch.lengths, batch.key_mask, keys, batch.given)
         denoise = backbone_denoiser(self._model, {"params": params}, prompts, self._settings)
         return self._batch_fn(denoise, head_params, prompts, vocabulary)
 
@@ -118,6 +127,7 @@ class BatchedProgram:
                 lengths=np.array([len(q.tokens) for q in chosen], np.int32),
                 key_mask=_pad_rows([q.key_mask for q in chosen], width, bool),
                 row_ids=np.array([q.row_id for q in chosen], np.uint32),
+                given=None if chosen[0].given is None else np.stack([q.given for q in chosen]),
             )
             yield places, sharding.pad_batch(batch, size)
 
@@ -133,14 +143,18 @@ class RolloutProgram(BatchedProgram):
         settings: RolloutSettings,
         mesh: Mesh,
         batch_size: int,
+        on_step: StepWatcher | None = None,
     ):
-        """heads: the modules; batch_size: rows denoised together on one device."""
+        """heads: the modules; batch_size: rows denoised together on one device.
+
+        on_step: as `rollout` has it.
+        """
 
         def run(
             denoise: DenoiseFn, head_params: HeadParams, prompts: Prompts, vocabulary: Vocabulary
         ) -> Rollout:
             apply = functools.partial(heads.apply, head_params)
-            steps, tokens = rollout(denoise, apply, prompts, vocabulary, settings)
+            steps, tokens = rollout(denoise, apply, prompts, vocabulary, settings, on_step)
             return Rollout(jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), steps), tokens)
 
         super().__init__(run, model, vocabulary, settings, mesh, batch_size)

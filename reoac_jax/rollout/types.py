@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Generic, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from reoac_jax.arrays import ArrayT
@@ -109,12 +111,15 @@ class Prompts(NamedTuple, Generic[ArrayT]):
     tokens: int32 `[B, P]`, right-padded. lengths: int32 `[B]`, at least 1.
     key_mask: bool `[B, P]`, the key set K. keys: PRNG keys `[B]`, one a row: all that is random in
     a row derives from its key, so that neighbours and devices do not matter.
+    given: int32 `[B, G]`, the generated region at the start: tokens that are there already and
+    never change, and masks where something is to be written. None: nothing but masks.
     """
 
     tokens: ArrayT
     lengths: ArrayT
     key_mask: ArrayT
     keys: ArrayT
+    given: ArrayT | None = None
 
 
 class Generated(NamedTuple):
@@ -122,11 +127,23 @@ class Generated(NamedTuple):
 
     tokens: int32 `[B, G]`. confidence: float32 `[B, G]`, when written. entropy: float32 `[B, G]`,
     of the distribution it was drawn from, nats. The last two are 0 at positions never written.
+    fixed: bool `[B, G]`, given from the start: certain (confidence 1), and nothing changes it.
     """
 
     tokens: jax.Array
     confidence: jax.Array
     entropy: jax.Array
+    fixed: jax.Array
+
+    @classmethod
+    def start(cls, prompts: Prompts, settings: RolloutSettings) -> "Generated":
+        """The region before the first step."""
+        tokens = prompts.given
+        if tokens is None:
+            shape = (prompts.lengths.shape[0], settings.gen_len)
+            tokens = jnp.full(shape, settings.mask_id, jnp.int32)
+        fixed = tokens != settings.mask_id
+        return cls(tokens, fixed.astype(jnp.float32), jnp.zeros(tokens.shape, jnp.float32), fixed)
 
 
 class Candidates(NamedTuple, Generic[ArrayT]):
@@ -186,3 +203,6 @@ class Rollout(NamedTuple, Generic[ArrayT]):
 DenoiseFn = Callable[[jax.Array, jax.Array, jax.Array], Prediction]
 # observation float32 [B, F] -> HeadOutput
 HeadsFn = Callable[[jax.Array], HeadOutput]
+# (step int32 [], tokens int32 [B, G] behind it, operator int32 [B] that acted, None for a sampler)
+# -> None, on the host, from the running loop: for looking on.
+StepWatcher = Callable[[np.ndarray, np.ndarray, np.ndarray | None], None]

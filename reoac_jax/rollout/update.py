@@ -30,7 +30,7 @@ def changeable(
       row is finished (never, under `overwrite`).
     """
     if settings.update_rule == "overwrite":
-        return jnp.ones(settings.gen_len, bool), jnp.zeros((), bool)
+        return ~generated.fixed, jnp.zeros((), bool)
     masked = generated.tokens == settings.mask_id
     due = _repair_due(generated, step, settings)
     finished = ~masked.any() & ~due.any()
@@ -74,7 +74,8 @@ def apply_update(
     """
     nothing = jnp.zeros(settings.gen_len, bool)
     if settings.update_rule == "overwrite":
-        return Update(_write(generated, proposal, selected), selected, nothing)
+        rewritten = selected & ~generated.fixed
+        return Update(_write(generated, proposal, rewritten), rewritten, nothing)
 
     masked = generated.tokens == settings.mask_id
     reveal = revealed_positions(generated, proposal, selected, quota, step, settings)
@@ -87,7 +88,7 @@ def apply_update(
     room = settings.base_quota * (settings.max_steps - 1 - step) - (masked & ~reveal).sum()
     count = jnp.clip(room, 0, settings.repair_tokens)
     repair = due & (_rank(jnp.where(due, generated.confidence, 2.0)) < count)
-    repaired = Generated(
+    repaired = revealed._replace(
         tokens=jnp.where(repair, settings.mask_id, revealed.tokens),
         confidence=jnp.where(repair, 0.0, revealed.confidence),
         entropy=jnp.where(repair, 0.0, revealed.entropy),
@@ -101,11 +102,12 @@ def _repair_due(generated: Generated, step: jax.Array, settings: RolloutSettings
         return jnp.zeros(settings.gen_len, bool)
     masked = generated.tokens == settings.mask_id
     room = settings.base_quota * (settings.max_steps - 1 - step) - masked.sum()
-    return ~masked & (generated.confidence < settings.repair_threshold) & (room > 0)
+    repairable = ~masked & ~generated.fixed
+    return repairable & (generated.confidence < settings.repair_threshold) & (room > 0)
 
 
 def _write(generated: Generated, proposal: TokenPrediction, where: jax.Array) -> Generated:
-    return Generated(
+    return generated._replace(
         tokens=jnp.where(where, proposal.token, generated.tokens),
         confidence=jnp.where(where, proposal.confidence, generated.confidence),
         entropy=jnp.where(where, proposal.entropy, generated.entropy),

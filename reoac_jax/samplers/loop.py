@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.arrays import ArrayT
-from reoac_jax.rollout import DenoiseFn, Prompts, RolloutSettings
+from reoac_jax.rollout import DenoiseFn, Generated, Prompts, RolloutSettings, StepWatcher
 from reoac_jax.rollout.act import step_keys
 from reoac_jax.samplers.rules import RULES, View
 
@@ -31,9 +31,14 @@ class _State(NamedTuple):
 
 
 def sample(
-    denoise: DenoiseFn, prompts: Prompts, settings: RolloutSettings, name: str, block_len: int
+    denoise: DenoiseFn,
+    prompts: Prompts,
+    settings: RolloutSettings,
+    name: str,
+    block_len: int,
+    on_step: StepWatcher | None = None,
 ) -> Sampled:
-    """Denoises a batch of rows from all masks; pure, for `jit`.
+    """Denoises a batch of rows; pure, for `jit`.
 
     A revealed token stays, the last step reveals what is left, and the loop ends when no row has a
     mask. `ancestral_cached` makes a row's forward pass only if the row changed since the last one;
@@ -43,10 +48,11 @@ def sample(
     Args:
       denoise: one forward pass. prompts: `Prompts` `[B]`.
       settings: T and G. name: of a rule in `RULES`. block_len: for `blocks`.
+      on_step: is called from the loop, if given.
     """
     rule, cached = RULES[name], name == "ancestral_cached"
     batch = prompts.lengths.shape[0]
-    tokens = jnp.full((batch, settings.gen_len), settings.mask_id, jnp.int32)
+    tokens = Generated.start(prompts, settings).tokens
     shapes = jax.eval_shape(denoise, tokens, jnp.int32(0), prompts.keys)
     prediction = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     zeros = jnp.zeros(batch, jnp.int32)
@@ -76,9 +82,12 @@ def sample(
         view = View(masked, prediction.tokens, steps_left, keys, block_len)
         reveal = jax.vmap(lambda *row: rule(View(*row)), (0, 0, None, 0, None))(*view)
         reveal = jnp.where(steps_left == 1, masked, reveal)
+        tokens = jnp.where(reveal, prediction.tokens.token, state.tokens)
+        if on_step is not None:
+            jax.debug.callback(on_step, state.step, tokens, None)
         return _State(
             step=state.step + 1,
-            tokens=jnp.where(reveal, prediction.tokens.token, state.tokens),
+            tokens=tokens,
             prediction=prediction,
             stale=reveal.any(axis=1) if cached else jnp.ones(batch, bool),
             steps=state.steps + active,

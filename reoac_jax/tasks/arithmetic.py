@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from reoac_jax.config_schema import Option
 from reoac_jax.errors import InputError
 from reoac_jax.tasks import stories
-from reoac_jax.tasks.gsm8k import GRADER_VERSION, grade_numbers, styled_answer
+from reoac_jax.tasks.gsm8k import GRADER_VERSION, extract_numbers, grade_numbers, styled_answer
 from reoac_jax.tasks.splits import split_of_text
 from reoac_jax.tasks.stories import Sentence
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
@@ -90,6 +90,9 @@ class Arithmetic(Task):
         self, texts: Sequence[str], problems: Sequence[Problem], mode: RewardMode = "strict"
     ) -> list[Grade]:
         return grade_numbers(texts, problems, mode)
+
+    def extract(self, texts: Sequence[str]) -> list[str | None]:
+        return extract_numbers(texts)
 
     def close(self) -> None:
         pass

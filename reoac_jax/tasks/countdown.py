@@ -94,6 +94,9 @@ class Countdown(Task):
         """
         return [_grade(text, problem, mode) for text, problem in zip(texts, problems, strict=True)]
 
+    def extract(self, texts: Sequence[str]) -> list[str | None]:
+        return [None if last is None else str(last) for last in map(_last_result, texts)]
+
     def close(self) -> None:
         pass
 
@@ -265,6 +268,10 @@ def _follow(text: str, numbers: Sequence[int]) -> _Work:
         unused_given -= operands - from_results
         unused_results[last] += 1
     return _Work(clean, len(parts), true, not unused_given, last)
+
+
+def _last_result(text: str) -> Fraction | None:
+    return _follow(text, ()).last
 
 
 def _value(left: Fraction, sign: str, right: Fraction) -> Fraction | None:

@@ -51,8 +51,6 @@ def encode_problems(
     Raises `InputError` for a prompt without a token, and for a tokenizer without character
     offsets.
     """
-    if not tokenizer.is_fast:
-        raise InputError("the tokenizer gives no character offsets; expected a fast tokenizer")
     prompt_tokens: list[np.ndarray] = []
     key_mask: list[np.ndarray] = []
     reference = np.full((len(problems), gen_len), eos_id, np.int32)
@@ -61,18 +59,11 @@ def encode_problems(
         rows = range(start, min(start + _CHUNK, len(problems)))
         answers = [" " + references[row] for row in rows]
         prompts = [problems[row].prompt for row in rows]
-        encoded = _tokenize(tokenizer, prompts, offsets=True)
         joint = _tokenize(
             tokenizer, [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
         )
-        for row, prompt, answer, tokens, offsets, both in zip(
-            rows,
-            prompts,
-            answers,
-            encoded["input_ids"],
-            encoded["offset_mapping"],
-            joint["input_ids"],
-            strict=True,
+        for row, answer, (tokens, keys), both in zip(
+            rows, answers, encode_prompts(prompts, tokenizer), joint["input_ids"], strict=True
         ):
             if not tokens:
                 raise InputError(f"the prompt of problem {problems[row].id} has no token")
@@ -83,12 +74,31 @@ def encode_problems(
             references_truncated += len(answer_tokens) > gen_len
             answer_tokens = answer_tokens[:gen_len]
             reference[row, : len(answer_tokens)] = answer_tokens
-            covered = key_characters(prompt)
-            keys = [any(covered[first:last]) for first, last in offsets]
             prompts_truncated += len(tokens) > max_prompt_len
             prompt_tokens.append(np.asarray(tokens[-max_prompt_len:], np.int32))
             key_mask.append(np.asarray(keys[-max_prompt_len:], bool))
     return Encoded(prompt_tokens, key_mask, reference, prompts_truncated, references_truncated)
+
+
+def encode_prompts(
+    prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase
+) -> list[tuple[list[int], list[bool]]]:
+    """Each prompt's tokens, all of them, and which of them are key tokens (DESIGN.md section 6).
+
+    Raises `InputError` for a tokenizer without character offsets.
+    """
+    if not tokenizer.is_fast:
+        raise InputError("the tokenizer gives no character offsets; expected a fast tokenizer")
+    if not prompts:  # which the tokenizer does not take
+        return []
+    encoded = _tokenize(tokenizer, list(prompts), offsets=True)
+    rows = []
+    for prompt, tokens, offsets in zip(
+        prompts, encoded["input_ids"], encoded["offset_mapping"], strict=True
+    ):
+        covered = key_characters(prompt)
+        rows.append((tokens, [any(covered[first:last]) for first, last in offsets]))
+    return rows
 
 
 def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], offsets: bool = False):

@@ -50,6 +50,9 @@ class Gsm8k(Task):
     ) -> list[Grade]:
         return grade_numbers(texts, problems, mode)
 
+    def extract(self, texts: Sequence[str]) -> list[str | None]:
+        return extract_numbers(texts)
+
     def close(self) -> None:
         pass
 
@@ -80,6 +83,12 @@ def grade_numbers(
     return [
         _grade_number(text, problem, mode) for text, problem in zip(texts, problems, strict=True)
     ]
+
+
+def extract_numbers(texts: Sequence[str]) -> list[str | None]:
+    """Each text's final number, as written."""
+    found = map(final_answer, texts)
+    return [None if number is None else number.text for number in found]
 
 
 def _grade_number(text: str, problem: Problem, mode: RewardMode) -> Grade:

@@ -14,11 +14,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from reoac_jax.config import load_config, parse_command_line
 from reoac_jax.errors import InputError, run_command
 from reoac_jax.files import replacing_file
+from reoac_jax.metrics import ProgressLine
 from reoac_jax.tasks import task_options
 from reoac_jax.tasks.dataset import RawRow, read_rows, write_problems, write_rows
 from reoac_jax.tasks.sources import SOURCES, Source
@@ -44,7 +43,11 @@ def main(argv: Sequence[str]) -> int:
     problems: dict[Split, list[Problem]] = {}
     for split in splits:
         rows = _raw_rows(source, split, arguments.source)
-        raw[split] = list(tqdm(rows, desc=f"reading {split}", unit=" rows", disable=None))
+        raw[split] = []
+        with ProgressLine(None, f"reading {split}", unit="row", after=2.0) as progress:
+            for row in rows:
+                raw[split].append(row)
+                progress.update()
         problems[split] = [source.problem_from_row(row, split) for row in raw[split]]
     raw_files = {split: f"data/raw/{arguments.task}/{split}.jsonl" for split in splits}
     with contextlib.ExitStack() as files:

@@ -76,5 +76,8 @@ class Task(Protocol):
     ) -> list[Grade]:
         """One grade for each text; `texts[i]` answers `problems[i]`."""
 
+    def extract(self, texts: Sequence[str]) -> list[str | None]:
+        """The answer that `grade` would find in each text, whatever was asked; None for none."""
+
     def close(self) -> None:
         """Ends the grader's processes, if it has any. May be called twice."""

@@ -34,6 +34,11 @@ class PlainRollout:
             prompts.tokens[0], prompts.lengths[0], prompts.key_mask[0], vocabulary
         )
         self.vocabulary = vocabulary
+        given = [settings.mask_id] * settings.gen_len
+        if prompts.given is not None:
+            given = prompts.given[0].tolist()
+        self.given = given
+        self.fixed = {i for i, token in enumerate(given) if token != settings.mask_id}
         self.has_digit = np.asarray(vocabulary.has_digit)
         self.is_operator = np.asarray(vocabulary.is_operator)
 
@@ -112,7 +117,7 @@ class PlainRollout:
         s, would = self.s, []
         for operator in range(5):
             if s.update_rule == "overwrite":
-                would.append(self.select(row, proposal, operator, step))
+                would.append(self.select(row, proposal, operator, step) - self.fixed)
             else:
                 would.append(self.reveals(row, proposal, operator, step))
         sure = [[float(proposal.confidence[i]) for i in positions] or [1.0] for positions in would]
@@ -136,7 +141,7 @@ class PlainRollout:
         return {
             i
             for i, t in enumerate(row.tokens)
-            if t != s.mask_id and row.confidence[i] < s.repair_threshold
+            if t != s.mask_id and i not in self.fixed and row.confidence[i] < s.repair_threshold
         }
 
     def finished(self, row, step):
@@ -150,13 +155,13 @@ class PlainRollout:
         masked = {i for i, t in enumerate(row.tokens) if t == s.mask_id}
         open_positions = masked | self.due(row, step)
         if s.update_rule == "overwrite":
-            open_positions = set(range(s.gen_len))
+            open_positions = set(range(s.gen_len)) - self.fixed
         selected = self.select(row, proposal, operator, step)
         if s.ensure_update and not selected & open_positions:
             operator = s.fallback_operator
             selected = self.select(row, proposal, operator, step)
         after = Row(list(row.tokens), list(row.confidence), list(row.entropy))
-        write = selected
+        write = selected - self.fixed
         if s.update_rule == "denoise":
             write = self.reveals(row, proposal, operator, step)
         for i in write:
@@ -172,7 +177,8 @@ class PlainRollout:
 
     def run(self):
         s = self.s
-        row = Row([s.mask_id] * s.gen_len, [0.0] * s.gen_len, [0.0] * s.gen_len)
+        certain = [float(i in self.fixed) for i in range(s.gen_len)]
+        row = Row(list(self.given), certain, [0.0] * s.gen_len)
         previous, inherited, steps = row.tokens, None, []
         for step in range(s.max_steps):
             if self.finished(row, step):

@@ -68,19 +68,55 @@ def whole_batch(settings):
     return run(settings, toy.prompts(BATCH))
 
 
+@functools.cache
+def infilled_batch(settings):
+    """Rows of which half is given; the last of them whole."""
+    return run(settings, toy.prompts(BATCH)._replace(given=toy.given(BATCH)))
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_equals_plain_loop(name):
     settings = toy.rollout_settings(**VARIANTS[name])
+    check_against_plain_loop(settings, toy.prompts(BATCH), whole_batch(settings), range(4))
+
+
+INFILLED = ("denoise", "denoise_repair_branch", "overwrite_branch")
+
+
+@pytest.mark.parametrize("name", INFILLED)
+def test_infilling_equals_plain_loop(name):
+    settings = toy.rollout_settings(**VARIANTS[name])
+    prompts = toy.prompts(BATCH)._replace(given=toy.given(BATCH))
+    check_against_plain_loop(settings, prompts, infilled_batch(settings), (0, 1, BATCH - 1))
+
+
+@pytest.mark.parametrize("name", INFILLED)
+def test_given_tokens_never_change(name):
+    settings = toy.rollout_settings(**VARIANTS[name])
+    given = np.asarray(toy.given(BATCH))
+    fixed = given != toy.MASK_ID
+    result = infilled_batch(settings)
+    np.testing.assert_array_equal(result.tokens[fixed], given[fixed])
+    assert (result.tokens[~fixed] != toy.MASK_ID).all() or settings.update_rule == "overwrite"
+    steps = result.steps
+    for t, b in zip(*np.nonzero(steps.active), strict=True):
+        np.testing.assert_array_equal(steps.tokens[t, b][fixed[b]], given[b][fixed[b]])
+    changed = (steps.written | steps.repaired) & steps.active[..., None]
+    assert changed.any() and not changed[:, fixed].any()
+    if settings.update_rule == "denoise":  # a row without blanks is finished before it starts
+        assert not steps.active[:, -1].any() and not steps.cost[:, -1].any()
+
+
+def check_against_plain_loop(settings, prompts, result, rows):
+    """Every step of `rows` of a compiled rollout."""
     model, variables, modules, head_params = world(settings)
-    prompts = toy.prompts(BATCH)
-    result = whole_batch(settings)
 
     @jax.jit
     def denoise_row(row_prompt, tokens, step, key):
         return backbone_denoiser(model, variables, row_prompt, settings)(tokens, step, key)
 
     heads = jax.jit(functools.partial(modules.apply, head_params))
-    for b in range(4):
+    for b in rows:
         row = jax.tree.map(lambda x, b=b: x[b : b + 1], prompts)
         denoise = functools.partial(denoise_row, row)
         plain = PlainRollout(denoise, heads, row, toy.vocabulary(), settings)

@@ -58,11 +58,13 @@ def denoiser(draw: DrawSettings):
     return denoise
 
 
-def run(name: str, steps: int, strategy: str, rows: int = ROWS, block_len: int = 2):
+def run(name: str, steps: int, strategy: str, rows: int = ROWS, block_len: int = 2, given=None):
     settings = toy.rollout_settings(max_steps=steps, gen_len=GEN_LEN, mask_id=MASK)
     ones = jnp.ones((rows, 1), jnp.int32)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(7), jnp.arange(rows))
-    prompts = Prompts(ones, ones[:, 0], ones.astype(bool), keys)
+    if given is not None:
+        given = jnp.broadcast_to(jnp.array(given, jnp.int32), (rows, GEN_LEN))
+    prompts = Prompts(ones, ones[:, 0], ones.astype(bool), keys, given)
     draw = DrawSettings(strategy, 1.0, margin=True)
     program = jax.jit(functools.partial(sample, denoiser(draw), settings=settings, name=name,
                                         block_len=block_len))  # fmt: skip
@@ -166,3 +168,26 @@ def test_cached_passes_are_saved_and_change_no_answer():
 @pytest.mark.parametrize("name", RULES)
 def test_no_mask_is_left(name):
     assert (run(name, 2, "sample", 500).tokens < MASK).all()
+
+
+@pytest.mark.parametrize("name", ["ancestral_cached", "left_to_right"])
+def test_infilling_draws_the_conditional(name):
+    """Given the middle token: exact, for two blanks filled one after the other or by ancestry."""
+    result = run(name, GEN_LEN, "sample", given=(MASK, 1, MASK))
+    assert (result.tokens[:, 1] == 1).all()
+    law = np.zeros_like(JOINT)
+    if name == "left_to_right":
+        law[:, 1] = JOINT[:, 1] / JOINT[:, 1].sum()
+        assert p_value(result.tokens, law) > 1e-4
+        assert (result.forward_passes == 2).all()  # nothing is left for the third step
+    else:
+        assert (result.forward_passes <= 2).all()
+    whole = run(name, GEN_LEN, "sample", rows=2, given=(0, 1, 2))
+    assert whole.tokens.tolist() == [[0, 1, 2]] * 2 and not whole.forward_passes.any()
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_given_tokens_never_change(name):
+    result = run(name, 2, "sample", 500, given=(2, MASK, 0))
+    assert (result.tokens[:, 0] == 2).all() and (result.tokens[:, 2] == 0).all()
+    assert (result.tokens[:, 1] != MASK).all()
