@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax.episodes import ProblemSet, sample_record
 from reoac_jax.features import prompt_context, relation
-from reoac_jax.files import write_json
+from reoac_jax.files import remove_unfinished, write_json
 from reoac_jax.rollout import Rollout
 from reoac_jax.tasks import Grade
 from reoac_jax.trained import Parts
@@ -48,6 +48,14 @@ def write_samples(
             texts[episode], grades[episode], parts.tokenizer, jax.device_get(matrix),
         )  # fmt: skip
         write_json(folder / f"{iteration:06d}_{episode:03d}.json", dict(record))
+
+
+def remove_samples(folder: Path, first: int) -> None:
+    """Removes the samples of iterations from `first` on, as a run does that goes back to there."""
+    remove_unfinished(folder)
+    for path in folder.glob("*.json"):
+        if int(path.name.split("_")[0]) >= first:
+            path.unlink()
 
 
 @functools.partial(jax.jit, static_argnums=5)
