@@ -6,6 +6,7 @@ Before the rename the checksums of all files are added, so that damage done late
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -95,11 +96,13 @@ class RunCheckpoints:
 
 @contextlib.contextmanager
 def _failed_write() -> Iterator[None]:
-    """TensorStore reports a failed write as a `ValueError`, without its cause."""
+    """TensorStore reports a failed write as a `ValueError` of many words, the cause among them."""
     try:
         yield
     except ValueError as error:
-        raise OSError(f"a checkpoint could not be written: {error}") from error
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        cause = os.strerror(int(code[1])) if code else str(error)
+        raise OSError(f"a checkpoint could not be written: {cause}") from error
 
 
 def _iterations(folder: Path) -> list[Path]:

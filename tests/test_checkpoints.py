@@ -143,24 +143,23 @@ def test_none_is_no_mistake_for_a_run_but_for_a_reader(tmp_path):
 
 @pytest.mark.parametrize("place", ["arrays", "checksums"])
 def test_a_save_that_fails_leaves_the_one_before(place, run, monkeypatch):
-    with pytest.raises(OSError, match=r"could not be written|No space left"):
-        with RunCheckpoints(run, 1, 0, after=run / "2") as going_on:
-            if place == "checksums":
-                full = OSError(28, "No space left on device")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    large = {"actor": np.random.default_rng(0).standard_normal((300, 300))}
 
-                def fail(*_, **__):
-                    raise full
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
 
-                monkeypatch.setattr(checkpoints, "write_checksums", fail)
-            before = resource.getrlimit(resource.RLIMIT_FSIZE)
-            large = {"actor": np.random.default_rng(0).standard_normal((300, 300))}
-            try:
+    try:
+        with pytest.raises(OSError, match=r"written: File too large$|No space left on device"):
+            with RunCheckpoints(run, 1, 0, after=run / "2") as going_on:
                 if place == "arrays":
                     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+                else:
+                    monkeypatch.setattr(checkpoints, "write_checksums", full)
                 going_on.save(3, large, {"iteration": 3, "base_hash": "0"}, 1.0)
-                going_on._manager.wait_until_finished()
-            finally:
-                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        monkeypatch.undo()
     assert latest_checkpoint(run) == run / "2"
     save(run, [0.3], first=3, after=run / "2")
     assert latest_checkpoint(run) == run / "3"
