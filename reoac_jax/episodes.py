@@ -1,6 +1,8 @@
 """From problems to questions, and from rollouts to graded episodes."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,6 +56,15 @@ class ProblemSet:
         return Question(
             self.encoded.prompt_tokens[index], self.encoded.key_mask[index], row_id=row_id
         )
+
+    @property
+    def hash(self) -> str:
+        """SHA-256, in hex, of the problems as given to the model and as graded."""
+        digest = hashlib.sha256()
+        for problem, tokens in zip(self.problems, self.encoded.prompt_tokens, strict=True):
+            row = [problem.id, problem.prompt, problem.target_answer, tokens.tolist()]
+            digest.update(json.dumps(row).encode())
+        return digest.hexdigest()
 
     @property
     def truncation_in_words(self) -> str:

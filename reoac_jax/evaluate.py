@@ -15,6 +15,8 @@ import argparse
 import dataclasses
 import json
 import os
+import platform
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +27,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import reoac_jax
-from reoac_jax.config import config_hash, load_config, parse_command_line
+from reoac_jax.config import config_hash, load_config, parse_command_line, to_json
 from reoac_jax.episodes import ProblemSet
 from reoac_jax.errors import InputError, run_command
 from reoac_jax.evaluation import answers, evaluate_policy, scores
@@ -84,6 +86,12 @@ def main(argv: Sequence[str]) -> int:
 
     summary = {"task": task.name, "policy": options.policy} | scores(evaluation)
     summary |= problem_set.truncation | _provenance(config, parts, trained, task)
+    summary |= {
+        "limit": options.limit,
+        "problems_hash": problem_set.hash,
+        "command": shlex.join(["python", "-m", "reoac_jax.evaluate", *argv]),
+        "config": to_json(config),
+    }
     lines = [json.dumps(line) + "\n" for line in answers(evaluation, problem_set)]
     write_text(output.with_suffix(".jsonl"), "".join(lines))
     write_json(output, summary)
@@ -110,7 +118,7 @@ def check_writable(output: Path) -> None:
 
 
 def _provenance(config: ConfigDict, parts: Parts, trained: Trained, task: Task) -> dict[str, Any]:
-    """What a repetition needs to know, besides the configuration file itself."""
+    """What a repetition needs to know, besides the configuration."""
     device = jax.devices()[0]
     return {
         "device": f"{device.platform}: {device.device_kind}",
@@ -130,6 +138,7 @@ def _provenance(config: ConfigDict, parts: Parts, trained: Trained, task: Task) 
         "seed": config.seed,
         "version": reoac_jax.__version__,
         "jax_version": jax.__version__,
+        "python_version": platform.python_version(),
     }
 
 

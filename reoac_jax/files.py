@@ -46,6 +46,15 @@ def creating_folder(path: str | os.PathLike) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_unfinished(folder: str | os.PathLike) -> None:
+    """Removes what the two functions above left in `folder` when their process was killed."""
+    for path in Path(folder).glob(".*.tmp"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def check_empty_folder(path: str | os.PathLike) -> None:
     """Raises `InputError` unless `path` is absent or an empty folder."""
     path = Path(path)

@@ -1,24 +1,60 @@
-"""Ctrl-C as a request that a training loop answers by saving and stopping."""
+"""Ctrl-C and SIGTERM as a request that a training loop answers by saving and stopping."""
 
+import os
 import signal
-import sys
-from typing import Any
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Self
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Schedulers and `timeout` signal a process and its group: that is one request, not two.
+_ONE_REQUEST = 1.0  # seconds
+
+
+class Interrupted(Exception):
+    """Work was abandoned because the user or the cluster asked the run to stop."""
 
 
 class Interrupt:
-    """Ctrl-C: the first asks the loop to stop at the next safe place, the second kills as usual."""
+    """SIGINT and SIGTERM: the first asks the loop to stop at the next safe place, the second kills.
+
+    Attributes:
+      asked: whether a signal came.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
+        self._signal: int | None = None
+        self._when = 0.0
 
-    def __enter__(self) -> "Interrupt":
-        self._before = signal.signal(signal.SIGINT, self._handle)
+    @property
+    def asked(self) -> bool:
+        return self._signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """130 for SIGINT, 143 for SIGTERM; 0 if nothing was asked."""
+        return 0 if self._signal is None else 128 + self._signal
+
+    def until_asked(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Passes `items` on; raises `Interrupted` in the place of the next one once asked."""
+        for item in items:
+            if self.asked:
+                raise Interrupted
+            yield item
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         return self
 
     def __exit__(self, *exception: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-    def _handle(self, signal_number: int, frame: Any) -> None:
-        self.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("\nstopping: saving what is done (Ctrl-C again to lose it)", file=sys.stderr)
+    def _handle(self, number: int, frame: Any) -> None:
+        if self._signal is None:
+            self._signal, self._when = number, time.monotonic()
+            # Not print: the signal may have come in the middle of one.
+            os.write(2, b"\nstopping: saving what is done (once more to lose it)\n")
+        elif time.monotonic() - self._when > _ONE_REQUEST:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)

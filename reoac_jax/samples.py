@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax.episodes import ProblemSet, sample_record
 from reoac_jax.features import prompt_context, relation
-from reoac_jax.files import write_text
+from reoac_jax.files import remove_unfinished, write_text
 from reoac_jax.rollout import Rollout
 from reoac_jax.tasks import Grade
 from reoac_jax.trained import Parts
@@ -75,6 +75,14 @@ def _a_key_a_line(record: Mapping[str, Any]) -> str:
         items = "[\n" + ",\n".join(f"  {plain(x)}" for x in value) + "]" if nested else plain(value)
         lines.append(f"{plain(key)}: {items}")
     return "{" + ",\n".join(lines) + "}\n"
+
+
+def remove_samples(folder: Path, first: int) -> None:
+    """Removes the samples of iterations from `first` on, as a run does that goes back to there."""
+    remove_unfinished(folder)
+    for path in folder.glob("*.json"):
+        if int(path.name.split("_")[0]) >= first:
+            path.unlink()
 
 
 @functools.partial(jax.jit, static_argnums=5)

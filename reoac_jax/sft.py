@@ -28,10 +28,10 @@ from reoac_jax import sharding
 from reoac_jax.backbone import save_backbone, tokenizer_files
 from reoac_jax.backbone.prediction import prompt_width
 from reoac_jax.backbone.store import derived_source, versions
-from reoac_jax.checkpoints import RunCheckpoints, find_checkpoint, read_item
+from reoac_jax.checkpoints import RunCheckpoints, latest_checkpoint, read_item
 from reoac_jax.config import config_hash, load_config, parse_command_line
 from reoac_jax.episodes import ProblemSet
-from reoac_jax.errors import EXIT_INTERRUPTED, InputError, run_command
+from reoac_jax.errors import InputError, run_command
 from reoac_jax.finetuning.evaluation import AnswerEvaluation, pad_prompts
 from reoac_jax.finetuning.nelbo import NelboProgram, text_blocks
 from reoac_jax.finetuning.step import (
@@ -41,11 +41,19 @@ from reoac_jax.finetuning.step import (
     FinetuneState,
     zero_sums,
 )
+from reoac_jax.finite import check_finite
 from reoac_jax.host_memory import keep_freed_memory
 from reoac_jax.interrupt import Interrupt
 from reoac_jax.metric_sinks import MetricSinks
 from reoac_jax.metrics import ProgressLine, working
-from reoac_jax.run_folder import CHECKPOINTS, CONFIG, create_run, open_run
+from reoac_jax.run_folder import (
+    CHECKPOINTS,
+    CONFIG,
+    RunLock,
+    create_run,
+    open_run,
+    stopped_from_outside,
+)
 from reoac_jax.tasks import make_task, task_options
 from reoac_jax.trained import (
     Parts,
@@ -76,12 +84,14 @@ def main(argv: Sequence[str]) -> int:
         config = load_config(options.config, overrides, task_options)
         if options.eval_only:
             return evaluate_text(config, options.text)
-        return train(config, None)
+        with RunLock() as lock:
+            return train(config, None, lock)
     if overrides or options.eval_only:
         refused = "--eval-only" if options.eval_only else overrides[0]
         raise InputError(f"{refused} is not possible with --resume; expected --resume alone")
-    run = open_run(options.resume)
-    return train(load_config(run / CONFIG, (), task_options), run)
+    with RunLock() as lock:
+        run = open_run(options.resume, lock)
+        return train(load_config(run / CONFIG, (), task_options), run, lock)
 
 
 def evaluate_text(config: ConfigDict, text: str) -> int:
@@ -123,10 +133,10 @@ def evaluate_text(config: ConfigDict, text: str) -> int:
     return 0
 
 
-def train(config: ConfigDict, run: Path | None) -> int:
+def train(config: ConfigDict, run: Path | None, lock: RunLock) -> int:
     """Trains into a new run folder, or goes on in `run`. Returns the exit code."""
     sft = config.sft
-    checkpoint = None if run is None else find_checkpoint(run / CHECKPOINTS)
+    checkpoint = None if run is None else latest_checkpoint(run / CHECKPOINTS)
 
     # ---- Mesh, input and model
     mesh = sharding.make_mesh()
@@ -140,7 +150,7 @@ def train(config: ConfigDict, run: Path | None) -> int:
     task = make_task(config.task, config.grader)
     with working("reading the problems"):
         problems = ProblemSet.load(task, "train", parts.tokenizer, config)
-    run = create_run(config) if run is None else run
+    run = create_run(config, lock) if run is None else run
     truncation = ", ".join(f"{n} {what}" for what, n in problems.truncation.items())
     print(f"run folder {run}\n{len(problems)} problems of {task.name}; {truncation}")
     prompt, prompt_length = pad_prompts(problems.encoded)
@@ -164,13 +174,20 @@ def train(config: ConfigDict, run: Path | None) -> int:
     evaluation = AnswerEvaluation.create(config, parts, task, mesh)
     step_key = jax.random.fold_in(key, _STEPS)
 
+    def save() -> None:
+        check_finite(done, {}, _parameter_groups(state, sft.mode))
+        checkpoints.save(done, _items(state, sft.mode), _record(config, parts, done), 0.0)
+
     # ---- Loop
     done, saved = start, start if checkpoint is not None else -1
     with (
+        stopped_from_outside(run),
         contextlib.closing(task),
         Interrupt() as interrupt,
-        RunCheckpoints(run / CHECKPOINTS, config.checkpoint.keep_latest, 0) as checkpoints,
-        MetricSinks(run, config, keep_through=start if checkpoint else None) as log,
+        RunCheckpoints(
+            run / CHECKPOINTS, config.checkpoint.keep_latest, 0, after=checkpoint
+        ) as checkpoints,
+        MetricSinks(run, config, keep_through=start if checkpoint else -1) as log,
         ProgressLine(sft.steps, "fine-tuning", done=start, unit="step") as progress,
     ):
         if checkpoint is None:
@@ -197,6 +214,7 @@ def train(config: ConfigDict, run: Path | None) -> int:
                     "learning_rate": np.float32(finetuner.settings.rate(done - 1)),
                     "seconds_per_step": (time.monotonic() - began) / (done - since),
                 }
+                check_finite(done, values, _parameter_groups(state, sft.mode))
                 state = state._replace(sums=sharding.replicate(mesh, zero_sums()))
                 if evaluate:
                     measured = evaluation(merge(base, state.average))
@@ -206,16 +224,16 @@ def train(config: ConfigDict, run: Path | None) -> int:
                 progress.update(done - since, loss=values["loss"])
                 since, began = done, time.monotonic()
             if done % sft.checkpoint_every == 0 or done == sft.steps:
-                checkpoints.save(done, _items(state, sft.mode), _record(config, parts, done), 0.0)
+                save()
                 saved = done
-        if saved < done:
-            checkpoints.save(done, _items(state, sft.mode), _record(config, parts, done), 0.0)
+        if saved < done:  # stopped between two saves
+            save()
     if done < sft.steps:
         print(
             f"stopped after step {done}; go on with: python -m reoac_jax.sft --resume {run}",
             file=sys.stderr,
         )
-        return EXIT_INTERRUPTED
+        return interrupt.exit_code
 
     # ---- Result
     result = run / BACKBONE
@@ -259,6 +277,10 @@ def _items(state: FinetuneState, mode: str) -> dict[str, Any]:
         "optimizer": state.optimizer,
         "sums": state.sums,
     }
+
+
+def _parameter_groups(state: FinetuneState, mode: str) -> dict[str, Any]:
+    return {_average_item(mode): (state.average, state.weights, state.optimizer)}
 
 
 def _average_item(mode: str) -> str:

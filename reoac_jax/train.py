@@ -7,6 +7,7 @@ Everything random derives from `seed` and the iteration, so a resumed run goes o
 """
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from reoac_jax import sharding
-from reoac_jax.checkpoints import RunCheckpoints, find_checkpoint
+from reoac_jax.checkpoints import RunCheckpoints, latest_checkpoint
 from reoac_jax.config import load_config, parse_command_line, to_json
 from reoac_jax.episodes import (
     ProblemSet,
@@ -28,20 +29,34 @@ from reoac_jax.episodes import (
     replay_episodes,
     rollout_summary,
 )
-from reoac_jax.errors import EXIT_INTERRUPTED, InputError, RunError, run_command
+from reoac_jax.errors import InputError, run_command
 from reoac_jax.files import write_json
+from reoac_jax.finite import check_finite
 from reoac_jax.host_memory import keep_freed_memory
-from reoac_jax.interrupt import Interrupt
+from reoac_jax.interrupt import Interrupt, Interrupted
 from reoac_jax.learner import INIT_STREAM, Learner, LearnerSettings, LearnerState
 from reoac_jax.metric_sinks import MetricSinks
 from reoac_jax.metrics import ProgressLine, working
 from reoac_jax.replay import Replay, crop_prompts
 from reoac_jax.rollout import Rollout, RolloutProgram, in_order
-from reoac_jax.run_folder import CHECKPOINTS, CONFIG, SAMPLES, create_run, open_run
-from reoac_jax.samples import write_samples
+from reoac_jax.run_folder import (
+    CHECKPOINTS,
+    CONFIG,
+    SAMPLES,
+    RunLock,
+    create_run,
+    open_run,
+    stopped_from_outside,
+)
+from reoac_jax.samples import remove_samples, write_samples
 from reoac_jax.tasks import Grade, Task, make_task, task_options
 from reoac_jax.trained import Parts, load_parts, starting_overlay
-from reoac_jax.training_state import checkpoint_items, checkpoint_record, restore_training
+from reoac_jax.training_state import (
+    checkpoint_items,
+    checkpoint_record,
+    parameter_groups,
+    restore_training,
+)
 
 # Streams of the run's key and of its NumPy generators: one for each use.
 _ROLLOUT, _DROPOUT = INIT_STREAM + 1, INIT_STREAM + 2
@@ -71,28 +86,22 @@ def main(argv: Sequence[str]) -> int:
     options, overrides = parse_command_line(parser, argv)
     if (options.config is None) == (options.resume is None):
         raise InputError("expected one of --config FILE and --resume RUN_DIR")
-    run = checkpoint = None
-    if options.resume is not None:
-        run = open_run(options.resume)
-        _only_longer(overrides)
-        checkpoint = find_checkpoint(run / CHECKPOINTS)
-    config = load_config(run / CONFIG if run else options.config, overrides, task_options)
+    with RunLock() as lock:
+        run = checkpoint = None
+        if options.resume is not None:
+            _only_longer(overrides)
+            run = open_run(options.resume, lock)
+            checkpoint = latest_checkpoint(run / CHECKPOINTS)
+        config = load_config(run / CONFIG if run else options.config, overrides, task_options)
 
-    # ---- Input
-    with working("loading the backbone"):
-        parts = load_parts(config)
-    task = make_task(config.task, config.grader)
-    try:
-        with working("reading the problems"):
-            problem_set = ProblemSet.load(task, "train", parts.tokenizer, config)
-        print(f"{len(problem_set)} problems of {task.name}, {problem_set.truncation_in_words}")
-        return _train(config, parts, task, problem_set, run, checkpoint)
-    except FloatingPointError as error:
-        raise RunError(
-            f"{error}; the run stopped without saving it, its last checkpoint is intact"
-        ) from error
-    finally:
-        task.close()
+        # ---- Input
+        with working("loading the backbone"):
+            parts = load_parts(config)
+        with contextlib.closing(make_task(config.task, config.grader)) as task:
+            with working("reading the problems"):
+                problem_set = ProblemSet.load(task, "train", parts.tokenizer, config)
+            print(f"{len(problem_set)} problems of {task.name}, {problem_set.truncation_in_words}")
+            return _train(config, parts, task, problem_set, lock, run, checkpoint)
 
 
 def _train(
@@ -100,6 +109,7 @@ def _train(
     parts: Parts,
     task: Task,
     problem_set: ProblemSet,
+    lock: RunLock,
     run: Path | None,
     checkpoint: Path | None,
 ) -> int:
@@ -131,30 +141,43 @@ def _train(
 
     # ---- Run folder: made last, so that a mistake found above leaves nothing behind
     iterations = config.train.iterations
+    resumed = run is not None
     if run is None:
-        run = create_run(config)
+        run = create_run(config, lock)
         print(f"run folder {run}")
     else:
-        write_json(run / CONFIG, to_json(config))  # train.iterations may be another
         print(f"run folder {run}: going on after {start} of {iterations} iterations")
+
+    def save(iteration: int, reward: float) -> None:
+        record = checkpoint_record(config, parts, learner_settings, iteration)
+        checkpoints.save(iteration, checkpoint_items(state, replay), record, reward)
 
     # ---- Loop
     with (
+        stopped_from_outside(run),
         Interrupt() as interrupt,
         RunCheckpoints(
-            run / CHECKPOINTS, config.checkpoint.keep_latest, config.checkpoint.keep_best
+            run / CHECKPOINTS, config.checkpoint.keep_latest, config.checkpoint.keep_best,
+            after=checkpoint,
         ) as checkpoints,
         MetricSinks(run, config, keep_through=start - 1) as log,
         ProgressLine(iterations, "training", done=start, unit="iteration") as progress,
-    ):
-        done, earned = start, False
+    ):  # fmt: skip
+        if resumed:
+            write_json(run / CONFIG, to_json(config))  # train.iterations may be another
+            remove_samples(run / SAMPLES, start)
+        done, saved, earned = start, start, False
         for iteration in range(start, iterations):
             began = time.monotonic()
             params = merge(base, state.backbone)
             rollout_key = jax.random.fold_in(key, _ROLLOUT)
-            collected = collect(
-                config, program, params, state, rollout_key, problem_set, parts, task, iteration
-            )
+            try:
+                collected = collect(
+                    config, program, params, state, rollout_key, problem_set, parts, task,
+                    iteration, interrupt,
+                )  # fmt: skip
+            except Interrupted:
+                break
             del params
             rolled_out = time.monotonic()
             replay.add(
@@ -170,6 +193,7 @@ def _train(
             state, measured = update(
                 config, learner, state, base, replay, dropout_key, mesh, iteration
             )
+            check_finite(iteration, measured, parameter_groups(state))
             updated = time.monotonic()
 
             # ---- Log and checkpoint
@@ -191,19 +215,20 @@ def _train(
                     "problems, there is nothing to learn from: fine-tune it first with "
                     "python -m reoac_jax.sft, and name its result in backbone.path."
                 )
-            if interrupt.asked or done == iterations or done % config.checkpoint.every == 0:
-                record = checkpoint_record(config, parts, learner_settings, iteration)
-                items = checkpoint_items(state, replay)
-                checkpoints.save(iteration, items, record, values["reward"])
+            if done == iterations or done % config.checkpoint.every == 0:
+                save(iteration, values["reward"])
+                saved = done
             if interrupt.asked:
                 break
+        if saved < done:  # stopped between two saves
+            save(done - 1, values["reward"])
     if done < iterations:
         print(
             f"stopped after {done} of {iterations} iterations; go on with: "
             f"python -m reoac_jax.train --resume {run}",
             file=sys.stderr,
         )
-        return EXIT_INTERRUPTED
+        return interrupt.exit_code
     print(
         f"done: {run}\nevaluate it: python -m reoac_jax.evaluate --config {run / CONFIG} "
         f"--checkpoint {run / CHECKPOINTS} --output {run / 'evaluation.json'}\n"
@@ -222,17 +247,22 @@ def collect(
     parts: Parts,
     task: Task,
     iteration: int,
+    interrupt: Interrupt,
 ) -> Collected:
-    """Rolls out and grades the episodes of one iteration, in the order of the problems drawn."""
+    """Rolls out and grades the episodes of one iteration, in the order of the problems drawn.
+
+    Raises `Interrupted` between two batches, and `FloatingPointError` for a reward that is NaN.
+    """
     indices = episode_problems(config, len(problem_set), iteration)
     first = iteration * len(indices)
     questions = [problem_set.question(index, first + i) for i, index in enumerate(indices)]
-    rollout = in_order(program(params, state.heads, key, questions))
+    rollout = in_order(interrupt.until_asked(program(params, state.heads, key, questions)))
     special = parts.vocabulary.is_special
     texts = [generated_text(tokens, parts.tokenizer, special) for tokens in rollout.tokens]
     problems = [problem_set.problems[index] for index in indices]
     grades = task.grade(texts, problems, config.reward.mode)
     rewards = np.array([grade.reward for grade in grades], np.float32)
+    check_finite(iteration, {"reward": rewards.mean()}, {})
     returns = episode_returns(rewards, rollout.steps, config.reward.cost_lambda)
     return Collected(indices, rollout, texts, grades, returns)
 

@@ -30,6 +30,18 @@ def checkpoint_items(state: LearnerState, replay: Replay) -> dict[str, Any]:
     return items
 
 
+def parameter_groups(state: LearnerState) -> dict[str, Any]:
+    """What the three updates change, by name: parameters with their optimiser's state."""
+    heads, optimizers = state.heads, state.optimizers
+    groups = {
+        "actor": (heads.actor, optimizers.actor),
+        "critic": (heads.critic, optimizers.critic),
+    }
+    if state.backbone:
+        groups[_backbone_item(state)] = (state.backbone, optimizers.backbone)
+    return groups
+
+
 def _backbone_item(state: LearnerState) -> str:
     return "backbone" if "vocab_embed" in state.backbone else "backbone_lora"
 

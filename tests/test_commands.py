@@ -12,7 +12,7 @@ import pytest
 import toy
 from safetensors.numpy import load_file
 
-from reoac_jax import evaluate, train
+from reoac_jax import evaluate, sharding, train
 from reoac_jax.backbone import Backbone, BackboneConfig, read_backbone, save_backbone
 from reoac_jax.backbone.published import from_flax
 from reoac_jax.checkpoints import read_item
@@ -184,16 +184,45 @@ def test_resumed_run_equals_an_uninterrupted_one(mode, options, monkeypatch, cap
         jax.tree.map(np.testing.assert_array_equal, resumed, straight)
 
 
-def test_answers_do_not_depend_on_the_batch(options, tmp_path):
+SIZES = [(1, 4), (7, 4), (64, 4), (1, 1), (7, 1), (64, 1)]  # of the batch, and devices
+
+
+def test_answers_depend_neither_on_the_batch_nor_on_the_devices(options, tmp_path, monkeypatch):
     results = []
-    for size in (1, 5, 64):
-        output = tmp_path / f"{size}.json"
+    make_mesh = sharding.make_mesh
+    for size, devices in SIZES:
+        monkeypatch.setattr(sharding, "make_mesh", lambda n=devices: make_mesh(jax.devices()[:n]))
+        output = tmp_path / f"{size}_{devices}.json"
         argv = ["--config", TINY, *options, f"--config.evaluation.batch_size={size}"]
         argv += ["--policy", "random_operator", "--config.evaluation.sample_strategy=sample"]
         assert run_command(evaluate.main, [*argv, "--output", str(output)]) == 0
         results.append(output.with_suffix(".jsonl").read_text())
-    assert results[0] == results[1] == results[2]
+    assert all(result == results[0] for result in results)
     assert len(results[0].splitlines()) == 12
+
+
+def test_an_evaluation_can_be_repeated_from_its_file(options, tmp_path):
+    """On another seed, policy and number of problems than the configuration file's."""
+    first = tmp_path / "first.json"
+    argv = ["--config", TINY, *options, "--config.seed=5", "--config.evaluation.batch_size=7"]
+    argv += ["--policy", "random_operator", "--limit", "9", "--output", str(first)]
+    assert run_command(evaluate.main, argv) == 0
+    record = json.loads(first.read_text())
+    assert record["command"].split()[:5] == ["python", "-m", "reoac_jax.evaluate", "--config", TINY]
+    config, again = tmp_path / "config.json", tmp_path / "again.json"
+    config.write_text(json.dumps(record["config"]))
+    argv = ["--config", str(config), "--policy", record["policy"], "--output", str(again)]
+    argv += ["--limit", str(record["limit"])]
+    assert run_command(evaluate.main, argv) == 0
+    repeated = json.loads(again.read_text())
+    assert again.with_suffix(".jsonl").read_text() == first.with_suffix(".jsonl").read_text()
+    timings = {"command", "seconds", "examples_per_second"}
+    assert {k: v for k, v in repeated.items() if k not in timings} == {
+        k: v for k, v in record.items() if k not in timings
+    }
+    argv += ["--config.task.test_size=11", "--limit", "8"]
+    assert run_command(evaluate.main, argv) == 0
+    assert json.loads(again.read_text())["problems_hash"] != record["problems_hash"]
 
 
 @pytest.mark.parametrize("policy", ["O_NUM", "confidence", "margin", "ancestral_cached"])

@@ -1,11 +1,14 @@
 """A toy world small enough for exact checks: word tokens, a random backbone, random heads."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from reoac_jax.backbone import save_backbone
 from reoac_jax.backbone.config import BackboneConfig
 from reoac_jax.backbone.model import Backbone
 from reoac_jax.backbone.prediction import DrawSettings
@@ -44,6 +47,11 @@ def randomise(params, seed: int, scale: float = 0.2):
     return jax.tree.unflatten(tree, [jnp.asarray(x) for x in random])
 
 
+def nan_like(tree):
+    """The floats of a pytree, replaced by NaN."""
+    return jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), tree)
+
+
 def backbone(seed: int = 0, time_conditioning: bool = False, scale: float = 0.2, **attributes):
     config = BackboneConfig(
         vocab_size=VOCAB_SIZE, model_length=64, hidden_dim=16, cond_dim=8, n_blocks=2, n_heads=2,
@@ -53,6 +61,19 @@ def backbone(seed: int = 0, time_conditioning: bool = False, scale: float = 0.2,
     example = jnp.zeros((1, 4), jnp.int32), jnp.array([4], jnp.int32), jnp.zeros(1)
     params = jax.jit(model.init)(jax.random.key(seed), *example)["params"]
     return model, randomise(params, seed, scale)
+
+
+def word_backbone(folder: Path, blocks: int = 1, scale: float = 0.2) -> Path:
+    """A random backbone over the bundled word tokenizer, saved in a converted folder."""
+    config = BackboneConfig(1200, 64, 16, 8, blocks, 2)
+    tokens = np.zeros((1, 4), np.int32), np.array([4], np.int32)
+    params = jax.jit(Backbone(config).init)(jax.random.key(0), *tokens)["params"]
+    bundled = Path(__file__).resolve().parents[1] / "data" / "tiny_mdlm"
+    save_backbone(
+        folder, config, randomise(params, 0, scale), source={"source": "a test"},
+        tokenizer=[bundled / name for name in ("tokenizer.json", "tokenizer_config.json")],
+    )  # fmt: skip
+    return folder
 
 
 def heads(settings: RolloutSettings, seed: int = 0):

@@ -19,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from reoac_jax.errors import RunError
+
 _START_LIMIT = 120.0  # seconds until a worker has imported SymPy, on a machine that is busy
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,7 +49,7 @@ class GradingPool:
         self._lock = threading.Lock()
 
     def judge(self, items: Sequence[tuple[str, str]]) -> list[Verdict]:
-        """One verdict for each (text, answer). Raises `RuntimeError` if no worker can start."""
+        """One verdict for each (text, answer). Raises `RunError` if no worker can start."""
         if not items:
             return []
         verdicts: list[Verdict] = [_FAILED] * len(items)
@@ -107,7 +109,10 @@ class _Worker:
         self.process: subprocess.Popen | None = None
 
     def ask(self, request: dict[str, Any]) -> Any:
-        """The worker's reply. Raises `TimeoutError` or, if the worker died, `EOFError`."""
+        """The worker's reply. Raises `TimeoutError` or, if the worker died, `EOFError`.
+
+        Raises `RunError` if a new worker ends by itself before it is ready.
+        """
         if self.process is None:
             self._start()
         assert self.process is not None and self.process.stdin is not None
@@ -116,35 +121,40 @@ class _Worker:
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
         except OSError:
-            self.stop()
-            raise EOFError from None
+            raise EOFError(self.stop()) from None
         return self._reply(self._timeout)
 
-    def stop(self) -> None:
+    def stop(self) -> int:
+        """Ends the process, if it has not ended; its exit status, negative for a signal."""
         process, self.process = self.process, None
         if process is None:
-            return
+            return 0
         process.kill()
-        process.wait()
         for pipe in filter(None, (process.stdin, process.stdout)):
             with contextlib.suppress(OSError):
                 pipe.close()
+        return process.wait()
 
     def _start(self) -> None:
         path = os.pathsep.join(filter(None, [str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-m", "reoac_jax.tasks.math_worker", str(self._timeout)]
-        for _ in range(2):
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": path},
-            )
-            with contextlib.suppress(EOFError, TimeoutError):
-                self._reply(_START_LIMIT)
-                return
-        raise RuntimeError(f"the grading process does not start; {' '.join(command)} shows why")
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        try:
+            self._reply(_START_LIMIT)
+        except TimeoutError as error:
+            raise EOFError("too slow") from error
+        except EOFError as death:
+            if death.args[0] < 0:  # killed, as it may be at any time
+                raise
+            raise RunError(
+                f"the grading process does not start; {' '.join(command)} shows why"
+            ) from death
 
     def _reply(self, limit: float) -> Any:
         """The next line; on failure the worker is stopped."""
@@ -159,7 +169,8 @@ class _Worker:
                     raise TimeoutError
                 chunk = os.read(self.process.stdout.fileno(), 1 << 16)
                 if not chunk:
-                    self.stop()
-                    raise EOFError
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self.process.wait(1.0)  # for its own exit status, before it is killed
+                    raise EOFError(self.stop())
                 received += chunk
         return json.loads(received)

@@ -20,7 +20,9 @@ _MOST_MEMORY = 4 << 30  # bytes of address space; a tower of exponents takes eve
 
 def main() -> None:
     timeout = float(sys.argv[1])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends its workers
+    # Ctrl-C and a cluster's SIGTERM reach the whole group but are for the run: it ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # The default action, not a handler: a handler waits for the interpreter, which may be stuck
     # inside one long integer operation.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)

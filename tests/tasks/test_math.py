@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from reoac_jax.errors import InputError
+from reoac_jax.errors import InputError, RunError
+from reoac_jax.tasks import grading_pool
 from reoac_jax.tasks.boxed import last_boxed, without_repeated_answer
 from reoac_jax.tasks.dataset import RawRow, read_rows
 from reoac_jax.tasks.grading_pool import GradingPool, _Worker
@@ -154,6 +155,33 @@ def test_an_item_is_tried_twice_and_no_more(monkeypatch, deaths, failed):
     assert len(set(killed)) == deaths
     assert [verdict.failed for verdict in verdicts] == [failed, False]
     assert [verdict.correct for verdict in verdicts] == [not failed, True]
+
+
+def test_a_worker_killed_while_it_starts_is_replaced(monkeypatch):
+    """The item is tried once more; a worker that ends by itself stops the run."""
+    pool = GradingPool(workers=1, timeout=20.0)
+    start, killed = subprocess.Popen, []
+
+    def killed_at_once(*arguments, **keywords):
+        process = start(*arguments, **keywords)
+        if not killed:
+            process.kill()
+            killed.append(process.pid)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", killed_at_once)
+    try:
+        (verdict,) = pool.judge([(r"\boxed{1}", "1")])
+        assert verdict.correct and pool.process_ids != killed
+        os.kill(pool.process_ids[0], signal.SIGTERM)  # is for the run, not for its worker
+        process_ids = pool.process_ids
+        assert pool.judge([(r"\boxed{1}", "1")])[0].correct and pool.process_ids == process_ids
+        pool.close()
+        monkeypatch.setattr(grading_pool.sys, "executable", "/bin/false")
+        with pytest.raises(RunError, match="grading process does not start; /bin/false -m"):
+            pool.judge([(r"\boxed{1}", "1")])
+    finally:
+        pool.close()
 
 
 def test_workers_import_no_jax_and_end_with_close():
