@@ -13,7 +13,7 @@ import toy
 from flax_to_mdlm import main as export
 from safetensors.numpy import load_file
 
-from reoac_jax import evaluate, train
+from reoac_jax import evaluate, sharding, train
 from reoac_jax.backbone import Backbone, BackboneConfig, read_backbone, save_backbone
 from reoac_jax.backbone.published import from_flax
 from reoac_jax.checkpoints import read_item
@@ -296,7 +296,10 @@ def test_untrained_actor_is_what_training_starts_from(options, backbone):
     config = load_config(TINY, options, task_options)
     parts = load_parts(config)
     settings = parts.rollout_settings(config)
-    learner = Learner(parts.model, parts.heads, settings, LearnerSettings.from_config(config))
+    learner = Learner(
+        parts.model, parts.heads, settings, LearnerSettings.from_config(config),
+        sharding.make_mesh(),
+    )  # fmt: skip
     key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)
     start = learner.init(key, parts.base)
     jax.tree.map(np.testing.assert_array_equal, start.heads, untrained(config, parts).heads)
