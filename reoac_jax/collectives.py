@@ -16,6 +16,7 @@ KINDS = (
 )
 # `%name = <result shape or (shapes)> all-reduce(operands), ...`; `-done` repeats its `-start`.
 _LINE = re.compile(rf"=\s+(\(?[^=]*?)\s({'|'.join(KINDS)})(-start)?\(")
+_COMMENT = re.compile(r"/\*.*?\*/")  # the compiler numbers the elements of long tuples
 _ARRAY = re.compile(r"\b([a-z]+)(\d+)?(?:e\w+)?\[([\d,]*)\]")
 
 
@@ -34,7 +35,7 @@ def collectives(text: str) -> list[Collective]:
     """
     found = []
     for line in text.splitlines():
-        match = _LINE.search(line)
+        match = _LINE.search(_COMMENT.sub("", line))
         if match is not None:
             shapes, kind, start = match.groups()
             # An asynchronous all-gather's result is (operand, result).

@@ -145,7 +145,7 @@ def test_a_device_holds_its_part_of_the_split_state(count):
 def test_reading_of_a_compiled_text():
     text = """
       %a = f32[8,4]{1,0} all-reduce(f32[8,4]{1,0} %x), replica_groups={}
-      %b = (f32[2]{0}, bf16[3,5]{1,0}) all-reduce(%x, %y), to_apply=%add
+      %b = (f32[2]{0}, /*index=1*/bf16[3,5]{1,0}) all-reduce(%x, %y), to_apply=%add
       %c = (f32[2,3], f32[8,3]) all-gather-start(f32[2,3] %x), dimensions={0}
       %d = f32[8,3] all-gather-done(%c)
       %e = f32[8,3] add(%d, %d), metadata={op_name="all-reduce(x)"}
