@@ -94,6 +94,8 @@ def _part(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
 def _place(tree: Any, sharding_of: Callable[[Sequence[int]], NamedSharding]) -> Any:
     def put(x: Any) -> jax.Array:
         sharding = sharding_of(np.shape(x))
+        if isinstance(x, jax.ShapeDtypeStruct):  # to compile for arrays that do not exist
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
         if sharding.is_fully_addressable:
             return jax.device_put(x, sharding)
         # Each process fills its own devices: the value is the same everywhere, or must not travel.

@@ -259,6 +259,8 @@ def _train(
                 break
         if saved < done:  # stopped between two saves
             save(done - 1, values["reward"])
+    # No process leaves, and is missed, before the first has finished the last save.
+    stop = processes.largest(stop)
     if done < iterations:
         if first:
             print(
