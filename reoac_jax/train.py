@@ -217,7 +217,7 @@ def _train(
             except Interrupted:
                 stop = processes.largest(interrupt.exit_code)
                 break
-            del params
+            del params, heads
             rolled_out = time.monotonic()
             replay.add(
                 replay_episodes(
