@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -113,9 +114,9 @@ def test_two_slurm_tasks_are_one_run(checkout, arguments):
     assert not (checkout / "logs" / "scontrol").exists()
     (run,) = (checkout / "runs" / f"tiny-{job}").iterdir()
     assert "done: " in (checkout / "logs" / "0.out").read_text()
-    # What Gloo, which connects the processes, says of itself is all that the second one prints.
+    # Gloo, which connects the processes, speaks in both; the run in the first alone.
     second = (checkout / "logs" / "1.out").read_text() + (checkout / "logs" / "1.err").read_text()
-    assert all("Gloo" in line for line in second.splitlines())
+    assert not re.search("training|problems|run folder|done", second)
 
     whole = one_process(checkout, arguments)
     assert_same_metrics(metrics(run), metrics(whole))
