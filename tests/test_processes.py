@@ -170,9 +170,10 @@ def test_a_death_ends_the_others_and_the_run_resumes(checkout, arguments):
         tasks.append(task)
     try:
         runs = checkout / "runs" / "tiny"
-        deadline = time.monotonic() + 500
-        while not any(runs.glob("*/checkpoints/1")) and time.monotonic() < deadline:
+        deadline = time.monotonic() + 600
+        while not any(runs.glob("*/checkpoints/0")):
             assert all(task.poll() is None for task in tasks), tasks[0].communicate()[1]
+            assert time.monotonic() < deadline
             time.sleep(0.1)
         tasks[1].send_signal(signal.SIGKILL)
         killed = time.monotonic()
