@@ -136,6 +136,17 @@ def get_config() -> ConfigDict:
     sft.eval_steps = 256  # steps of the confidence decoding that the accuracy is measured with
     sft.checkpoint_every = 250
 
+    sharding = config.sharding = ConfigDict()
+    # full: weights and optimiser state in parts over the devices (FSDP), gathered where used
+    sharding.fsdp = False
+
+    # Several processes of python -m reoac_jax.train, one run; other commands use their own devices.
+    distributed = config.distributed = ConfigDict()
+    distributed.mode = "off"  # off | auto (SLURM and what else jax finds) | explicit (keys below)
+    distributed.coordinator = "localhost:12321"  # host and port of process 0
+    distributed.processes = 1
+    distributed.index = 0  # of this process, from 0
+
     checkpoint = config.checkpoint = ConfigDict()
     checkpoint.every = 5  # iterations between saves; the last iteration is always saved
     checkpoint.keep_latest = 2

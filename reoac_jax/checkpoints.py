@@ -18,6 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from reoac_jax import processes
 from reoac_jax.checksums import find_damage, write_checksums
 from reoac_jax.errors import InputError
 from reoac_jax.orbax_output import quiet_orbax
@@ -45,7 +46,7 @@ class RunCheckpoints:
         """
         quiet_orbax()
         self._folder = Path(folder).absolute()
-        _clear(self._folder, after)
+        processes.from_first(lambda: _clear(self._folder, after))
         policy = policies.AnyPreservationPolicy(
             [
                 policies.LatestN(keep_latest),

@@ -36,7 +36,8 @@ TaskOptions = Callable[[str], Mapping[str, Option]]
 """Task name to the options of `config.task`, without the prefix `task.`; raises `InputError`."""
 
 _OVERRIDE = "--config."
-_PLACES = frozenset({"exp_name", "output_dir"})  # where a run is written, not what it computes
+# Where a run is written and which processes it has, not what it computes.
+_PLACES = ("exp_name", "output_dir", "distributed.")
 
 
 def load_config(
@@ -116,11 +117,11 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def config_hash(config: Any) -> str:
-    """SHA-256, in hex, of the configuration without `exp_name` and `output_dir`.
+    """SHA-256, in hex, of the configuration without `exp_name`, `output_dir`, `distributed.*`.
 
     Two configurations with the same hash compute the same; they may write it to different places.
     """
-    values = {key: value for key, value in _flatten(config).items() if key not in _PLACES}
+    values = {k: value for k, value in _flatten(config).items() if not k.startswith(_PLACES)}
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

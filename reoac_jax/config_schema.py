@@ -198,6 +198,11 @@ SCHEMA: Mapping[str, Option] = {
     "sft.eval_samples": _int(1, 10**4, "noise levels for each row of a NELBO estimate"),
     "sft.eval_steps": _int(1, 4096, "steps of the confidence decoding"),
     "sft.checkpoint_every": _int(1, 10**8, "steps between saves"),
+    "sharding.fsdp": Option("bool", "split weights and optimiser state over the devices"),
+    "distributed.mode": _choice("off auto explicit", "how the processes of a run find each other"),
+    "distributed.coordinator": Option("str", "explicit: host:port of process 0"),
+    "distributed.processes": _int(1, 65536, "explicit: their number"),
+    "distributed.index": _int(0, 65535, "explicit: of this process"),
     "checkpoint.every": _int(1, 10**7, "iterations between saves"),
     "checkpoint.keep_latest": _int(1, 1000, "newest checkpoints kept"),
     "checkpoint.keep_best": _int(0, 1000, "checkpoints of the best mean reward kept"),
@@ -268,6 +273,16 @@ def check_together(values: Mapping[str, Any]) -> None:
             f"sft.warmup_steps is {values['sft.warmup_steps']};"
             f" expected less than sft.steps, {values['sft.steps']}"
         )
+    index, processes = values["distributed.index"], values["distributed.processes"]
+    if index >= processes:
+        raise InputError(
+            f"distributed.index is {index}; expected 0 to {processes - 1},"
+            f" for distributed.processes is {processes}"
+        )
+    coordinator = values["distributed.coordinator"]
+    host, _, port = coordinator.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 65536):
+        raise InputError(f"distributed.coordinator is {coordinator!r}; expected HOST:PORT")
     if values["train.buffer_size"] < episodes:
         raise InputError(
             f"train.buffer_size is {values['train.buffer_size']};"

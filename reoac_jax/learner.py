@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import optax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from reoac_jax import lora
+from reoac_jax import lora, sharding
 from reoac_jax.backbone.likelihood import reference_log_probs
 from reoac_jax.backbone.model import Backbone
 from reoac_jax.backbone.prediction import assemble_rows
@@ -74,6 +75,7 @@ class LearnerSettings:
     backbone_rate: float
     weight_decay: float
     gradient_clip: float
+    fsdp: bool
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "LearnerSettings":
@@ -97,6 +99,7 @@ class LearnerSettings:
             backbone_rate=optimizer.backbone_rate,
             weight_decay=optimizer.weight_decay,
             gradient_clip=optimizer.gradient_clip,
+            fsdp=config.sharding.fsdp,
         )
 
     def optimizer(self, rate: float) -> optax.GradientTransformation:
@@ -112,13 +115,15 @@ class Learner:
     """`init`, then the three steps `(state, batch) -> (state, metrics)`; each donates the state.
 
     model: the backbone with the dropout rates of training. heads: actor and critic modules.
-    rollout: for T, G, the pad token and sigma. settings: the rest.
+    rollout: for T, G, the pad token and sigma. settings: the rest. mesh: where `place` has put the
+    state, and `sharding` the batches.
     """
 
     model: Backbone
     heads: Heads
     rollout: RolloutSettings
     settings: LearnerSettings
+    mesh: Mesh
 
     def init(self, key: jax.Array, base: Any, overlay: lora.Overlay | None = None) -> LearnerState:
         """A fresh state. base: the backbone's parameters; mode `full` takes them as its own, so
@@ -143,6 +148,14 @@ class Learner:
         )
         return LearnerState(heads, backbone, optimizers)
 
+    def place(self, state: LearnerState) -> LearnerState:
+        """The state on the mesh; with `fsdp` the backbone and its optimiser's state in parts."""
+        actor, critic, opt = state.optimizers
+        heads, actor, critic = sharding.replicate(self.mesh, (state.heads, actor, critic))
+        put = sharding.split_parameters if self.settings.fsdp else sharding.replicate
+        backbone, opt = put(self.mesh, (state.backbone, opt))
+        return LearnerState(heads, backbone, OptimizerStates(actor, critic, opt))
+
     def rollout_params(self, base: Any, backbone: Any) -> Any:
         """The backbone's parameters for rollouts, LoRA merged in. base: None in mode `full`."""
         if self.settings.finetune_mode == "lora":
@@ -150,7 +163,9 @@ class Learner:
         return backbone if self.settings.finetune_mode == "full" else base
 
     def training_variables(self, base: Any, backbone: Any) -> dict[str, Any]:
-        """Flax collections for the update; LoRA stays in the layers."""
+        """Flax collections for the update; LoRA stays in the layers, split weights are gathered."""
+        if self.settings.fsdp:
+            backbone = sharding.gather_parameters(self.mesh, backbone)
         if self.settings.finetune_mode == "lora":
             return {"params": base, "lora": lora.collection(backbone, self.settings.lora_scale)}
         return {"params": backbone if self.settings.finetune_mode == "full" else base}
@@ -231,14 +246,17 @@ class Learner:
         def loss_fn(backbone: Any) -> jax.Array:
             variables = self.training_variables(base, backbone)
             log_probs = reference_log_probs(
-                self.model, variables, rows, lengths, batch.target, sigma, key
-            )
+                self.model, variables, rows, lengths, batch.target, sigma, key,
+                shares=self.mesh.size,
+            )  # fmt: skip
             return backbone_loss(log_probs, batch.written, advantage, batch.weight)
 
         optimizer = self.settings.optimizer(settings.backbone_rate)
         backbone, opt, loss = _descend(
             loss_fn, state.backbone, optimizer, state.optimizers.backbone, settings.backbone_weight
         )
+        if settings.fsdp:
+            backbone, opt = sharding.keep_split(self.mesh, (backbone, opt))
         state = state._replace(
             backbone=backbone, optimizers=state.optimizers._replace(backbone=opt)
         )

@@ -84,14 +84,20 @@ def create_run(config: ConfigDict, lock: RunLock) -> Path:
     return run
 
 
+def run_config(path: str | Path) -> Path:
+    """The configuration of an existing run. Raises `InputError` if `path` is no run folder."""
+    run = Path(path)
+    if not (run / CONFIG).is_file():
+        raise InputError(f"{run} is no run folder: it has no {CONFIG}; expected runs/<exp>/<time>")
+    return run / CONFIG
+
+
 def open_run(path: str | Path, lock: RunLock) -> Path:
     """An existing run's folder, for going on in it; what a killed process left half is removed.
 
     Raises `InputError` if it is none, cannot be written, or is in use.
     """
-    run = Path(path)
-    if not (run / CONFIG).is_file():
-        raise InputError(f"{run} is no run folder: it has no {CONFIG}; expected runs/<exp>/<time>")
+    run = run_config(path).parent
     try:
         lock.take(run)
         remove_unfinished(run)

@@ -145,6 +145,8 @@ def train(config: ConfigDict, run: Path | None, lock: RunLock) -> int:
             f"sft.batch_size / sft.accumulate is {sft.batch_size // sft.accumulate}; expected a "
             f"multiple of the {mesh.size} devices"
         )
+    if config.sharding.fsdp and sft.mode != "full":
+        raise InputError("sharding.fsdp is True; expected False, or sft.mode full")
     with working("loading the backbone"):
         parts = load_parts(config)
     task = make_task(config.task, config.grader)
@@ -159,18 +161,19 @@ def train(config: ConfigDict, run: Path | None, lock: RunLock) -> int:
         parts.model.clone(dropout=config.backbone.dropout, lora_dropout=config.lora.dropout),
         parts.tokenizer.eos_token_id,
         FinetuneSettings.from_config(config),
+        mesh,
     )
     key = jax.random.key(config.seed)
-    base = sharding.replicate(mesh, parts.base)
     overlay = None if checkpoint else starting_overlay(config, parts, sft.mode)
-    state = sharding.replicate(mesh, finetuner.init(jax.random.fold_in(key, _INIT), base, overlay))
+    init_key = jax.random.fold_in(key, _INIT)
+    state = finetuner.place(finetuner.init(init_key, parts.base, overlay))
     start = 0
     if checkpoint is not None:
         state, start = _restore(checkpoint, config, parts, state)
         print(f"resuming after step {start} of {sft.steps}")
-    if sft.mode == "full":
-        base = None  # the state holds the only copies that are needed
-    merge = jax.jit(finetuner.params)
+    # In mode full the state holds the only copies that are needed.
+    base = None if sft.mode == "full" else sharding.replicate(mesh, parts.base)
+    merge = jax.jit(finetuner.params, out_shardings=sharding.whole(mesh))
     evaluation = AnswerEvaluation.create(config, parts, task, mesh)
     step_key = jax.random.fold_in(key, _STEPS)
 

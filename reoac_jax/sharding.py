@@ -1,7 +1,9 @@
 """Where arrays live: the one place that knows the devices and the mesh's axis.
 
 Data parallelism is `jit` over a one-axis mesh, the successor of `pmap`: batches are split along
-their first axis, everything else is replicated.
+their first axis, everything else is replicated, but for parameters that `split_parameters` cuts in
+parts (FSDP: Zhao et al. 2023, arXiv 2304.11277). The mesh may span several processes; each then
+holds the whole of what is on its host, and puts what its own devices need of it there.
 """
 
 import functools
@@ -16,19 +18,94 @@ _AXIS = "data"
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A one-axis mesh over the devices (default: all of them)."""
+    """A one-axis mesh over the devices (default: all of them, of every process)."""
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def split(mesh: Mesh, batch: Any) -> Any:
     """Puts host arrays on the mesh, split along axis 0, which the devices must divide."""
-    return jax.device_put(batch, NamedSharding(mesh, PartitionSpec(_AXIS)))
+    return _place(batch, lambda shape: NamedSharding(mesh, PartitionSpec(_AXIS)))
 
 
 def replicate(mesh: Mesh, tree: Any) -> Any:
-    """Puts a pytree on every device of the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    """Puts a pytree, the same in every process, on every device of the mesh."""
+    return _place(tree, lambda shape: NamedSharding(mesh, PartitionSpec()))
+
+
+def split_parameters(mesh: Mesh, tree: Any) -> Any:
+    """Puts parameters, or their optimiser's state, on the mesh, each device a part of every array.
+
+    An array is cut along the longest of its axes that the devices divide, and is whole on every
+    device where there is none.
+    """
+    return _place(tree, functools.partial(_part, mesh))
+
+
+def keep_split(mesh: Mesh, tree: Any) -> Any:
+    """Inside `jit`: the tree, placed as `split_parameters` places it."""
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, _part(mesh, x.shape)), tree)
+
+
+def gather_parameters(mesh: Mesh, tree: Any) -> Any:
+    """Inside `jit`: whole copies of split parameters; their gradients are split again."""
+
+    @jax.custom_vjp
+    def gather(x: jax.Array) -> jax.Array:
+        return jax.lax.with_sharding_constraint(x, whole(mesh))
+
+    def forward(x: jax.Array) -> tuple[jax.Array, None]:
+        return gather(x), None
+
+    def backward(_: None, gradient: jax.Array) -> tuple[jax.Array]:
+        return (keep_split(mesh, gradient),)
+
+    gather.defvjp(forward, backward)
+    return jax.tree.map(gather, tree)
+
+
+def whole(mesh: Mesh) -> NamedSharding:
+    """For `out_shardings`: the whole result on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def on_own_devices(mesh: Mesh, tree: Any) -> Any:
+    """Replicated arrays as this process's devices hold them; nothing is copied.
+
+    mesh: of this process's devices. What is computed from the result, no other process takes part
+    in.
+    """
+
+    def own(x: jax.Array) -> jax.Array:
+        copies = [shard.data for shard in x.addressable_shards]
+        return jax.make_array_from_single_device_arrays(x.shape, whole(mesh), copies)
+
+    return jax.tree.map(own, tree)
+
+
+def _part(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
+    divided = [axis for axis, size in enumerate(shape) if size and size % mesh.size == 0]
+    if not divided:
+        return whole(mesh)
+    longest = max(divided, key=lambda axis: shape[axis])
+    return NamedSharding(mesh, PartitionSpec(*(None,) * longest, _AXIS))
+
+
+def _place(tree: Any, sharding_of: Callable[[Sequence[int]], NamedSharding]) -> Any:
+    def put(x: Any) -> jax.Array:
+        sharding = sharding_of(np.shape(x))
+        if isinstance(x, jax.ShapeDtypeStruct):  # to compile for arrays that do not exist
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+        if sharding.is_fully_addressable:
+            return jax.device_put(x, sharding)
+        # Each process fills its own devices: the value is the same everywhere, or must not travel.
+        parts = [
+            jax.device_put(x[index], device)
+            for device, index in sharding.addressable_devices_indices_map(np.shape(x)).items()
+        ]
+        return jax.make_array_from_single_device_arrays(np.shape(x), sharding, parts)
+
+    return jax.tree.map(put, tree)
 
 
 def per_device(mesh: Mesh, function: Callable[..., Any], replicated: int) -> Callable[..., Any]:
@@ -41,12 +118,12 @@ def per_device(mesh: Mesh, function: Callable[..., Any], replicated: int) -> Cal
 
     @functools.wraps(function)
     def run(*arguments: Any) -> Any:
-        whole = (PartitionSpec(),) * replicated
+        copies = (PartitionSpec(),) * replicated
         shares = (PartitionSpec(_AXIS),) * (len(arguments) - replicated)
         mapped = jax.shard_map(
             function,
             mesh=mesh,
-            in_specs=whole + shares,
+            in_specs=copies + shares,
             out_specs=PartitionSpec(_AXIS),
             check_vma=False,
         )

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from reoac_jax import sharding
+from reoac_jax import processes, sharding
 from reoac_jax.checkpoints import RunCheckpoints, latest_checkpoint
 from reoac_jax.config import load_config, parse_command_line, to_json
 from reoac_jax.episodes import (
@@ -32,6 +32,7 @@ from reoac_jax.episodes import (
 from reoac_jax.errors import InputError, run_command
 from reoac_jax.files import write_json
 from reoac_jax.finite import check_finite
+from reoac_jax.heads import HeadParams
 from reoac_jax.host_memory import keep_freed_memory
 from reoac_jax.interrupt import Interrupt, Interrupted
 from reoac_jax.learner import INIT_STREAM, Learner, LearnerSettings, LearnerState
@@ -46,6 +47,7 @@ from reoac_jax.run_folder import (
     RunLock,
     create_run,
     open_run,
+    run_config,
     stopped_from_outside,
 )
 from reoac_jax.samples import remove_samples, write_samples
@@ -62,16 +64,36 @@ from reoac_jax.training_state import (
 _ROLLOUT, _DROPOUT = INIT_STREAM + 1, INIT_STREAM + 2
 _HEADS_DRAW, _BACKBONE_DRAW, _PROMPT_ORDER = range(3)
 _TRIES = 3  # iterations without any reward after which the user is told
+_NOTHING_EARNED = (
+    "No episode has earned a reward so far. If the backbone solves none of these problems, there "
+    "is nothing to learn from: fine-tune it first with python -m reoac_jax.sft, and name its "
+    "result in backbone.path."
+)
+_SHOWN = ("reward", "accuracy", "cost", "critic_loss", "actor_loss", "backbone_loss")
+# What may change when a run goes on: how long it is, and what it runs on.
+_RESUMABLE = ("--config.train.iterations=", "--config.distributed.", "--config.sharding.")
+
+
+class Graded(NamedTuple):
+    """Of each episode: reward float32 `[E]`, correct bool `[E]`, failed bool `[E]`."""
+
+    reward: np.ndarray
+    correct: np.ndarray
+    failed: np.ndarray
 
 
 class Collected(NamedTuple):
-    """The graded episodes of one iteration; axis 0 is the episode."""
+    """The graded episodes of one iteration; axis 0 is the episode, of all processes.
+
+    texts, grades: of this process's own episodes, which in the first process come first.
+    """
 
     indices: list[int]
     rollout: Rollout
+    graded: Graded
+    returns: np.ndarray
     texts: list[str]
     grades: list[Grade]
-    returns: np.ndarray
 
 
 def main(argv: Sequence[str]) -> int:
@@ -86,13 +108,14 @@ def main(argv: Sequence[str]) -> int:
     options, overrides = parse_command_line(parser, argv)
     if (options.config is None) == (options.resume is None):
         raise InputError("expected one of --config FILE and --resume RUN_DIR")
-    with RunLock() as lock:
+    if options.resume is not None:
+        _only_resumable(overrides)
+    source = options.config if options.resume is None else run_config(options.resume)
+    config = load_config(source, overrides, task_options)
+    with RunLock() as lock, processes.joined(config):
         run = checkpoint = None
         if options.resume is not None:
-            _only_longer(overrides)
-            run = open_run(options.resume, lock)
-            checkpoint = latest_checkpoint(run / CHECKPOINTS)
-        config = load_config(run / CONFIG if run else options.config, overrides, task_options)
+            run, checkpoint = _reopen(options.resume, lock)
 
         # ---- Input
         with working("loading the backbone"):
@@ -100,8 +123,21 @@ def main(argv: Sequence[str]) -> int:
         with contextlib.closing(make_task(config.task, config.grader)) as task:
             with working("reading the problems"):
                 problem_set = ProblemSet.load(task, "train", parts.tokenizer, config)
-            print(f"{len(problem_set)} problems of {task.name}, {problem_set.truncation_in_words}")
             return _train(config, parts, task, problem_set, lock, run, checkpoint)
+
+
+def _reopen(path: str, lock: RunLock) -> tuple[Path, Path | None]:
+    """A run's folder, locked by the first process, and its latest checkpoint, None if it has none.
+
+    Raises `InputError` if the run is in use or cannot be written, or all checkpoints are damaged.
+    """
+
+    def latest() -> str:
+        found = latest_checkpoint(open_run(path, lock) / CHECKPOINTS)
+        return "" if found is None else str(found)
+
+    checkpoint = processes.from_first(latest)
+    return Path(path), Path(checkpoint) if checkpoint else None
 
 
 def _train(
@@ -114,39 +150,43 @@ def _train(
     checkpoint: Path | None,
 ) -> int:
     # ---- Mesh and model
-    mesh = sharding.make_mesh()
+    _check_devices(config)
+    mesh, own_mesh = sharding.make_mesh(), sharding.make_mesh(jax.local_devices())
+    first = processes.is_first()
+    say = print if first else lambda line: None
+    say(f"{len(problem_set)} problems of {task.name}, {problem_set.truncation_in_words}")
     key = jax.random.key(config.seed)
     settings = parts.rollout_settings(config)
     learner_settings = LearnerSettings.from_config(config)
     training_model = parts.model.clone(
         dropout=config.backbone.dropout, lora_dropout=config.lora.dropout
     )
-    learner = Learner(training_model, parts.heads, settings, learner_settings)
+    learner = Learner(training_model, parts.heads, settings, learner_settings, mesh)
     program = RolloutProgram(
-        parts.model, parts.heads, parts.vocabulary, settings, mesh, config.rollout.batch_size
+        parts.model, parts.heads, parts.vocabulary, settings, own_mesh, config.rollout.batch_size
     )
     replay = Replay(config.train.buffer_size)
-    base = sharding.replicate(mesh, parts.base)
     overlay = None
     if checkpoint is None:
         overlay = starting_overlay(config, parts, config.backbone.finetune_mode)
     init_key = jax.random.fold_in(key, INIT_STREAM)
-    state = sharding.replicate(mesh, learner.init(init_key, base, overlay))
+    state = learner.place(learner.init(init_key, parts.base, overlay))
     start = 0
     if checkpoint is not None:
         state, start = restore_training(checkpoint, parts, state, replay)
-    if config.backbone.finetune_mode == "full":
-        base = None  # the state holds the only copy that is needed
-    merge = jax.jit(learner.rollout_params)
+    # In mode full the state holds the only copy that is needed.
+    full = config.backbone.finetune_mode == "full"
+    base = None if full else sharding.replicate(mesh, parts.base)
+    merge = jax.jit(learner.rollout_params, out_shardings=sharding.whole(mesh))
 
     # ---- Run folder: made last, so that a mistake found above leaves nothing behind
     iterations = config.train.iterations
     resumed = run is not None
     if run is None:
-        run = create_run(config, lock)
-        print(f"run folder {run}")
+        run = Path(processes.from_first(lambda: str(create_run(config, lock))))
+        say(f"run folder {run}")
     else:
-        print(f"run folder {run}: going on after {start} of {iterations} iterations")
+        say(f"run folder {run}: going on after {start} of {iterations} iterations")
 
     def save(iteration: int, reward: float) -> None:
         record = checkpoint_record(config, parts, learner_settings, iteration)
@@ -160,25 +200,32 @@ def _train(
             run / CHECKPOINTS, config.checkpoint.keep_latest, config.checkpoint.keep_best,
             after=checkpoint,
         ) as checkpoints,
-        MetricSinks(run, config, keep_through=start - 1) as log,
-        ProgressLine(iterations, "training", done=start, unit="iteration") as progress,
+        contextlib.ExitStack() as journal,
     ):  # fmt: skip
-        if resumed:
+        if first:
+            log = journal.enter_context(MetricSinks(run, config, keep_through=start - 1))
+            progress = journal.enter_context(
+                ProgressLine(iterations, "training", done=start, unit="iteration")
+            )
+        if first and resumed:
             write_json(run / CONFIG, to_json(config))  # train.iterations may be another
             remove_samples(run / SAMPLES, start)
-        done, saved, earned = start, start, False
+        done, saved, earned, stop = start, start, False, 0
         for iteration in range(start, iterations):
             began = time.monotonic()
-            params = merge(base, state.backbone)
+            params, heads = sharding.on_own_devices(
+                own_mesh, (merge(base, state.backbone), state.heads)
+            )
             rollout_key = jax.random.fold_in(key, _ROLLOUT)
             try:
                 collected = collect(
-                    config, program, params, state, rollout_key, problem_set, parts, task,
+                    config, program, params, heads, rollout_key, problem_set, parts, task,
                     iteration, interrupt,
                 )  # fmt: skip
             except Interrupted:
+                stop = processes.largest(interrupt.exit_code)
                 break
-            del params
+            del params, heads
             rolled_out = time.monotonic()
             replay.add(
                 replay_episodes(
@@ -200,36 +247,37 @@ def _train(
             values = measured | _metrics(
                 collected, problem_set.truncation, rolled_out - began, updated - rolled_out
             )
-            log.append(iteration, values)
-            write_samples(
-                run / SAMPLES, iteration, config, collected.rollout, collected.indices,
-                collected.texts, collected.grades, collected.returns, problem_set, parts,
-            )  # fmt: skip
-            shown = ("reward", "accuracy", "cost", "critic_loss", "actor_loss", "backbone_loss")
-            progress.update(**{name: values[name] for name in shown if name in values})
             done = iteration + 1
             earned = earned or values["reward"] > 0
-            if done == min(start + _TRIES, iterations) and not earned:
-                progress.note(
-                    "No episode has earned a reward so far. If the backbone solves none of these "
-                    "problems, there is nothing to learn from: fine-tune it first with "
-                    "python -m reoac_jax.sft, and name its result in backbone.path."
-                )
+            if first:
+                log.append(iteration, values)
+                write_samples(
+                    run / SAMPLES, iteration, config, collected.rollout,
+                    collected.indices[: len(collected.texts)], collected.texts, collected.grades,
+                    collected.returns, problem_set, parts,
+                )  # fmt: skip
+                progress.update(**{name: values[name] for name in _SHOWN if name in values})
+                if done == min(start + _TRIES, iterations) and not earned:
+                    progress.note(_NOTHING_EARNED)
             if done == iterations or done % config.checkpoint.every == 0:
                 save(iteration, values["reward"])
                 saved = done
-            if interrupt.asked:
+            stop = processes.largest(interrupt.exit_code)
+            if stop:
                 break
         if saved < done:  # stopped between two saves
             save(done - 1, values["reward"])
+    # No process leaves, and is missed, before the first has finished the last save.
+    stop = processes.largest(stop)
     if done < iterations:
-        print(
-            f"stopped after {done} of {iterations} iterations; go on with: "
-            f"python -m reoac_jax.train --resume {run}",
-            file=sys.stderr,
-        )
-        return interrupt.exit_code
-    print(
+        if first:
+            print(
+                f"stopped after {done} of {iterations} iterations; go on with: "
+                f"python -m reoac_jax.train --resume {run}",
+                file=sys.stderr,
+            )
+        return stop
+    say(
         f"done: {run}\nevaluate it: python -m reoac_jax.evaluate --config {run / CONFIG} "
         f"--checkpoint {run / CHECKPOINTS} --output {run / 'evaluation.json'}\n"
         f"look at it: python -m reoac_jax.report {run}"
@@ -241,7 +289,7 @@ def collect(
     config: ConfigDict,
     program: RolloutProgram,
     params: Any,
-    state: LearnerState,
+    heads: HeadParams,
     key: jax.Array,
     problem_set: ProblemSet,
     parts: Parts,
@@ -251,20 +299,33 @@ def collect(
 ) -> Collected:
     """Rolls out and grades the episodes of one iteration, in the order of the problems drawn.
 
-    Raises `Interrupted` between two batches, and `FloatingPointError` for a reward that is NaN.
+    Each process does its share of them with its own devices, and has the results of all. Raises
+    `Interrupted` between two batches, and `FloatingPointError` for a reward that is NaN.
     """
     indices = episode_problems(config, len(problem_set), iteration)
-    first = iteration * len(indices)
-    questions = [problem_set.question(index, first + i) for i, index in enumerate(indices)]
-    rollout = in_order(interrupt.until_asked(program(params, state.heads, key, questions)))
+    share = processes.own_share(len(indices))
+    first, own = iteration * len(indices) + share.start, indices[share]
+    questions = [problem_set.question(index, first + i) for i, index in enumerate(own)]
+    abandoned = False
+    try:
+        rollout = in_order(interrupt.until_asked(program(params, heads, key, questions)))
+    except Interrupted:
+        abandoned = True
+    if processes.largest(abandoned):
+        raise Interrupted
     special = parts.vocabulary.is_special
     texts = [generated_text(tokens, parts.tokenizer, special) for tokens in rollout.tokens]
-    problems = [problem_set.problems[index] for index in indices]
+    problems = [problem_set.problems[index] for index in own]
     grades = task.grade(texts, problems, config.reward.mode)
-    rewards = np.array([grade.reward for grade in grades], np.float32)
-    check_finite(iteration, {"reward": rewards.mean()}, {})
-    returns = episode_returns(rewards, rollout.steps, config.reward.cost_lambda)
-    return Collected(indices, rollout, texts, grades, returns)
+    graded = Graded(
+        np.array([grade.reward for grade in grades], np.float32),
+        np.array([grade.correct for grade in grades]),
+        np.array([grade.failed for grade in grades]),
+    )
+    rollout, graded = processes.everywhere((rollout, graded), len(indices))
+    check_finite(iteration, {"reward": graded.reward.mean()}, {})
+    returns = episode_returns(graded.reward, rollout.steps, config.reward.cost_lambda)
+    return Collected(indices, rollout, graded, returns, texts, grades)
 
 
 def episode_problems(config: ConfigDict, problem_count: int, iteration: int) -> list[int]:
@@ -328,14 +389,14 @@ def update(
 def _metrics(
     collected: Collected, truncation: dict[str, int], rollout_seconds: float, update_seconds: float
 ) -> dict[str, Any]:
-    grades, count = collected.grades, len(collected.grades)
+    graded, count = collected.graded, len(collected.indices)
     return {
-        "reward": float(np.mean([grade.reward for grade in grades])),
-        "accuracy": float(np.mean([grade.correct for grade in grades])),
+        "reward": float(graded.reward.mean(dtype=np.float64)),
+        "accuracy": float(graded.correct.mean()),
         "return": float(collected.returns.mean()),
         **rollout_summary(collected.rollout),
         "explained_variance": explained_variance(collected.rollout.steps, collected.returns),
-        "grader_failures": sum(grade.failed for grade in grades),
+        "grader_failures": int(graded.failed.sum()),
         **truncation,
         "rollout_seconds": rollout_seconds,
         "update_seconds": update_seconds,
@@ -344,11 +405,27 @@ def _metrics(
     }
 
 
-def _only_longer(overrides: Sequence[str]) -> None:
+def _check_devices(config: ConfigDict) -> None:
+    """Raises `InputError` where the configuration does not fit the processes there are."""
+    if config.sharding.fsdp and config.backbone.finetune_mode != "full":
+        raise InputError(
+            "sharding.fsdp is True; expected False, or backbone.finetune_mode full, which alone "
+            "has weights and an optimiser state worth splitting"
+        )
+    episodes = config.train.episodes_per_iter
+    if episodes < jax.process_count():
+        raise InputError(
+            f"train.episodes_per_iter is {episodes}; expected at least one for each of the "
+            f"{jax.process_count()} processes"
+        )
+
+
+def _only_resumable(overrides: Sequence[str]) -> None:
     for text in overrides:
-        if not text.startswith("--config.train.iterations="):
+        if not text.startswith(_RESUMABLE):
             raise InputError(
-                f"{text} cannot change on --resume; expected only --config.train.iterations=N"
+                f"{text} cannot change on --resume; expected only --config.train.iterations=N, "
+                "and the sections distributed and sharding"
             )
 
 

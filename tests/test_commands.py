@@ -334,7 +334,10 @@ def test_untrained_actor_is_what_training_starts_from(options, backbone):
     config = load_config(TINY, options, task_options)
     parts = load_parts(config)
     settings = parts.rollout_settings(config)
-    learner = Learner(parts.model, parts.heads, settings, LearnerSettings.from_config(config))
+    learner = Learner(
+        parts.model, parts.heads, settings, LearnerSettings.from_config(config),
+        sharding.make_mesh(),
+    )  # fmt: skip
     key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)
     start = learner.init(key, parts.base)
     jax.tree.map(np.testing.assert_array_equal, start.heads, untrained(config, parts).heads)

@@ -353,6 +353,7 @@ def test_hash_ignores_places_only(configs):
     for text, same in (
         ("exp_name=b", True),
         ("output_dir=b", True),
+        ("distributed.mode=auto", True),
         ("seed=1", False),
         ("task.seed=1", False),
         ("lora.alpha=16", True),

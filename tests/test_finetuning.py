@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import EOS_ID, MASK_ID, VOCAB_SIZE, WORDS, backbone, randomise, tokenizer
 
-from reoac_jax import lora
+from reoac_jax import lora, sharding
 from reoac_jax.backbone.likelihood import reference_log_probs
 from reoac_jax.errors import InputError
 from reoac_jax.finetuning.nelbo import row_times, text_blocks
@@ -245,7 +245,7 @@ def settings_of(**changes):
     values = dict(
         mode="full", steps=10, accumulate=1, learning_rate=1e-2, warmup_steps=2, final_rate=0.1,
         weight_decay=0.1, beta2=0.99, gradient_clip=0.0, ema_decay=0.9, eos_weight=0.3,
-        short_share=0.5, lora_scale=2.0, lora_targets=(), lora_rank=2,
+        short_share=0.5, lora_scale=2.0, lora_targets=(), lora_rank=2, fsdp=False,
     )  # fmt: skip
     return FinetuneSettings(**(values | changes))
 
@@ -253,7 +253,7 @@ def settings_of(**changes):
 def run_steps(count: int, seed: int = 0, **changes):
     model, params = backbone(seed)
     given = answers(16, seed=1)
-    tuner = Finetuner(model, EOS_ID, settings_of(**changes))
+    tuner = Finetuner(model, EOS_ID, settings_of(**changes), sharding.make_mesh(jax.devices()[:1]))
     state = tuner.init(jax.random.key(9), params)
     if tuner.settings.mode == "lora":
         state = state._replace(weights=randomise(state.weights, 1, 0.1))
@@ -358,7 +358,7 @@ def test_sigma_is_that_of_the_log_linear_schedule():
 def test_time_conditioned_backbones_see_sigma():
     model, params = backbone(seed=1, time_conditioning=True)
     given = answers(4)
-    tuner = Finetuner(model, EOS_ID, settings_of())
+    tuner = Finetuner(model, EOS_ID, settings_of(), sharding.make_mesh(jax.devices()[:1]))
     state = tuner.init(jax.random.key(0), params)
     examples = Examples(given.prompt, given.prompt_length, given.answer)
     before = np.asarray(params["sigma_map"]["linear_0"]["kernel"])

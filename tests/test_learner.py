@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import toy
 
-from reoac_jax import lora
+from reoac_jax import lora, sharding
 from reoac_jax.config import load_config
 from reoac_jax.errors import InputError
 from reoac_jax.learner import Learner, LearnerSettings
@@ -19,7 +19,7 @@ SETTINGS = LearnerSettings(
     finetune_mode="lora", lora_scale=2.0, lora_targets=(), lora_rank=3, actor_objective="soft_q",
     actor_temperature=0.5, clip_ratio=0.2, entropy_weight=0.01, advantage_positive=True,
     advantage_clip=0.0, critic_weight=1.0, actor_weight=1.0, backbone_weight=1.0, actor_rate=0.01,
-    critic_rate=0.01, backbone_rate=0.01, weight_decay=0.01, gradient_clip=1.0,
+    critic_rate=0.01, backbone_rate=0.01, weight_decay=0.01, gradient_clip=1.0, fsdp=False,
 )  # fmt: skip
 N, PROMPT = 12, 7
 
@@ -29,7 +29,8 @@ def learner(time_conditioning=False, **changes):
     rollout = toy.rollout_settings(time_conditioned=time_conditioning)
     model, _ = toy.backbone(1, time_conditioning=time_conditioning, dropout=0.1)
     modules, _ = toy.heads(rollout)
-    return Learner(model, modules, rollout, dataclasses.replace(SETTINGS, **changes))
+    settings = dataclasses.replace(SETTINGS, **changes)
+    return Learner(model, modules, rollout, settings, sharding.make_mesh(jax.devices()[:1]))
 
 
 def base(time_conditioning=False):

@@ -2,6 +2,7 @@
 
 import functools
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,14 @@ import pytest
 import toy
 
 from reoac_jax import sharding
+from reoac_jax.collectives import collectives
 from reoac_jax.rollout import Question, RolloutProgram, in_order
 
-COLLECTIVE = re.compile(
-    r"\b(all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all|collective-broadcast)"
+ROOT = Path(__file__).resolve().parents[1]
+# What places an array on a mesh, or speaks to its other devices by the axis's name.
+PLACING = re.compile(
+    r"PartitionSpec|NamedSharding|AxisType|shard_map|axis_name|axis_index|psum|pmean|pmap"
+    r"|jax\.make_mesh|Mesh\(|with_sharding_constraint"
 )
 COUNTS = (1, 2, 4)
 BATCH_SIZES = {1: 4, 2: 3, 4: 2}  # rows a device: a row's place among its neighbours changes too
@@ -78,6 +83,14 @@ def test_rollouts_do_not_depend_on_the_number_of_devices(count):
             np.testing.assert_allclose(x[active], y[active], atol=1e-5, err_msg=name)
 
 
+def test_one_file_knows_the_mesh():
+    files = [p for room in ("reoac_jax", "convert", "scripts") for p in (ROOT / room).rglob("*.py")]
+    placing = [path.name for path in files if PLACING.search(path.read_text())]
+    assert placing == ["sharding.py"]
+    assert not [path.name for path in files if re.search(r"['\"]data['\"]", path.read_text())
+                and "mesh" in path.read_text() and path.name != "sharding.py"]  # fmt: skip
+
+
 def test_rollouts_differ_between_questions():
     """What makes the comparison above say something."""
     result = rolled_out(1)
@@ -92,13 +105,13 @@ def test_the_compiled_rollout_holds_no_collective():
     arguments = params, head_params, built._vocabulary, jax.random.key(0)
     text = built._run.lower(*arguments, sharding.split(mesh_of(4), batch)).compile().as_text()
     assert "num_partitions=4" in text and "while" in text
-    assert not COLLECTIVE.findall(text)
+    assert not collectives(text)
 
 
 def test_the_search_finds_a_collective():
     x = sharding.split(mesh_of(4), np.ones((8, 3), np.float32))
     text = jax.jit(lambda x: x.sum()).lower(x).compile().as_text()
-    assert COLLECTIVE.findall(text)
+    assert [c.kind for c in collectives(text)] == ["all-reduce"]
 
 
 @pytest.mark.parametrize("count", COUNTS)
@@ -141,6 +154,27 @@ def test_padded_size_and_pad_batch(count):
             np.testing.assert_array_equal(wide[name][:size], x)
             assert (wide[name][size:] == x[0]).all() and len(wide[name]) == padded
             assert wide[name].dtype == x.dtype
+
+
+def test_parameters_in_parts():
+    """The longest axis that the devices divide is cut; what has none is whole everywhere."""
+    mesh = mesh_of(4)
+    tree = {"a": np.ones((8, 12)), "b": np.arange(6), "c": np.ones((3, 4, 2)), "d": np.float32(1)}
+    placed = sharding.split_parameters(mesh, tree)
+    parts = {name: x.addressable_shards[0].data.shape for name, x in placed.items()}
+    assert parts == {"a": (8, 3), "b": (6,), "c": (3, 1, 2), "d": ()}
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), placed)
+    for name, x in sharding.split_parameters(mesh, shapes).items():
+        assert x.sharding == placed[name].sharding
+
+    @jax.jit
+    def gradient(tree):
+        loss = lambda t: jnp.square(sharding.gather_parameters(mesh, t)["a"]).sum()  # noqa: E731
+        return sharding.keep_split(mesh, jax.grad(loss)(tree))
+
+    got = gradient(placed)
+    np.testing.assert_array_equal(got["a"], 2 * tree["a"])
+    assert got["a"].sharding == placed["a"].sharding
 
 
 def test_split_and_replicate():

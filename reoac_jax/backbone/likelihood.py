@@ -18,6 +18,7 @@ def reference_log_probs(
     sigma: jax.Array | None = None,
     dropout_key: jax.Array | None = None,
     first: jax.Array | None = None,
+    shares: int = 1,
 ) -> jax.Array:
     """log p(reference | row) at each generated position, under SUBS (the mask has probability 0).
 
@@ -32,6 +33,8 @@ def reference_log_probs(
       dropout_key: turns dropout on.
       first: int32 `[B]`, the first generated position of each row; None: the generated part is the
         last G real positions.
+      shares: equal runs of rows, a divisor of B, that different devices hold. Every step of the
+        head works on rows of each, so that no device waits for, or sends, rows of another.
 
     Returns:
       float32 `[B, G]`.
@@ -66,7 +69,13 @@ def reference_log_probs(
         log_probs = jax.nn.log_softmax(logits, axis=-1)
         return jnp.take_along_axis(log_probs, tokens[:, None], axis=-1)[:, 0]
 
-    chunk = rows_per_chunk(rows.shape[0], gen_len, model.config.vocab_size)
+    share = rows.shape[0] // shares
+    chunk = rows_per_chunk(share, gen_len, model.config.vocab_size)
     head_key = jax.random.key(0) if dropout_key is None else jax.random.fold_in(dropout_key, 1)
     keys = jax.random.split(head_key, rows.shape[0])
-    return jax.lax.map(head, (generated, final, reference, keys), batch_size=chunk)
+    by_share = jax.tree.map(
+        lambda x: jnp.moveaxis(x.reshape(shares, share, *x.shape[1:]), 0, 1),
+        (generated, final, reference, keys),
+    )
+    log_probs = jax.lax.map(jax.vmap(head), by_share, batch_size=chunk)
+    return jnp.moveaxis(log_probs, 1, 0).reshape(rows.shape[0], gen_len)

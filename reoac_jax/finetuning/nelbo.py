@@ -46,7 +46,7 @@ class NelboProgram:
         noised = add_noise(answers, t, uniforms, self._model.config.mask_id, self._pad_id)
         log_probs = reference_log_probs(
             self._model, {"params": params}, noised.rows, noised.lengths, answers.answer,
-            noise_level(t), first=answers.prompt_length,
+            noise_level(t), first=answers.prompt_length, shares=self._mesh.size,
         )  # fmt: skip
         return denoising_nats(log_probs, noised.masked, t, jnp.ones_like(log_probs))
 

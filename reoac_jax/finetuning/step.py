@@ -7,9 +7,10 @@ from typing import Any, Generic, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from reoac_jax import lora
+from reoac_jax import lora, sharding
 from reoac_jax.arrays import ArrayT
 from reoac_jax.backbone.likelihood import reference_log_probs
 from reoac_jax.backbone.model import Backbone
@@ -75,15 +76,17 @@ class FinetuneSettings:
     lora_scale: float
     lora_targets: tuple[str, ...]
     lora_rank: int
+    fsdp: bool
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "FinetuneSettings":
-        own = [field.name for field in dataclasses.fields(cls) if "lora_" not in field.name]
+        own = [field.name for field in dataclasses.fields(cls) if field.name in config.sft]
         return cls(
             **{name: config.sft[name] for name in own},
             lora_scale=config.lora.alpha / config.lora.rank,
             lora_targets=tuple(config.lora.targets),
             lora_rank=config.lora.rank,
+            fsdp=config.sharding.fsdp,
         )
 
     def rate(self, step: jax.Array | int) -> jax.Array:
@@ -116,12 +119,14 @@ class FinetuneSettings:
 class Finetuner:
     """`init`, then `step`; `params` gives the weights that are evaluated and kept.
 
-    model: the backbone with the dropout rates of training. eos_id: also the padding.
+    model: the backbone with the dropout rates of training. eos_id: also the padding. mesh: where
+    `place` has put the state, and `sharding` the batches.
     """
 
     model: Backbone
     eos_id: int
     settings: FinetuneSettings
+    mesh: Mesh
 
     def init(self, key: jax.Array, base: Any, overlay: lora.Overlay | None = None) -> FinetuneState:
         """A fresh state over the base parameters; mode `full` copies them.
@@ -138,6 +143,11 @@ class Finetuner:
         # Copies: the step donates its state, and a buffer may be donated once.
         weights, average = jax.tree.map(jnp.copy, (weights, weights))
         return FinetuneState(weights, average, settings.optimizer.init(weights), zero_sums())
+
+    def place(self, state: FinetuneState) -> FinetuneState:
+        """The state on the mesh; with `fsdp` all but the sums in parts."""
+        put = sharding.split_parameters if self.settings.fsdp else sharding.replicate
+        return put(self.mesh, state)
 
     def params(self, base: Any, weights: Any) -> Any:
         """Backbone parameters of `state.average` or `state.weights`, LoRA merged in."""
@@ -205,7 +215,8 @@ class Finetuner:
         sums = jax.tree.map(
             jnp.add, state.sums, Sums(loss, optax.tree.norm(gradient), jnp.float32(1.0))
         )
-        return FinetuneState(weights, average, optimizer, sums)
+        state = FinetuneState(weights, average, optimizer, sums)
+        return sharding.keep_split(self.mesh, state) if settings.fsdp else state
 
     def _loss(
         self,
@@ -219,13 +230,15 @@ class Finetuner:
     ) -> jax.Array:
         """The microbatch's part of the mean; share: `[b, G]`, of each token in the mean."""
         noised = add_noise(answers, t, uniforms, self.model.config.mask_id, self.eos_id)
+        if self.settings.fsdp:
+            weights = sharding.gather_parameters(self.mesh, weights)
         variables = {"params": weights}
         if self.settings.mode == "lora":
             overlay = lora.collection(weights, self.settings.lora_scale)
             variables = {"params": base, "lora": overlay}
         log_probs = reference_log_probs(
             self.model, variables, noised.rows, noised.lengths, answers.answer, noise_level(t),
-            dropout_key, first=answers.prompt_length,
+            dropout_key, first=answers.prompt_length, shares=self.mesh.size,
         )  # fmt: skip
         return denoising_nats(log_probs, noised.masked, t, share).sum()
 
