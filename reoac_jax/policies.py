@@ -101,7 +101,9 @@ class Policy:
     """
 
     def __init__(self, name: str, config: ConfigDict, parts: Parts, mesh: Mesh):
-        self._heads = None  # what stands in place of the actor and the critic
+        self._program: BatchedProgram
+        self._outcome: Callable[[Any], Outcome]
+        self._heads: Any = None  # what stands in place of the actor and the critic
         if BETWEEN in name:
             self._heads = _sequence(name, config.rollout.max_steps)
             self._outcome = _of_rollout
@@ -114,8 +116,6 @@ class Policy:
             )
         settings = parts.rollout_settings(config, evaluation=True)
         size = config.evaluation.batch_size
-        self._program: BatchedProgram
-        self._outcome: Callable[[Any], Outcome]
         if name in RULES:
             self._program = _sampler(name, config, parts, settings, mesh, size)
             self._outcome = functools.partial(_of_sampler, settings.operators.costs[O_SCOPE])
@@ -133,7 +133,7 @@ class Policy:
         )
 
     def __call__(
-        self, params: Any, heads: HeadParams | None, key: jax.Array, questions: Sequence[Question]
+        self, params: Any, heads: Any, key: jax.Array, questions: Sequence[Question]
     ) -> Iterator[tuple[list[int], Outcome]]:
         """Runs the questions; yields places in `questions` and their `Outcome`."""
         heads = heads if self._heads is None else self._heads
