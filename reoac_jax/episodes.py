@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 from transformers import PreTrainedTokenizerBase
@@ -133,13 +134,15 @@ def replay_episodes(
     _, groups = np.unique(indices, return_inverse=True)
     log_probs = np.asarray(jax.nn.log_softmax(steps.logits, axis=-1))
     chosen = steps.chosen[..., None].astype(np.int64)
-    relative = np.asarray(group_advantage(returns, groups.astype(np.int32)), np.float32)
+    relative = np.asarray(
+        group_advantage(jnp.asarray(returns), jnp.asarray(groups, jnp.int32)), np.float32
+    )
     advantage = np.broadcast_to(relative[:, None], steps.active.shape)
     if config.objective.advantage == "critic":
         values = (np.exp(log_probs) * steps.q).sum(axis=-1)
-        advantage = np.asarray(
-            critic_advantage(values, steps.active, returns, config.objective.advantage_decay)
-        )
+        decay = config.objective.advantage_decay
+        inputs = jnp.asarray(values), jnp.asarray(steps.active), jnp.asarray(returns)
+        advantage = np.asarray(critic_advantage(*inputs, decay))
     return Episodes(
         prompt=padded,
         prompt_length=np.array([len(prompt) for prompt in prompts], np.int32),

@@ -117,7 +117,7 @@ class Policy:
         size = config.evaluation.batch_size
         self._program: BatchedProgram
         self._outcome: Callable[[Any], Outcome]
-        self._heads: jax.Array | None = None  # what stands in place of the actor and the critic
+        self._heads: Any = None  # what stands in place of the actor and the critic
         if BETWEEN in name:
             self._heads = _sequence(name, config.rollout.max_steps)
             self._outcome = _of_rollout
@@ -146,7 +146,7 @@ class Policy:
         )
 
     def __call__(
-        self, params: Any, heads: HeadParams | None, key: jax.Array, questions: Sequence[Question]
+        self, params: Any, heads: Any, key: jax.Array, questions: Sequence[Question]
     ) -> Iterator[tuple[list[int], Outcome]]:
         """Runs the questions; yields places in `questions` and their `Outcome`."""
         heads = heads if self._heads is None else self._heads

@@ -91,7 +91,7 @@ class BatchedProgram:
     def __call__(
         self,
         params: Any,
-        head_params: HeadParams | None,
+        head_params: Any,
         key: jax.Array,
         questions: Sequence[Question],
     ) -> Iterator[tuple[list[int], Any]]:
