@@ -7,6 +7,7 @@ import pytest
 import toy
 
 from reoac_jax.episodes import (
+    ProblemSet,
     episode_returns,
     explained_variance,
     generated_text,
@@ -14,6 +15,7 @@ from reoac_jax.episodes import (
     token_texts,
 )
 from reoac_jax.operators import OPERATORS
+from reoac_jax.tasks import Problem
 from reoac_jax.vocabulary import build_vocabulary
 
 
@@ -25,6 +27,16 @@ def test_text_ends_before_the_first_eos_and_leaves_special_tokens_out():
     assert generated_text(tokens, tokenizer, special) == "3 + 12"
     assert generated_text(np.array([toy.EOS_ID, ids[0]]), tokenizer, special) == ""
     assert token_texts(tokens, tokenizer) == ["3", "[MASK]", "+", "12", "<eos>", "3"]
+
+
+def test_the_hash_of_a_problem_set_is_of_what_is_asked_and_graded():
+    def hashed(prompt="1 + 1", answer="2", tokens=(3, 9, 3)):
+        problems = [Problem("a/0", prompt, answer, "a", {})]
+        return ProblemSet(problems, ["2"], SimpleNamespace(prompt_tokens=[np.array(tokens)])).hash
+
+    assert hashed() == hashed()
+    others = [hashed(prompt="1 + 2"), hashed(answer="3"), hashed(tokens=(3, 9))]
+    assert len({hashed(), *others}) == 4
 
 
 def test_returns():

@@ -19,7 +19,7 @@ from nursery import Nursery
 from reoac_jax.checkpoints import read_item
 
 ROOT = Path(__file__).resolve().parents[1]
-ITERATIONS = 20
+ITERATIONS = 16
 KILLS, KILLS_IN_A_SAVE = 12, 3
 MOST_KILLS = 24  # the moment inside a save may be missed
 ITEMS = ("actor", "critic", "optimizers", "backbone_lora", "replay")
@@ -118,7 +118,7 @@ def test_killed_and_resumed_training_equals_an_uninterrupted_one(options, tmp_pa
         began = time.monotonic()
         nursery.start("train", [*argv, f"--config.output_dir={tmp_path / 'whole'}"])
         assert nursery.wait() == 0, nursery.output.read_text()
-        longest = 0.7 * (time.monotonic() - began)
+        longest = 0.35 * (time.monotonic() - began)  # it compiled, what follows does not
         (whole,) = (tmp_path / "whole" / "tiny").iterdir()
 
         argv = [*argv, f"--config.output_dir={tmp_path / 'killed'}"]

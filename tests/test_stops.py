@@ -1,6 +1,7 @@
 """What stops a training run: signals, full disks, numbers gone wrong; and what it leaves behind."""
 
 import errno
+import functools
 import json
 import math
 import os
@@ -25,6 +26,25 @@ TINY = str(Path(__file__).resolve().parents[1] / "configs" / "tiny.py")
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory):
     return toy.word_backbone(tmp_path_factory.mktemp("backbone") / "toy", scale=0.05)
+
+
+@pytest.fixture(scope="module")
+def built():
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def compiled_once(built, monkeypatch):
+    """The runs here differ only in what befalls them: they share parts and compiled programs."""
+
+    def once(name, make, *arguments):
+        if name not in built:
+            built[name] = make(*arguments)
+        return built[name]
+
+    shared = (train, "load_parts"), (train, "RolloutProgram"), (sft.AnswerEvaluation, "create")
+    for owner, name in shared:
+        monkeypatch.setattr(owner, name, functools.partial(once, name, getattr(owner, name)))
 
 
 @pytest.fixture
@@ -161,34 +181,34 @@ def test_a_run_in_use_refuses_a_second_process(options, tmp_path, monkeypatch, c
 
 
 def test_a_disk_that_fills_up(options, tmp_path, monkeypatch, capsys):
-    """No file may grow beyond some kB from the third iteration on: its arrays do not fit."""
+    """No file may grow beyond some kB from the third iteration on: its arrays do not fit, nor, if
+    they are still being written, the second's."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def full():
         resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, before[1]))
 
-    on_call(monkeypatch, train, "update", 3, full)
-    try:
-        assert run_command(train.main, options) == 1
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with monkeypatch.context() as patch:
+        on_call(patch, train, "update", 3, full)
+        try:
+            assert run_command(train.main, options) == 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
     run = the_run(tmp_path)
     assert f"the last checkpoint in {run / 'checkpoints'} is intact" in one_error(capsys)
-    monkeypatch.undo()
-    assert latest_checkpoint(run / "checkpoints").name == "1"
+    assert latest_checkpoint(run / "checkpoints").name in {"0", "1"}
     assert run_command(train.main, ["--resume", str(run)]) == 0
     assert iterations(run) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("command", "error"),
     [
-        OSError(errno.ENOSPC, "No space left on device"),
-        PermissionError(errno.EACCES, "Permission denied"),
-        OSError(errno.EROFS, "Read-only file system"),
+        (train, OSError(errno.ENOSPC, "No space left on device")),
+        (train, PermissionError(errno.EACCES, "Permission denied")),
+        (sft, OSError(errno.EROFS, "Read-only file system")),
     ],
 )
-@pytest.mark.parametrize("command", [train, sft])
 def test_metrics_that_cannot_be_written(command, error, options, tmp_path, monkeypatch, capsys):
     def fail():
         raise error
