@@ -57,7 +57,7 @@ class Head(nn.Module):
 class AppliesHeads(Protocol):
     """Whatever turns observations `[B, F]` into the heads' outputs."""
 
-    def apply(self, params: HeadParams, observation: jax.Array) -> HeadOutput: ...
+    def apply(self, params: Any, observation: jax.Array) -> HeadOutput: ...
 
 
 @dataclasses.dataclass(frozen=True)
