@@ -11,7 +11,7 @@ _KINDS = {
     "fixed": ("untrained, random or fixed operator", CATEGORIES[4], "^v<>"),
     "sampler": ("usual sampler", CATEGORIES[0], "osDphd8"),
 }
-_COLUMNS = ("policy", "task", "accuracy", "low_95", "high_95", "correct", "samples", "cost",
+_COLUMNS = ("label", "policy", "task", "accuracy", "low_95", "high_95", "correct", "samples", "cost",
            "forward_passes", "steps", "max_steps", "checkpoint", "file")  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def accuracy_against_cost(evaluations: Sequence[EvaluationResult]) -> Picture:
         f"trained actors.{warning}"
     )
     rows = [
-        (r.label, r.task, r.accuracy, r.low, r.high, r.correct, r.samples, r.cost,
+        (r.label, r.policy, r.task, r.accuracy, r.low, r.high, r.correct, r.samples, r.cost,
          r.forward_passes, r.steps, r.max_steps, r.checkpoint, r.file)
         for r in evaluations
     ]  # fmt: skip
