@@ -6,13 +6,16 @@ from reoac_jax.report.evaluations import EvaluationResult
 from reoac_jax.report.picture import Picture, Table, new_figure
 from reoac_jax.report.theme import CATEGORIES
 
+# Colour and markers, by `EvaluationResult.kind`; the caption names them.
 _KINDS = {
-    "actor": ("trained actor", CATEGORIES[1], "*PXdH"),
-    "fixed": ("untrained, random or fixed operator", CATEGORIES[4], "^v<>"),
-    "sampler": ("usual sampler", CATEGORIES[0], "osDphd8"),
+    "actor": (CATEGORIES[1], "*PXdH"),
+    "fixed": (CATEGORIES[4], "^v<>"),
+    "sampler": (CATEGORIES[0], "osDphd8"),
 }
-_COLUMNS = ("policy", "task", "accuracy", "low_95", "high_95", "correct", "samples", "cost",
-           "forward_passes", "steps", "max_steps", "checkpoint", "file")  # fmt: skip
+_COLUMNS = (
+    "label", "policy", "task", "accuracy", "low_95", "high_95", "correct", "samples", "cost",
+    "forward_passes", "steps", "max_steps", "checkpoint", "file",
+)  # fmt: skip
 
 
 def accuracy_against_cost(evaluations: Sequence[EvaluationResult]) -> Picture:
@@ -26,7 +29,7 @@ def accuracy_against_cost(evaluations: Sequence[EvaluationResult]) -> Picture:
     figure, (by_cost, by_passes) = new_figure(1, 2, width=4.4, height=3.4)
     used = dict.fromkeys(_KINDS, 0)
     for result in evaluations:
-        _, colour, markers = _KINDS[result.kind]
+        colour, markers = _KINDS[result.kind]
         marker = markers[used[result.kind] % len(markers)]
         used[result.kind] += 1
         # Rounding may put an accuracy of 0 or 1 a hair outside its interval.
@@ -53,7 +56,7 @@ def accuracy_against_cost(evaluations: Sequence[EvaluationResult]) -> Picture:
         f"trained actors.{warning}"
     )
     rows = [
-        (r.label, r.task, r.accuracy, r.low, r.high, r.correct, r.samples, r.cost,
+        (r.label, r.policy, r.task, r.accuracy, r.low, r.high, r.correct, r.samples, r.cost,
          r.forward_passes, r.steps, r.max_steps, r.checkpoint, r.file)
         for r in evaluations
     ]  # fmt: skip

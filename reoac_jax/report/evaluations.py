@@ -8,7 +8,7 @@ from typing import Any
 
 from reoac_jax.errors import InputError
 from reoac_jax.operators import OPERATORS
-from reoac_jax.policies import ACTOR, RANDOM, UNTRAINED
+from reoac_jax.policies import ACTOR, BETWEEN, RANDOM, UNTRAINED
 from reoac_jax.run_folder import CONFIG
 
 _NUMBERS = ("accuracy", "correct", "samples", "avg_cost", "avg_steps", "forward_passes")
@@ -41,7 +41,8 @@ class EvaluationResult:
         """`actor`, `fixed` (an operator, random choice, the untrained actor) or `sampler`."""
         if self.policy == ACTOR:
             return "actor"
-        return "fixed" if self.policy in (UNTRAINED, RANDOM, *OPERATORS) else "sampler"
+        first = self.policy.split(BETWEEN)[0]
+        return "fixed" if first in (UNTRAINED, RANDOM, *OPERATORS) else "sampler"
 
 
 def read_evaluations(files: Sequence[str], runs: Sequence[Path]) -> list[EvaluationResult]:
@@ -59,9 +60,10 @@ def read_evaluations(files: Sequence[str], runs: Sequence[Path]) -> list[Evaluat
                     found.append((file, _read(file)))
                 except InputError:
                     continue  # something else that lies there
-    policies = [record["policy"] for _, record in found]
+    names = [_name(record["policy"]) for _, record in found]
     results = [
-        _result(file, record, policies.count(record["policy"]) > 1) for file, record in found
+        _result(file, record, name, names.count(name) > 1)
+        for (file, record), name in zip(found, names, strict=True)
     ]
     return sorted(results, key=lambda result: -result.accuracy)
 
@@ -85,12 +87,17 @@ def _read(file: Path) -> Mapping[str, Any]:
     return record
 
 
-def _result(file: Path, record: Mapping[str, Any], ambiguous: bool) -> EvaluationResult:
-    policy = record["policy"]
+def _name(policy: str) -> str:
+    """The policy's name, short enough for a legend: a sequence names an operator for each step."""
+    operators = policy.split(BETWEEN)
+    return policy if len(operators) == 1 else f"sequence of {len(operators)} operators"
+
+
+def _result(file: Path, record: Mapping[str, Any], name: str, ambiguous: bool) -> EvaluationResult:
     return EvaluationResult(
-        label=f"{policy} ({file.parent.name}/{file.stem})" if ambiguous else policy,
+        label=f"{name} ({file.parent.name}/{file.stem})" if ambiguous else name,
         file=file,
-        policy=policy,
+        policy=record["policy"],
         task=record["task"],
         accuracy=record["accuracy"],
         low=record["interval_95"][0],

@@ -112,6 +112,12 @@ def test_evaluations_are_found_and_sorted(tmp_path):
     ]
 
 
+def test_a_sequence_of_operators_gets_a_short_label(tmp_path):
+    path = write_evaluation(tmp_path / "s.json", "O_FAST,O_SCOPE,O_NUM", 0.6)
+    (result,) = read_evaluations([str(path)], [])
+    assert (result.kind, result.label) == ("fixed", "sequence of 3 operators")
+
+
 @pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"policy": "actor", "task": "x"}'])
 def test_a_named_file_must_be_an_evaluation(tmp_path, text):
     path = tmp_path / "e.json"
