@@ -87,7 +87,7 @@ def get_config() -> ConfigDict:
     objective.actor_temperature = 1.0  # soft_q: target = softmax(Q / actor_temperature)
     objective.clip_ratio = 0.2  # policy_gradient
     objective.entropy_weight = 0.01  # policy_gradient
-    objective.advantage = "group"  # policy_gradient: group (the prompt's others) | critic (GAE)
+    objective.advantage = "group"  # group (the prompt's other episodes) | critic (GAE)
     objective.advantage_decay = 0.9  # advantage critic: lambda of GAE
     objective.backbone_target = "reference"  # reference (the original's) | generated (its own)
     objective.advantage_positive = True  # backbone: no update away from failed episodes

@@ -26,7 +26,7 @@ from reoac_jax.config import parse_options
 from reoac_jax.errors import InputError, run_command
 from reoac_jax.metric_sinks import flat_numbers
 from reoac_jax.metrics import MetricsTail, is_terminal
-from reoac_jax.run_folder import CONFIG, METRICS, open_run
+from reoac_jax.run_folder import CONFIG, METRICS, run_config
 
 _SECONDS = 1.0  # between looks
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", metavar="RUN_DIR", help="a run's folder, runs/<exp>/<time>")
-    run = open_run(parse_options(parser, argv).run)
+    run = run_config(parse_options(parser, argv).run).parent
     look = _looker(run)
     view = look()
     if not is_terminal(sys.stdout):

@@ -110,34 +110,6 @@ def test_misuse(project, script, given):
     assert result.stderr.startswith("usage: ") and result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(("ended_with", "requeued"), [(0, False), (143, True), (1, False)])
-def test_the_slurm_example_resumes_its_own_run_and_requeues(project, ended_with, requeued):
-    commands = project / "commands"
-    log = project / "log"
-    for name, code in (("srun", ended_with), ("scontrol", 0)):
-        executable(commands / name, f'#!/bin/bash\necho {name} "$@" >>"{log}"\nexit {code}\n')
-    environment = {
-        "PATH": f"{commands}:{os.environ['PATH']}",
-        "SLURM_JOB_ID": "77",
-        "SLURM_SUBMIT_DIR": str(project),
-    }
-
-    def submitted():
-        log.unlink(missing_ok=True)
-        result = bash("scripts/slurm_example.sbatch", cwd=project, **environment)
-        assert result.returncode == ended_with, result.stderr
-        return log.read_text().splitlines()
-
-    requeue = ["scontrol requeue 77"] if requeued else []
-    train = "srun bash scripts/train_reoac.sh"
-    assert submitted() == [f"{train} configs/gsm8k.py lora --config.exp_name=gsm8k-77", *requeue]
-    for stamp in ("20250101-000000", "20250102-000000", "20250103-000000"):
-        (project / "runs" / "gsm8k-77" / stamp).mkdir(parents=True)
-        if stamp < "20250103":  # the last was killed before it was one
-            (project / "runs" / "gsm8k-77" / stamp / "config.json").write_text("{}")
-    assert submitted() == [f"{train} --resume runs/gsm8k-77/20250102-000000", *requeue]
-
-
 def test_setup_installs_once(project):
     """Again only after a change of what is wanted, or an installation that failed."""
     log = project / "pip.log"

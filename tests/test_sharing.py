@@ -26,7 +26,7 @@ from reoac_jax.convert.mdlm_torch import MDLM
 from reoac_jax.errors import run_command
 from reoac_jax.learner import LearnerSettings
 from reoac_jax.peft_adapter import Adapter, BaseModel, read_adapter, write_adapter
-from reoac_jax.run_folder import create_run
+from reoac_jax.run_folder import RunLock, create_run
 from reoac_jax.tasks import task_options
 from reoac_jax.trained import load_parts, restore_backbone, untrained
 from reoac_jax.training_state import checkpoint_record
@@ -121,7 +121,8 @@ def run(options, backbone):
     config = load_config(TINY, options, task_options)
     parts = load_parts(config)
     heads = untrained(config, parts).heads
-    folder = create_run(config)
+    with RunLock() as lock:
+        folder = create_run(config, lock)
     overlay = trained_overlay(parts.base, ())
     settings = LearnerSettings.from_config(config)
     items = {"actor": heads.actor, "critic": heads.critic, "backbone_lora": overlay}

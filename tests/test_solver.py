@@ -13,10 +13,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from mdlm_to_flax import main as convert
 
 from reoac_jax import evaluation, sharding, solve, train
 from reoac_jax.config import load_config
+from reoac_jax.convert.mdlm_to_flax import main as convert
 from reoac_jax.denoising_view import DenoisingView
 from reoac_jax.episodes import ProblemSet
 from reoac_jax.errors import InputError, run_command

@@ -11,7 +11,7 @@ import numpy as np
 from reoac_jax.errors import InputError
 from reoac_jax.operators import OPERATORS
 from reoac_jax.report.traces import trace
-from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, SAMPLES, open_run
+from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, SAMPLES, run_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def read_runs(paths: Sequence[str], most_episodes: int) -> list[Run]:
 
     Raises `InputError` for a path that is no run, is named twice, or has no readable config.json.
     """
-    folders = [open_run(path) for path in paths]
+    folders = [run_config(path).parent for path in paths]
     resolved = [folder.resolve() for folder in folders]
     for place, folder in enumerate(resolved):
         if folder in resolved[:place]:
