@@ -67,7 +67,7 @@ def episode(
     record = {
         "iteration": iteration,
         "episode": seed % 100,
-        "id": f"simulated/{seed}",
+        "id": f"simulated/{seed}</script>",
         "prompt": "".join(prompt),
         "prompt_tokens": prompt,
         "reference": "</script><script>alert(1)</script>",
