@@ -80,7 +80,7 @@ def test_equals_plain_loop(name):
     check_against_plain_loop(settings, toy.prompts(BATCH), whole_batch(settings), range(4))
 
 
-INFILLED = ("denoise", "denoise_repair_branch", "overwrite_branch")
+INFILLED = ("denoise_repair_branch", "overwrite_branch")
 
 
 @pytest.mark.parametrize("name", INFILLED)
