@@ -159,7 +159,7 @@ def test_padded_size_and_pad_batch(count):
 def test_parameters_in_parts():
     """The longest axis that the devices divide is cut; what has none is whole everywhere."""
     mesh = mesh_of(4)
-    tree = {"a": np.ones((8, 12)), "b": np.arange(6), "c": np.ones((3, 4, 2)), "d": np.float32(1)}
+    tree = {"a": np.ones((8, 12)), "b": np.ones(6), "c": np.ones((3, 4, 2)), "d": np.ones(())}
     placed = sharding.split_parameters(mesh, tree)
     parts = {name: x.addressable_shards[0].data.shape for name, x in placed.items()}
     assert parts == {"a": (8, 3), "b": (6,), "c": (3, 1, 2), "d": ()}

@@ -112,14 +112,16 @@ def test_an_update_reduces_its_gradients_and_nothing_else(step, mode):
     gradients = size(part.get(step, state.backbone))
     travels = bytes_by_kind(program.as_text())
     assert travels.keys() == {"all-reduce"}
-    assert gradients <= travels["all-reduce"] <= gradients + SCALARS
+    # Less than all: the conditioning's weights see one row, whose gradient travels in their place.
+    assert gradients / 2 <= travels["all-reduce"] <= gradients + SCALARS
 
 
 def test_split_parameters_add_their_gathers_only():
     state, program = compiled(learner(4, "full", fsdp=True), "backbone_step")
     weights = size(state.backbone)
     travels = bytes_by_kind(program.as_text())
-    assert travels.pop("all-gather") <= weights
+    # The conditioning's one row is split and gathered too: much in a model this narrow.
+    assert 0.9 * weights < travels.pop("all-gather") < 1.1 * weights
     assert sum(travels.values()) <= weights + SCALARS
     assert travels.keys() <= {"all-reduce", "reduce-scatter"}
 
