@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
     backbone.dropout = 0.1  # in the backbone's own update, never in rollouts
     backbone.compute_dtype = "auto"  # auto (bfloat16 on GPU, else float32) | float32 | bfloat16
     backbone.attention = "auto"  # auto (cudnn on GPU with bfloat16, else xla) | xla | cudnn
+    backbone.remat = "none"  # none (faster) | blocks (an update keeps less in memory)
     backbone.tokenizer_source = "mdlm"  # mdlm (GPT-2, the model's mask) | auto (with the weights)
     backbone.tokenizer_path = "gpt2"  # hub id or local folder, read when tokenizer_source is mdlm
 
@@ -112,6 +113,7 @@ def get_config() -> ConfigDict:
     train.backbone_steps = 1
     train.head_batch = 256  # transitions in an actor or critic minibatch
     train.backbone_batch = 16  # transitions in a backbone minibatch
+    train.backbone_accumulate = 1  # microbatches that a backbone minibatch is cut into
     train.buffer_size = 800  # episodes kept in replay, oldest leave first
 
     sft = config.sft = ConfigDict()  # python -m reoac_jax.sft; its dropout is backbone.dropout
@@ -161,6 +163,9 @@ def get_config() -> ConfigDict:
     grader = config.grader = ConfigDict()
     grader.workers = 2  # processes
     grader.timeout = 10.0  # seconds an item may take before it counts as wrong
+
+    compilation = config.compilation = ConfigDict()
+    compilation.cache_dir = "auto"  # compiled programs: auto (the user's cache folder), off, a path
 
     logging = config.logging = ConfigDict()
     logging.samples_per_iter = 2  # episodes written to samples/ each iteration

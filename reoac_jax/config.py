@@ -37,7 +37,7 @@ TaskOptions = Callable[[str], Mapping[str, Option]]
 
 _OVERRIDE = "--config."
 # Where a run is written and which processes it has, not what it computes.
-_PLACES = ("exp_name", "output_dir", "distributed.")
+_PLACES = ("exp_name", "output_dir", "distributed.", "compilation.")
 
 
 def load_config(
@@ -117,7 +117,8 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def config_hash(config: Any) -> str:
-    """SHA-256, in hex, of the configuration without `exp_name`, `output_dir`, `distributed.*`.
+    """SHA-256, in hex, of the configuration without `exp_name`, `output_dir`, `distributed.*` and
+    `compilation.*`.
 
     Two configurations with the same hash compute the same; they may write it to different places.
     """

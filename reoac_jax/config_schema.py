@@ -107,6 +107,7 @@ SCHEMA: Mapping[str, Option] = {
     "backbone.dropout": _float(0.0, 0.9, "dropout in the backbone's update"),
     "backbone.compute_dtype": _choice("auto float32 bfloat16", "dtype of the matrix products"),
     "backbone.attention": _choice("auto xla cudnn", "attention kernel"),
+    "backbone.remat": _choice("none blocks", "activations the backward pass computes anew"),
     "backbone.tokenizer_source": _choice("mdlm auto", "whose tokenizer"),
     "backbone.tokenizer_path": Option("str", "hub id or folder, read for tokenizer_source mdlm"),
     "lora.rank": _int(1, 1024, "rank of the overlay"),
@@ -178,6 +179,7 @@ SCHEMA: Mapping[str, Option] = {
     "train.backbone_steps": _int(0, 10**4, "gradient steps an iteration"),
     "train.head_batch": _int(1, 10**6, "transitions in an actor or critic minibatch"),
     "train.backbone_batch": _int(1, 10**6, "transitions in a backbone minibatch"),
+    "train.backbone_accumulate": _int(1, 10**4, "microbatches of a backbone minibatch"),
     "train.buffer_size": _int(1, 10**7, "episodes kept in replay"),
     "sft.mode": _choice("lora full", "what of the backbone supervised fine-tuning trains"),
     "sft.steps": _int(1, 10**8, "gradient steps"),
@@ -213,6 +215,7 @@ SCHEMA: Mapping[str, Option] = {
     "evaluation.block_len": _int(1, 65536, "tokens of a block of the policy blocks"),
     "grader.workers": _int(1, 256, "processes"),
     "grader.timeout": _float(0.1, 3600.0, "seconds an item may take"),
+    "compilation.cache_dir": Option("str", "auto, off or a folder for compiled programs"),
     "logging.samples_per_iter": _int(0, 10**6, "episodes written each iteration"),
     "logging.tensorboard": Option("bool", "write TensorBoard event files"),
     "logging.wandb": Option("bool", "send metrics to Weights & Biases"),
@@ -263,11 +266,14 @@ def check_together(values: Mapping[str, Any]) -> None:
             "rollout.selection_mode is argmax; expected sample, for objective.actor policy_gradient"
             " needs the probability with which an operator was picked"
         )
-    batch, accumulate = values["sft.batch_size"], values["sft.accumulate"]
-    if batch % accumulate:
-        raise InputError(
-            f"sft.batch_size is {batch}; expected a multiple of sft.accumulate, {accumulate}"
-        )
+    for size, parts in (
+        ("sft.batch_size", "sft.accumulate"),
+        ("train.backbone_batch", "train.backbone_accumulate"),
+    ):
+        if values[size] % values[parts]:
+            raise InputError(
+                f"{size} is {values[size]}; expected a multiple of {parts}, {values[parts]}"
+            )
     if values["sft.warmup_steps"] >= values["sft.steps"]:
         raise InputError(
             f"sft.warmup_steps is {values['sft.warmup_steps']};"

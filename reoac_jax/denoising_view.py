@@ -57,8 +57,10 @@ class DenoisingView:
         self._live = None
 
     def __call__(self, step: np.ndarray, tokens: np.ndarray, operator: np.ndarray | None) -> None:
+        if step[0] < 0:
+            return
         after = np.asarray(tokens[0])
-        headline = f"step {int(step) + 1} of {self._max_steps}"
+        headline = f"step {int(step[0]) + 1} of {self._max_steps}"
         if operator is not None:
             headline += f" {OPERATORS[int(operator[0])]}"
         if self._terminal:

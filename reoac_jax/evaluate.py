@@ -27,6 +27,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import reoac_jax
+from reoac_jax.compilation import set_up_compilation
 from reoac_jax.config import config_hash, load_config, parse_command_line, to_json
 from reoac_jax.episodes import ProblemSet
 from reoac_jax.errors import InputError, run_command
@@ -62,6 +63,7 @@ def main(argv: Sequence[str]) -> int:
     if checkpoint is None and options.policy == ACTOR:
         checkpoint = newest_checkpoints(config)
 
+    set_up_compilation(config.compilation.cache_dir)
     with working("loading the backbone"):
         parts = load_parts(config)
         trained = (

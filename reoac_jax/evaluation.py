@@ -10,7 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from reoac_jax import sharding
-from reoac_jax.episodes import ProblemSet, generated_text
+from reoac_jax.episodes import ProblemSet
+from reoac_jax.grading import Grading
 from reoac_jax.heads import HeadParams
 from reoac_jax.metrics import ProgressLine, wilson_interval, working
 from reoac_jax.operators import OPERATORS
@@ -57,15 +58,15 @@ def evaluate_policy(
     params, heads = sharding.replicate(mesh, (params, heads))
     began = time.monotonic()
     batches = []
-    with ProgressLine(len(questions), f"evaluating {name}", unit="problem") as progress:
-        for places, outcome in policy(params, heads, key, questions):
-            batches.append((places, outcome))
-            progress.update(len(places))
+    with Grading(task, problem_set.problems, parts, "strict") as grading:
+        with ProgressLine(len(questions), f"evaluating {name}", unit="problem") as progress:
+            for places, outcome in policy(params, heads, key, questions):
+                batches.append((places, outcome))
+                grading.add(places, outcome.tokens)
+                progress.update(len(places))
+        with working("grading"):
+            texts, grades = grading.finish()
     outcome = in_order(batches)
-    special = parts.vocabulary.is_special
-    texts = [generated_text(tokens, parts.tokenizer, special) for tokens in outcome.tokens]
-    with working("grading"):
-        grades = task.grade(texts, problem_set.problems, "strict")
     return Evaluation(outcome, texts, grades, time.monotonic() - began)
 
 

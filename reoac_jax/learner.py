@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from reoac_jax import lora, sharding
+from reoac_jax.accumulation import accumulated_gradient
 from reoac_jax.backbone.likelihood import reference_log_probs
 from reoac_jax.backbone.model import Backbone
 from reoac_jax.backbone.prediction import assemble_rows
@@ -19,6 +20,7 @@ from reoac_jax.losses import (
     backbone_loss,
     critic_loss,
     policy_gradient_loss,
+    position_shares,
     soft_q_loss,
 )
 from reoac_jax.replay import BackboneBatch, HeadBatch
@@ -73,6 +75,7 @@ class LearnerSettings:
     actor_rate: float
     critic_rate: float
     backbone_rate: float
+    backbone_accumulate: int
     weight_decay: float
     gradient_clip: float
     fsdp: bool
@@ -97,6 +100,7 @@ class LearnerSettings:
             actor_rate=optimizer.actor_rate,
             critic_rate=optimizer.critic_rate,
             backbone_rate=optimizer.backbone_rate,
+            backbone_accumulate=config.train.backbone_accumulate,
             weight_decay=optimizer.weight_decay,
             gradient_clip=optimizer.gradient_clip,
             fsdp=config.sharding.fsdp,
@@ -227,6 +231,9 @@ class Learner:
     ) -> tuple[LearnerState, dict[str, jax.Array]]:
         """One advantage-weighted denoising step of the LoRA overlay or of all weights.
 
+        The gradient is that of the whole minibatch, summed in float32 over `backbone_accumulate`
+        microbatches, which must divide it.
+
         Args:
           base: the frozen parameters, never changed; None in mode `full`.
           key: for dropout.
@@ -243,18 +250,24 @@ class Learner:
             batch.advantage, settings.advantage_positive, settings.advantage_clip
         )
 
-        def loss_fn(backbone: Any) -> jax.Array:
-            variables = self.training_variables(base, backbone)
-            log_probs = reference_log_probs(
-                self.model, variables, rows, lengths, batch.target, sigma, key,
-                shares=self.mesh.size,
-            )  # fmt: skip
-            return backbone_loss(log_probs, batch.written, advantage, batch.weight)
+        share = position_shares(batch.written, batch.weight)
 
-        optimizer = self.settings.optimizer(settings.backbone_rate)
-        backbone, opt, loss = _descend(
-            loss_fn, state.backbone, optimizer, state.optimizers.backbone, settings.backbone_weight
+        def loss_fn(backbone: Any, part: tuple, part_key: jax.Array) -> jax.Array:
+            rows, lengths, target, sigma, advantage, share = part
+            log_probs = reference_log_probs(
+                self.model, self.training_variables(base, backbone), rows, lengths, target, sigma,
+                part_key, shares=self.mesh.size,
+            )  # fmt: skip
+            return backbone_loss(log_probs, advantage, share)
+
+        parts = (rows, lengths, batch.target, sigma, advantage, share)
+        loss, gradient = accumulated_gradient(
+            loss_fn, state.backbone, parts, key, settings.backbone_accumulate
         )
+        backbone, opt = _step(
+            self.settings.optimizer(settings.backbone_rate), gradient, state.optimizers.backbone,
+            state.backbone, settings.backbone_weight,
+        )  # fmt: skip
         if settings.fsdp:
             backbone, opt = sharding.keep_split(self.mesh, (backbone, opt))
         state = state._replace(
@@ -273,6 +286,17 @@ def _descend(
 ) -> tuple[Any, Any, Any]:
     """One optimiser step on weight * loss; returns params, optimiser state, and loss (and aux)."""
     value, gradient = jax.value_and_grad(loss_fn, has_aux=has_aux)(params)
+    return *_step(optimizer, gradient, opt_state, params, weight), value
+
+
+def _step(
+    optimizer: optax.GradientTransformation,
+    gradient: Any,
+    opt_state: Any,
+    params: Any,
+    weight: float,
+) -> tuple[Any, Any]:
+    """The parameters and the optimiser's state after a step along weight * gradient."""
     gradient = jax.tree.map(lambda g: weight * g, gradient)
     updates, opt_state = optimizer.update(gradient, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state, value
+    return optax.apply_updates(params, updates), opt_state

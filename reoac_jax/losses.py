@@ -77,17 +77,26 @@ def backbone_advantage(advantage: jax.Array, positive: bool, clip: float) -> jax
     return jnp.clip(advantage, -clip, clip) if clip > 0 else advantage
 
 
-def backbone_loss(
-    log_probs: jax.Array, written: jax.Array, advantage: jax.Array, weight: jax.Array
-) -> jax.Array:
-    """Advantage-weighted cross-entropy to the target, averaged over the written positions.
+def position_shares(written: jax.Array, weight: jax.Array) -> jax.Array:
+    """float32 `[N, G]`: each position's share in the mean over all written ones; they sum to 1.
 
     Args:
-      log_probs: float32 `[N, G]`, of the target tokens. written: bool `[N, G]`.
-      advantage, weight: float32 `[N]`.
+      written: bool `[N, G]`. weight: float32 `[N]`.
     """
     counts = written * weight[:, None]
-    return _mean(-log_probs * advantage[:, None], counts)
+    return counts / jnp.maximum(counts.sum(), 1.0)
+
+
+def backbone_loss(log_probs: jax.Array, advantage: jax.Array, share: jax.Array) -> jax.Array:
+    """Advantage-weighted cross-entropy to the target, averaged over the written positions.
+
+    The losses of a batch's parts add up to its own, where `share` is that of the whole batch.
+
+    Args:
+      log_probs: float32 `[N, G]`, of the target tokens. advantage: float32 `[N]`.
+      share: float32 `[N, G]`, from `position_shares`.
+    """
+    return -(log_probs * advantage[:, None] * share).sum()
 
 
 def group_advantage(returns: jax.Array, groups: jax.Array) -> jax.Array:

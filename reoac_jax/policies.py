@@ -21,6 +21,7 @@ from reoac_jax.heads import AppliesHeads, HeadOutput, HeadParams
 from reoac_jax.operators import O_SCOPE, OPERATORS
 from reoac_jax.rollout import (
     BatchedProgram,
+    BatchResult,
     DenoiseFn,
     Prompts,
     Question,
@@ -145,6 +146,11 @@ class Policy:
             parts.model, heads, parts.vocabulary, settings, mesh, size, on_step
         )
 
+    @property
+    def tokens_computed(self) -> int:
+        """Tokens that the backbone has been run on so far, padding and idle places included."""
+        return self._program.tokens_computed
+
     def __call__(
         self, params: Any, heads: Any, key: jax.Array, questions: Sequence[Question]
     ) -> Iterator[tuple[list[int], Outcome]]:
@@ -202,7 +208,19 @@ def _sampler(
     )
     block_len = config.evaluation.block_len
 
-    def run(denoise: DenoiseFn, heads: HeadParams, prompts: Prompts, vocabulary: Vocabulary) -> Any:
-        return sample(denoise, prompts, settings, name, block_len, on_step)
+    def run_sampler(
+        denoise: DenoiseFn,
+        heads: HeadParams,
+        prompts: Prompts,
+        vocabulary: Vocabulary,
+        places: int,
+        count: jax.Array,
+    ) -> BatchResult:
+        return BatchResult(
+            *sample(denoise, prompts, settings, name, block_len, places, count, on_step)
+        )
 
-    return BatchedProgram(run, parts.model, parts.vocabulary, settings, mesh, batch_size)
+    return BatchedProgram(
+        run_sampler, parts.model, parts.vocabulary, settings, mesh, batch_size,
+        queued=on_step is None,
+    )  # fmt: skip

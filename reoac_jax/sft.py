@@ -29,6 +29,7 @@ from reoac_jax.backbone import save_backbone, tokenizer_files
 from reoac_jax.backbone.prediction import prompt_width
 from reoac_jax.backbone.store import derived_source, versions
 from reoac_jax.checkpoints import RunCheckpoints, latest_checkpoint, read_item
+from reoac_jax.compilation import set_up_compilation
 from reoac_jax.config import config_hash, load_config, parse_command_line
 from reoac_jax.episodes import ProblemSet
 from reoac_jax.errors import InputError, run_command
@@ -96,6 +97,7 @@ def main(argv: Sequence[str]) -> int:
 
 def evaluate_text(config: ConfigDict, text: str) -> int:
     """NELBO and perplexity of a text file, printed as one line of JSON."""
+    set_up_compilation(config.compilation.cache_dir)
     with working("loading the backbone"):
         parts = load_parts(config)
         blocks = text_blocks(text, parts.tokenizer, parts.model.config.model_length)
@@ -135,6 +137,7 @@ def evaluate_text(config: ConfigDict, text: str) -> int:
 
 def train(config: ConfigDict, run: Path | None, lock: RunLock) -> int:
     """Trains into a new run folder, or goes on in `run`. Returns the exit code."""
+    set_up_compilation(config.compilation.cache_dir)
     sft = config.sft
     checkpoint = None if run is None else latest_checkpoint(run / CHECKPOINTS)
 
@@ -158,7 +161,7 @@ def train(config: ConfigDict, run: Path | None, lock: RunLock) -> int:
     prompt, prompt_length = pad_prompts(problems.encoded)
     examples = sharding.replicate(mesh, Examples(prompt, prompt_length, problems.encoded.reference))
     finetuner = Finetuner(
-        parts.model.clone(dropout=config.backbone.dropout, lora_dropout=config.lora.dropout),
+        parts.training_model(config),
         parts.tokenizer.eos_token_id,
         FinetuneSettings.from_config(config),
         mesh,

@@ -132,13 +132,16 @@ def per_device(mesh: Mesh, function: Callable[..., Any], replicated: int) -> Cal
     return run
 
 
-def split_weighted(mesh: Mesh, batch: Any) -> Any:
+def split_weighted(mesh: Mesh, batch: Any, parts: int = 1) -> Any:
     """Puts a minibatch of any size on the mesh, filled up with entries that weigh nothing.
 
-    batch: a named tuple of host arrays; its fields that end in "weight" become 0 in what is added.
+    Args:
+      batch: a named tuple of host arrays; its fields that end in "weight" become 0 in what is
+        added. parts: its microbatches, each of which the devices must be able to share.
     """
     size = len(batch[0])
-    padded = pad_batch(batch, padded_size(mesh, size))
+    share = -(-size // parts)
+    padded = pad_batch(batch, parts * padded_size(mesh, share))
     real = np.arange(len(padded[0])) < size
     weights = {name: getattr(padded, name) * real for name in batch._fields if "weight" in name}
     return split(mesh, padded._replace(**weights))

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import numpy as np
 
+from reoac_jax.compilation import set_up_compilation
 from reoac_jax.config import parse_command_line
 from reoac_jax.denoising_view import DenoisingView
 from reoac_jax.errors import InputError, run_command
@@ -56,6 +57,7 @@ def main(argv: Sequence[str]) -> int:
             overrides=overrides,
             on_step=view,
         )
+    set_up_compilation(solver.config.compilation.cache_dir)
     with solver:
         if options.interactive:
             return _converse(solver, view)

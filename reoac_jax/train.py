@@ -19,19 +19,21 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from reoac_jax import processes, sharding
+from reoac_jax.background import Background
 from reoac_jax.checkpoints import RunCheckpoints, latest_checkpoint
+from reoac_jax.compilation import set_up_compilation
 from reoac_jax.config import load_config, parse_command_line, to_json
 from reoac_jax.episodes import (
     ProblemSet,
     episode_returns,
     explained_variance,
-    generated_text,
     replay_episodes,
     rollout_summary,
 )
 from reoac_jax.errors import InputError, run_command
 from reoac_jax.files import write_json
 from reoac_jax.finite import check_finite
+from reoac_jax.grading import Grading
 from reoac_jax.heads import HeadParams
 from reoac_jax.host_memory import keep_freed_memory
 from reoac_jax.interrupt import Interrupt, Interrupted
@@ -86,6 +88,7 @@ class Collected(NamedTuple):
     """The graded episodes of one iteration; axis 0 is the episode, of all processes.
 
     texts, grades: of this process's own episodes, which in the first process come first.
+    rolled_out: when its devices were done with them, by the monotonic clock.
     """
 
     indices: list[int]
@@ -94,6 +97,7 @@ class Collected(NamedTuple):
     returns: np.ndarray
     texts: list[str]
     grades: list[Grade]
+    rolled_out: float
 
 
 def main(argv: Sequence[str]) -> int:
@@ -112,6 +116,7 @@ def main(argv: Sequence[str]) -> int:
         _only_resumable(overrides)
     source = options.config if options.resume is None else run_config(options.resume)
     config = load_config(source, overrides, task_options)
+    set_up_compilation(config.compilation.cache_dir)
     with RunLock() as lock, processes.joined(config):
         run = checkpoint = None
         if options.resume is not None:
@@ -158,10 +163,7 @@ def _train(
     key = jax.random.key(config.seed)
     settings = parts.rollout_settings(config)
     learner_settings = LearnerSettings.from_config(config)
-    training_model = parts.model.clone(
-        dropout=config.backbone.dropout, lora_dropout=config.lora.dropout
-    )
-    learner = Learner(training_model, parts.heads, settings, learner_settings, mesh)
+    learner = Learner(parts.training_model(config), parts.heads, settings, learner_settings, mesh)
     program = RolloutProgram(
         parts.model, parts.heads, parts.vocabulary, settings, own_mesh, config.rollout.batch_size
     )
@@ -189,6 +191,7 @@ def _train(
         say(f"run folder {run}: going on after {start} of {iterations} iterations")
 
     def save(iteration: int, reward: float) -> None:
+        background.wait()  # a run that goes on from here has all samples before it
         record = checkpoint_record(config, parts, learner_settings, iteration)
         checkpoints.save(iteration, checkpoint_items(state, replay), record, reward)
 
@@ -201,6 +204,7 @@ def _train(
             after=checkpoint,
         ) as checkpoints,
         contextlib.ExitStack() as journal,
+        Background() as background,
     ):  # fmt: skip
         if first:
             log = journal.enter_context(MetricSinks(run, config, keep_through=start - 1))
@@ -210,9 +214,9 @@ def _train(
         if first and resumed:
             write_json(run / CONFIG, to_json(config))  # train.iterations may be another
             remove_samples(run / SAMPLES, start)
-        done, saved, earned, stop = start, start, False, 0
+        done, saved, earned, stop, updated = start, start, False, 0, time.monotonic()
         for iteration in range(start, iterations):
-            began = time.monotonic()
+            before, began = updated, time.monotonic()
             params, heads = sharding.on_own_devices(
                 own_mesh, (merge(base, state.backbone), state.heads)
             )
@@ -226,7 +230,6 @@ def _train(
                 stop = processes.largest(interrupt.exit_code)
                 break
             del params, heads
-            rolled_out = time.monotonic()
             replay.add(
                 replay_episodes(
                     collected.rollout,
@@ -237,6 +240,7 @@ def _train(
                 )
             )
             dropout_key = jax.random.fold_in(jax.random.fold_in(key, _DROPOUT), iteration)
+            updating = time.monotonic()
             state, measured = update(
                 config, learner, state, base, replay, dropout_key, mesh, iteration
             )
@@ -245,14 +249,16 @@ def _train(
 
             # ---- Log and checkpoint
             values = measured | _metrics(
-                collected, problem_set.truncation, rolled_out - began, updated - rolled_out
+                collected, problem_set.truncation, updating - began, updated - updating
             )
+            # How long they had nothing to do: after the last iteration, and between the two parts.
+            values["device_idle_seconds"] = began - before + updating - collected.rolled_out
             done = iteration + 1
             earned = earned or values["reward"] > 0
             if first:
                 log.append(iteration, values)
-                write_samples(
-                    run / SAMPLES, iteration, config, collected.rollout,
+                background.run(
+                    write_samples, run / SAMPLES, iteration, config, collected.rollout,
                     collected.indices[: len(collected.texts)], collected.texts, collected.grades,
                     collected.returns, problem_set, parts,
                 )  # fmt: skip
@@ -306,17 +312,21 @@ def collect(
     share = processes.own_share(len(indices))
     first, own = iteration * len(indices) + share.start, indices[share]
     questions = [problem_set.question(index, first + i) for i, index in enumerate(own)]
-    abandoned = False
-    try:
-        rollout = in_order(interrupt.until_asked(program(params, heads, key, questions)))
-    except Interrupted:
-        abandoned = True
-    if processes.largest(abandoned):
-        raise Interrupted
-    special = parts.vocabulary.is_special
-    texts = [generated_text(tokens, parts.tokenizer, special) for tokens in rollout.tokens]
     problems = [problem_set.problems[index] for index in own]
-    grades = task.grade(texts, problems, config.reward.mode)
+    batches, abandoned = [], False
+    with Grading(task, problems, parts, config.reward.mode) as grading:
+        try:
+            for batch in interrupt.until_asked(program(params, heads, key, questions)):
+                batches.append(batch)
+                places, part = batch
+                grading.add(places, part.tokens)
+        except Interrupted:
+            abandoned = True
+        if processes.largest(abandoned):
+            raise Interrupted
+        rolled_out = time.monotonic()
+        rollout = in_order(batches)
+        texts, grades = grading.finish()
     graded = Graded(
         np.array([grade.reward for grade in grades], np.float32),
         np.array([grade.correct for grade in grades]),
@@ -325,7 +335,7 @@ def collect(
     rollout, graded = processes.everywhere((rollout, graded), len(indices))
     check_finite(iteration, {"reward": graded.reward.mean()}, {})
     returns = episode_returns(graded.reward, rollout.steps, config.reward.cost_lambda)
-    return Collected(indices, rollout, graded, returns, texts, grades)
+    return Collected(indices, rollout, graded, returns, texts, grades, rolled_out)
 
 
 def episode_problems(config: ConfigDict, problem_count: int, iteration: int) -> list[int]:
@@ -379,8 +389,9 @@ def update(
             written = crop_prompts(
                 replay.backbone_batch(rng, train.backbone_batch, config.objective.backbone_target)
             )
+            batch = sharding.split_weighted(mesh, written, train.backbone_accumulate)
             state, metrics = learner.backbone_step(
-                state, base, sharding.split_weighted(mesh, written), jax.random.fold_in(key, number)
+                state, base, batch, jax.random.fold_in(key, number)
             )
             note(metrics)
     return state, {name: float(np.mean(jax.device_get(v))) for name, v in measured.items()}

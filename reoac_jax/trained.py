@@ -39,6 +39,14 @@ class Parts:
     vocabulary: Vocabulary
     heads: Heads
 
+    def training_model(self, config: ConfigDict) -> Backbone:
+        """The backbone with what its own updates need: dropout, and which activations are kept."""
+        return self.model.clone(
+            dropout=config.backbone.dropout,
+            lora_dropout=config.lora.dropout,
+            remat=config.backbone.remat == "blocks",
+        )
+
     def rollout_settings(self, config: ConfigDict, *, evaluation: bool = False) -> RolloutSettings:
         """The rollout's settings with this backbone's and tokenizer's own numbers."""
         return RolloutSettings.from_config(

@@ -154,13 +154,13 @@ def rollout_costs(config: ConfigDict) -> dict[str, Any]:
     )
 
     def forward(params: Any, prompts: Prompts, generated: jax.Array) -> Any:
-        denoise = backbone_denoiser(model, {"params": params}, prompts, settings)
-        return denoise(generated, jnp.int32(0), prompts.keys)
+        denoise = backbone_denoiser(model, {"params": params}, settings)
+        return denoise(prompts, generated, jnp.zeros(1, jnp.int32))
 
     def episode(params: Any, head_params: Any, tables: Vocabulary, prompts: Prompts) -> Rollout:
-        denoise = backbone_denoiser(model, {"params": params}, prompts, settings)
+        denoise = backbone_denoiser(model, {"params": params}, settings)
         apply = functools.partial(heads.apply, head_params)
-        return rollout(denoise, apply, prompts, tables, settings)
+        return rollout(denoise, apply, prompts, tables, settings)[0]
 
     params, prompts = published_params(), Prompts(*row)
     generated = shape((1, settings.gen_len), jnp.int32)
@@ -180,7 +180,7 @@ def backbone_rows(count: int, width: int, gen: int) -> BackboneBatch:
     return BackboneBatch(
         prompt=row((count, width), integer), prompt_length=row((count,), integer),
         tokens=row((count, gen), integer), written=row((count, gen), bool),
-        reference=row((count, gen), integer), returns=row((count,), np.float32),
+        target=row((count, gen), integer), advantage=row((count,), np.float32),
         step=row((count,), integer), weight=row((count,), np.float32),
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 from pathlib import Path
 
 import jax
@@ -16,6 +17,7 @@ from reoac_jax import evaluate, sharding, train
 from reoac_jax.backbone import Backbone, BackboneConfig, read_backbone, save_backbone
 from reoac_jax.backbone.published import from_flax
 from reoac_jax.checkpoints import read_item
+from reoac_jax.compilation import COMPILE_EVENT
 from reoac_jax.config import load_config
 from reoac_jax.convert.flax_to_mdlm import main as export
 from reoac_jax.errors import run_command
@@ -146,6 +148,33 @@ def test_train_leaves_a_run_folder_and_evaluates(mode, options, backbone, tmp_pa
     _, merged, _ = restore_backbone(run / "checkpoints")
     for name, value in from_flax(config, merged).items():
         np.testing.assert_array_equal(exported[name], value)
+
+
+def test_a_second_iteration_compiles_nothing(options, monkeypatch):
+    """Every program is attributed to the iteration whose episodes or samples asked for it."""
+    thread, compiled = threading.local(), []
+
+    def entering(name, place):
+        function = getattr(train, name)
+
+        def run(*arguments):
+            thread.iteration = arguments[place]
+            return function(*arguments)
+
+        monkeypatch.setattr(train, name, run)
+
+    def note(event, seconds, **_):
+        if event == COMPILE_EVENT:
+            compiled.append(getattr(thread, "iteration", -1))
+
+    entering("collect", -1)
+    entering("write_samples", 1)
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        train_run([*options, "--config.backbone.finetune_mode=lora"])
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    assert {-1, 0} <= set(compiled) <= {-1, 0}
 
 
 @pytest.mark.parametrize("mode", ["frozen", "lora"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,8 @@ SETTINGS = LearnerSettings(
     finetune_mode="lora", lora_scale=2.0, lora_targets=(), lora_rank=3, actor_objective="soft_q",
     actor_temperature=0.5, clip_ratio=0.2, entropy_weight=0.01, advantage_positive=True,
     advantage_clip=0.0, critic_weight=1.0, actor_weight=1.0, backbone_weight=1.0, actor_rate=0.01,
-    critic_rate=0.01, backbone_rate=0.01, weight_decay=0.01, gradient_clip=1.0, fsdp=False,
+    critic_rate=0.01, backbone_rate=0.01, backbone_accumulate=1, weight_decay=0.01,
+    gradient_clip=1.0, fsdp=False,
 )  # fmt: skip
 N, PROMPT = 12, 7
 
@@ -320,3 +322,43 @@ def test_settings_from_the_configuration(configs):
     assert settings.lora_targets == ("mlp_in",)
     assert (settings.actor_rate, settings.critic_rate, settings.backbone_rate) == (1e-4, 0.5, 5e-6)
     hash(settings)
+
+
+def test_microbatches_and_remat_change_nothing_but_memory():
+    plain = learner(backbone_accumulate=1)
+    state, metrics = plain.backbone_step(
+        initial(plain, base()), base(), backbone_batch(), jax.random.key(0)
+    )
+    for changes, remat in (({"backbone_accumulate": 3}, False), ({}, True)):
+        it = learner(**changes)
+        it = dataclasses.replace(it, model=it.model.clone(remat=remat))
+        other, measured = it.backbone_step(
+            initial(it, base()), base(), backbone_batch(), jax.random.key(0)
+        )
+        assert measured["backbone_loss"] == pytest.approx(metrics["backbone_loss"], rel=1e-5)
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
+            host(other.backbone),
+            host(state.backbone),
+        )
+
+
+KERNELS = ((16, 48), (16, 16), (16, 64), (64, 16))  # of the toy backbone's blocks
+MOVES = {"parameter", "copy", "transpose", "bitcast", "get-tuple-element", "fusion", "call"}
+
+
+def computed_in_a_kernels_shape(mode):
+    """Operations of the compiled update that compute something as large as a block's matrix."""
+    it = learner(finetune_mode=mode)
+    params = base()
+    state = initial(it, params)
+    arguments = state, params if mode == "lora" else None, backbone_batch(), jax.random.key(0)
+    text = it.backbone_step.lower(it, *arguments).compile().as_text()
+    found = re.findall(r"= f32\[(\d+),(\d+)\]\S* ([\w-]+)\(", text)
+    shapes = {*KERNELS, *(shape[::-1] for shape in KERNELS)} - {(16, 16)}
+    return {name for rows, columns, name in found if (int(rows), int(columns)) in shapes} - MOVES
+
+
+def test_lora_computes_no_full_size_gradient():
+    assert not computed_in_a_kernels_shape("lora")
+    assert computed_in_a_kernels_shape("full") >= {"dot"}

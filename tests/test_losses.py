@@ -109,7 +109,9 @@ def test_backbone_loss(rng):
         return -(log_probs * weight)[mask].mean()
 
     assert_same(
-        lambda log_probs: losses.backbone_loss(log_probs, written, advantage, weights()),
+        lambda log_probs: losses.backbone_loss(
+            log_probs, advantage, losses.position_shares(written, weights())
+        ),
         reference,
         -np.abs(normal(rng, N, G)),
     )
@@ -121,8 +123,8 @@ def test_nothing_counted_gives_zero(rng):
     assert losses.critic_loss(q, index, zeros, zeros) == 0
     assert losses.soft_q_loss(q, q, 1.0, zeros) == 0
     assert losses.policy_gradient_loss(q, index, zeros, zeros, 0.2, 0.1, zeros).loss == 0
-    unwritten = np.zeros((N, G), bool)
-    assert losses.backbone_loss(normal(rng, N, G), unwritten, zeros + 1, zeros + 1) == 0
+    share = losses.position_shares(np.zeros((N, G), bool), zeros + 1)
+    assert losses.backbone_loss(normal(rng, N, G), zeros + 1, share) == 0
 
 
 @pytest.mark.parametrize(

@@ -101,9 +101,10 @@ def test_rollouts_differ_between_questions():
 def test_the_compiled_rollout_holds_no_collective():
     _, _, params, _, head_params = world()
     built = program(4)
-    ((_, batch), *_) = built._batches(questions(4))
-    arguments = params, head_params, built._vocabulary, jax.random.key(0)
-    text = built._run.lower(*arguments, sharding.split(mesh_of(4), batch)).compile().as_text()
+    group, *_ = built._groups(questions(4))
+    batch = sharding.split(mesh_of(4), built._batch(group, questions(4)))
+    arguments = params, head_params, built._vocabulary, jax.random.key(0), batch
+    text = built._run(group.places).lower(*arguments).compile().as_text()
     assert "num_partitions=4" in text and "while" in text
     assert not collectives(text)
 

@@ -106,7 +106,8 @@ def test_a_watcher_sees_every_step(run):
     seen = []
 
     def watcher(step, tokens, operator):
-        seen.append((int(step), tokens[0].tolist(), None if operator is None else int(operator[0])))
+        acted = None if operator is None else int(operator[0])
+        seen.append((int(step[0]), tokens[0].tolist(), acted))
 
     for policy in ("actor", "confidence"):
         seen.clear()

@@ -184,6 +184,8 @@ class Backbone(nn.Module):
 
     dtype: operand dtype of the matrix products. attention: "xla" or "cudnn".
     dropout, lora_dropout: rates that act only with `deterministic=False`.
+    remat: the backward pass computes each block anew from its input, instead of keeping what it
+      computed in between.
     """
 
     config: BackboneConfig
@@ -191,6 +193,7 @@ class Backbone(nn.Module):
     attention: Implementation = "xla"
     dropout: float = 0.0
     lora_dropout: float = 0.0
+    remat: bool = False
 
     if TYPE_CHECKING:  # Flax declares a union with the state that `mutable` would return too
 
@@ -202,8 +205,10 @@ class Backbone(nn.Module):
             config.vocab_size, config.hidden_dim, embedding_init=_INIT, dtype=jnp.float32
         )
         self.sigma_map = SigmaMap(config.cond_dim)
+        # Argument 4 is `deterministic`.
+        block = nn.remat(Block, static_argnums=(4,)) if self.remat else Block
         self.blocks = [
-            Block(config, self.dtype, self.attention, self.dropout, self.lora_dropout)
+            block(config, self.dtype, self.attention, self.dropout, self.lora_dropout)
             for _ in range(config.n_blocks)
         ]
         self.final = FinalLayer(config, self.dtype, self.lora_dropout)

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from reoac_jax import lora, sharding
+from reoac_jax.accumulation import accumulated_gradient
 from reoac_jax.arrays import ArrayT
 from reoac_jax.backbone.likelihood import reference_log_probs
 from reoac_jax.backbone.model import Backbone
@@ -191,22 +192,14 @@ class Finetuner:
         # The mean is over the answer tokens of the whole batch, however it is cut.
         share = weight / weight.sum()
 
-        # Every accumulate-th row is one microbatch, so that each has times from all of (0, 1].
-        micro = jax.tree.map(
-            lambda x: jnp.moveaxis(x.reshape(-1, settings.accumulate, *x.shape[1:]), 1, 0),
-            (answers, t, uniforms, share),
-        )
-        dropout_keys = jax.random.split(keys[_DROPOUT], settings.accumulate)
+        def loss_fn(weights: Any, part: tuple, part_key: jax.Array) -> jax.Array:
+            return self._loss(weights, base, *part, part_key)
 
-        def accumulate(total: tuple, part: tuple) -> tuple:
-            (answers, t, uniforms, share), dropout_key = part
-            value, gradient = jax.value_and_grad(self._loss)(
-                state.weights, base, answers, t, uniforms, share, dropout_key
-            )
-            return jax.tree.map(jnp.add, total, (value, gradient)), None
-
-        zero = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, state.weights))
-        (loss, gradient), _ = jax.lax.scan(accumulate, zero, (micro, dropout_keys))
+        # Neighbours have like times: each microbatch gets every so-manyth row.
+        loss, gradient = accumulated_gradient(
+            loss_fn, state.weights, (answers, t, uniforms, share), keys[_DROPOUT],
+            settings.accumulate,
+        )  # fmt: skip
 
         updates, optimizer = settings.optimizer.update(gradient, state.optimizer, state.weights)
         weights = optax.apply_updates(state.weights, updates)

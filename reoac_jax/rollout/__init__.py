@@ -1,7 +1,13 @@
 """Rollouts: the denoising loop under the operator policy, as one jitted program."""
 
 from reoac_jax.rollout.loop import backbone_denoiser, rollout, sigma_at
-from reoac_jax.rollout.program import BatchedProgram, Question, RolloutProgram, in_order
+from reoac_jax.rollout.program import (
+    BatchedProgram,
+    BatchResult,
+    Question,
+    RolloutProgram,
+    in_order,
+)
 from reoac_jax.rollout.types import (
     Candidates,
     DenoiseFn,
@@ -15,6 +21,7 @@ from reoac_jax.rollout.types import (
 )
 
 __all__ = [
+    "BatchResult",
     "BatchedProgram",
     "Candidates",
     "DenoiseFn",

@@ -13,7 +13,7 @@ from reoac_jax.features import (
     preview_features,
 )
 from reoac_jax.operators import select_positions
-from reoac_jax.rollout.types import DenoiseFn, Generated, HeadsFn, RolloutSettings
+from reoac_jax.rollout.types import DenoiseFn, Generated, HeadsFn, Prompts, RolloutSettings
 from reoac_jax.rollout.update import Update, apply_update, changeable, revealed_positions
 from reoac_jax.vocabulary import Vocabulary
 
@@ -21,18 +21,18 @@ _PICK_STREAM = 1  # folded into a step's key: the pick of the operator, apart fr
 
 
 class StepInputs(NamedTuple):
-    """What stays the same over the steps: contexts `[B, ...]`, keys `[B]`, tables, functions."""
+    """What does not change with the steps: the rows' `[B, ...]`, tables, functions."""
 
+    prompts: Prompts
     contexts: PromptContext
-    keys: jax.Array
     vocabulary: Vocabulary
     denoise: DenoiseFn
     heads: HeadsFn
 
 
 def step_keys(keys: jax.Array, step: jax.Array) -> jax.Array:
-    """The rows' keys `[B]` of one step: the same for the step and for a look-ahead to it."""
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, step)
+    """The rows' keys `[B]` of their steps `[B]`: the same for a step and for a look-ahead to it."""
+    return jax.vmap(jax.random.fold_in)(keys, step)
 
 
 def observe(
@@ -53,7 +53,7 @@ def observe(
     entropy = prediction.tokens.entropy
     if settings.update_rule == "denoise":
         entropy = jnp.where(masked, entropy, generated.entropy)
-    features = jax.vmap(alignment_features, (0, 0, 0, None, 0, None, None))(
+    features = jax.vmap(alignment_features, (0, 0, 0, 0, 0, None, None))(
         inputs.contexts,
         generated.tokens,
         previous,
@@ -68,7 +68,7 @@ def observe(
     if settings.extra_features:
         progress = step / jnp.float32(settings.max_steps)
         parts.append(
-            jax.vmap(extra_features, (None, 0, 0, 0, None))(
+            jax.vmap(extra_features, (0, 0, 0, 0, None))(
                 progress,
                 masked,
                 prediction.tokens.confidence,
@@ -90,7 +90,7 @@ def _preview(
 ) -> jax.Array:
     quotas = _quotas(settings)
 
-    def one_row(row: Generated, proposal: TokenPrediction) -> jax.Array:
+    def one_row(row: Generated, proposal: TokenPrediction, step: jax.Array) -> jax.Array:
         selections = _selections(row, proposal, step, inputs.vocabulary, settings)
         reveals = selections & ~row.fixed
         if settings.update_rule == "denoise":
@@ -100,7 +100,7 @@ def _preview(
         written = row.tokens != settings.mask_id
         return preview_features(reveals, proposal.confidence, written, row.confidence)
 
-    return jax.vmap(one_row)(generated, proposals)
+    return jax.vmap(one_row)(generated, proposals, step)
 
 
 def pick_operator(
@@ -128,10 +128,12 @@ def act(
     inputs: StepInputs,
     settings: RolloutSettings,
 ) -> Action:
-    """Applies one operator to each row; operator int32 `[B]`."""
+    """Applies one operator to each row; operator, step: int32 `[B]`."""
     quotas = _quotas(settings)
 
-    def one_row(row: Generated, proposal: TokenPrediction, pick: jax.Array) -> Action:
+    def one_row(
+        row: Generated, proposal: TokenPrediction, pick: jax.Array, step: jax.Array
+    ) -> Action:
         selections = _selections(row, proposal, step, inputs.vocabulary, settings)
         if settings.ensure_update:
             open_positions, _ = changeable(row, step, settings)
@@ -140,7 +142,7 @@ def act(
         update = apply_update(row, proposal, selections[pick], quotas[pick], step, settings)
         return Action(pick.astype(jnp.int32), update)
 
-    return jax.vmap(one_row)(generated, prediction.tokens, operator)
+    return jax.vmap(one_row)(generated, prediction.tokens, operator, step)
 
 
 def _quotas(settings: RolloutSettings) -> jax.Array:

@@ -44,7 +44,7 @@ def look_ahead(
       generated: the rows now. prediction: the backbone's view of them.
       q: float32 `[B, A]`. chosen: int32 `[B]`, what rows that do not branch do.
       branching: bool `[B]`.
-      step: int32 `[]`; not the last one.
+      step: int32 `[B]`; not the last one of a row that branches.
     """
     ranked = jnp.where(jnp.arange(len(OPERATORS)) == O_BRANCH, -jnp.inf, q)
     _, best = jax.lax.top_k(ranked, settings.branch_k)
@@ -54,7 +54,7 @@ def look_ahead(
     def try_candidate(pick: jax.Array) -> tuple[Action, Prediction, jax.Array]:
         action = act(generated, prediction, pick, step, inputs, settings)
         after = action.update.generated
-        following = inputs.denoise(after.tokens, step + 1, inputs.keys)
+        following = inputs.denoise(inputs.prompts, after.tokens, step + 1)
         seen = observe(inputs, settings, after, generated.tokens, following, step + 1)
         return action, following, inputs.heads(seen).q.max(axis=-1)
 

@@ -1,4 +1,4 @@
-"""The whole rollout as one compiled loop over the denoising steps."""
+"""The whole rollout as one compiled loop over the denoising steps of many rows."""
 
 from typing import Any
 
@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from reoac_jax.backbone.model import Backbone
 from reoac_jax.backbone.prediction import Prediction, assemble_rows, predict
-from reoac_jax.features import prompt_context
+from reoac_jax.features import PromptContext, prompt_context
 from reoac_jax.rollout.act import StepInputs, step_keys
+from reoac_jax.rollout.places import Turn, work_through
 from reoac_jax.rollout.step import Carry, denoising_step
 from reoac_jax.rollout.types import (
     DenoiseFn,
@@ -19,14 +20,13 @@ from reoac_jax.rollout.types import (
     RolloutSettings,
     StepWatcher,
 )
-from reoac_jax.rollout.update import changeable
 from reoac_jax.vocabulary import Vocabulary
 
 _DRAW_STREAM = 0  # folded into a step's key: the token draw
 
 
 def sigma_at(step: jax.Array, settings: RolloutSettings) -> jax.Array:
-    """Noise level, float32, of a step (DESIGN.md, section 3); `sigma_max` if there is but one."""
+    """Noise level, float32, of steps (DESIGN.md, section 3); `sigma_max` if there is but one."""
     low, high = settings.sigma_min, settings.sigma_max
     share = step / jnp.float32(max(settings.max_steps - 1, 1))
     if settings.sigma_schedule == "cosine":
@@ -34,25 +34,24 @@ def sigma_at(step: jax.Array, settings: RolloutSettings) -> jax.Array:
     return high + (low - high) * share
 
 
-def backbone_denoiser(
-    model: Backbone, variables: Any, prompts: Prompts, settings: RolloutSettings
-) -> DenoiseFn:
-    """The backbone as a `DenoiseFn` for these prompts; call it inside `jit`.
+def backbone_denoiser(model: Backbone, variables: Any, settings: RolloutSettings) -> DenoiseFn:
+    """The backbone as a `DenoiseFn`; call it inside `jit`.
 
     Args:
       model, variables: the backbone and its collections, LoRA already merged.
-      prompts: the batch. settings: T, G, how tokens are drawn.
+      settings: T, G, how tokens are drawn.
     """
     # Without time conditioning nothing here depends on the step: computed once, outside the loop.
     constant = None if settings.time_conditioned else model.apply(variables, method="modulation")
 
-    def denoise(generated: jax.Array, step: jax.Array, keys: jax.Array) -> Prediction:
+    def denoise(prompts: Prompts, generated: jax.Array, step: jax.Array) -> Prediction:
         rows, lengths = assemble_rows(prompts.tokens, prompts.lengths, generated, settings.pad_id)
         modulation = constant
         if modulation is None:
-            sigma = jnp.broadcast_to(sigma_at(step, settings), lengths.shape)
+            sigma = sigma_at(step, settings)
             modulation = model.apply(variables, sigma, method="modulation")
-        draw_keys = jax.vmap(jax.random.fold_in, (0, None))(step_keys(keys, step), _DRAW_STREAM)
+        keys = step_keys(prompts.keys, step)
+        draw_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, _DRAW_STREAM)
         uniforms = jax.vmap(lambda key: jax.random.uniform(key, (settings.gen_len, 2)))(draw_keys)
         return predict(
             model, variables, modulation, rows, lengths, settings.gen_len, uniforms, settings.draw
@@ -67,47 +66,54 @@ def rollout(
     prompts: Prompts,
     vocabulary: Vocabulary,
     settings: RolloutSettings,
+    places: int | None = None,
+    count: jax.Array | None = None,
     on_step: StepWatcher | None = None,
-) -> Rollout:
-    """Denoises a batch of rows under the operator policy; pure, for `jit`.
-
-    The loop ends when every row is finished; the steps after that stay zero (inactive).
+) -> tuple[Rollout, jax.Array]:
+    """Denoises rows under the operator policy; pure, for `jit`.
 
     Args:
       denoise, heads: one forward pass, actor and critic.
-      prompts: `Prompts` `[B]`. vocabulary: tables on the device. settings: static.
+      prompts: `Prompts` `[N]`. vocabulary: tables on the device. settings: static.
+      places: rows denoised together; the others wait for one of them to finish. None: all.
+      count: int32 `[]`, how many of the rows, the first ones, are to be denoised. None: all.
       on_step: is called from the loop, if given.
 
     Returns:
-      `Rollout`, steps stacked to `[T, B, ...]`.
+      `Rollout`, steps stacked to `[T, N, ...]`, and int32 `[]`, the forward passes that were made
+      of all places together.
     """
-    batch = prompts.lengths.shape[0]
+    size = prompts.lengths.shape[0]
+    places = size if places is None else places
     contexts = jax.vmap(prompt_context, (0, 0, 0, None))(
         prompts.tokens, prompts.lengths, prompts.key_mask, vocabulary
     )
-    inputs = StepInputs(contexts, prompts.keys, vocabulary, denoise, heads)
-    generated = Generated.start(prompts, settings)
-    prediction = _zeros_like(jax.eval_shape(denoise, generated.tokens, jnp.int32(0), prompts.keys))
-    start = Carry(generated, generated.tokens, jnp.zeros(batch, bool), prediction)
-    _, record = jax.eval_shape(lambda c: denoising_step(c, jnp.int32(0), inputs, settings), start)
-    empty = jax.tree.map(lambda x: jnp.zeros((settings.max_steps, *x.shape), x.dtype), record)
 
-    def running(state: tuple) -> jax.Array:
-        step, carry, _ = state
-        _, finished = jax.vmap(changeable, (0, None, None))(carry.generated, step, settings)
-        return (step < settings.max_steps) & ~finished.all()
+    def begin(rows: tuple[Prompts, PromptContext]) -> Carry:
+        generated = Generated.start(rows[0], settings)
+        nowhere = jnp.zeros(places, bool)
+        step = jnp.zeros(places, jnp.int32)
+        shapes = jax.eval_shape(denoise, rows[0], generated.tokens, step)
+        prediction = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return Carry(generated, generated.tokens, prediction, fresh=nowhere, kept=nowhere)
 
-    def advance(state: tuple) -> tuple:
-        step, carry, steps = state
-        carry, record = denoising_step(carry, step, inputs, settings)
+    def turn(
+        rows: tuple[Prompts, PromptContext], carry: Carry, step: jax.Array, busy: jax.Array
+    ) -> Turn:
+        inputs = StepInputs(*rows, vocabulary, denoise, heads)
+        result = denoising_step(carry, step, busy, inputs, settings)
         if on_step is not None:
-            jax.debug.callback(on_step, step, carry.generated.tokens, record.operator)
-        steps = jax.tree.map(lambda all_, one: all_.at[step].set(one), steps, record)
-        return step + 1, carry, steps
+            shown = jnp.where(result.acted, step, -1)
+            tokens = result.state.generated.tokens
+            jax.debug.callback(on_step, shown, tokens, result.record.operator)
+        return result
 
-    _, carry, steps = jax.lax.while_loop(running, advance, (jnp.int32(0), start, empty))
-    return Rollout(steps, carry.generated.tokens)
-
-
-def _zeros_like(shapes: Any) -> Any:
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    worked = work_through(
+        (prompts, contexts),
+        size if count is None else count,
+        places,
+        begin,
+        turn,
+        settings.max_steps,
+    )
+    return Rollout(worked.records, worked.outcomes), worked.passes

@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 from reoac_jax import sharding
 from reoac_jax.arrays import ArrayT
 from reoac_jax.backbone.model import Backbone, cast_for_compute
-from reoac_jax.backbone.prediction import prompt_width
 from reoac_jax.heads import AppliesHeads, HeadParams
+from reoac_jax.rollout.grouping import Group, plan_groups
 from reoac_jax.rollout.loop import backbone_denoiser, rollout
 from reoac_jax.rollout.types import (
     DenoiseFn,
@@ -40,22 +40,37 @@ class Question(NamedTuple):
 
 
 class _Batch(NamedTuple, Generic[ArrayT]):
+    """A group's queue `[N, ...]`, each device's share with its real rows first."""
+
     tokens: ArrayT
     lengths: ArrayT
     key_mask: ArrayT
     row_ids: ArrayT
+    real: ArrayT
     given: ArrayT | None
 
 
-# (denoise, head_params, prompts, vocabulary) -> a pytree with the batch axis in front; pure.
-BatchFn = Callable[[DenoiseFn, HeadParams, Prompts, Vocabulary], Any]
+class BatchResult(NamedTuple):
+    """rows: pytree with the queue's axis `[N, ...]` in front. passes: int32 `[]`, forward passes
+    that were made of all places together.
+    """
+
+    rows: Any
+    passes: jax.Array
+
+
+# (denoise, head_params, prompts [N], vocabulary, places, count int32 []) -> BatchResult; pure.
+BatchFn = Callable[[DenoiseFn, HeadParams, Prompts, Vocabulary, int, jax.Array], BatchResult]
 
 
 class BatchedProgram:
     """A jitted function of prompts, with its tables on the devices.
 
-    Compiles once for each padded prompt length, of which there are at most
-    8 + max_prompt_len / 32, and batch size.
+    Compiles once for each shape that `plan_groups` makes.
+
+    Attributes:
+      tokens_computed: tokens that the backbone has been run on so far, padding and idle places
+        included.
     """
 
     def __init__(
@@ -66,34 +81,45 @@ class BatchedProgram:
         settings: RolloutSettings,
         mesh: Mesh,
         batch_size: int,
+        queued: bool = True,
     ):
-        """run: what to do with a batch. batch_size: rows denoised together on one device."""
+        """run: what to do with a group. batch_size: rows denoised together on one device.
+
+        queued: as for `plan_groups`.
+        """
+        self.tokens_computed = 0
         self._model, self._settings, self._batch_fn = model, settings, run
         self._mesh = mesh
         self._batch_size = batch_size * mesh.size
+        self._queued = queued and not settings.branch
         self._vocabulary = sharding.replicate(mesh, vocabulary)
-        self._run = jax.jit(sharding.per_device(mesh, self._denoise, replicated=4))
+        self._run = functools.cache(self._compiled_for)
         self._cast = jax.jit(functools.partial(cast_for_compute, dtype=model.dtype))
+
+    def _compiled_for(self, places: int) -> Callable[..., Any]:
+        run = functools.partial(self._denoise, places // self._mesh.size)
+        # The program's name, as the compilation announces it.
+        functools.update_wrapper(run, self._batch_fn)
+        return jax.jit(sharding.per_device(self._mesh, run, replicated=4))
 
     def _denoise(
         self,
+        places: int,
         params: Any,
         head_params: HeadParams,
         vocabulary: Vocabulary,
         key: jax.Array,
         batch: _Batch[jax.Array],
-    ) -> Any:
+    ) -> BatchResult:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch.row_ids)
         prompts = Prompts(batch.tokens, batch.lengths, batch.key_mask, keys, batch.given)
-        denoise = backbone_denoiser(self._model, {"params": params}, prompts, self._settings)
-        return self._batch_fn(denoise, head_params, prompts, vocabulary)
+        denoise = backbone_denoiser(self._model, {"params": params}, self._settings)
+        count = batch.real.sum(dtype=jnp.int32)
+        result = self._batch_fn(denoise, head_params, prompts, vocabulary, places, count)
+        return result._replace(passes=result.passes[None])  # one of each device
 
     def __call__(
-        self,
-        params: Any,
-        head_params: Any,
-        key: jax.Array,
-        questions: Sequence[Question],
+        self, params: Any, head_params: Any, key: jax.Array, questions: Sequence[Question]
     ) -> Iterator[tuple[list[int], Any]]:
         """Runs every question, those of like length together.
 
@@ -105,31 +131,52 @@ class BatchedProgram:
           Places in `questions`, and the results for them as host arrays, `[n, ...]` each.
         """
         params = self._cast(params)
-        for places, batch in self._batches(questions):
-            result = self._run(
+        for group in self._groups(questions):
+            batch = self._batch(group, questions)
+            result = self._run(group.places)(
                 params, head_params, self._vocabulary, key, sharding.split(self._mesh, batch)
             )
-            rows = slice(len(places))  # those beyond were repeated to fill the batch
-            yield places, jax.tree.map(lambda x, rows=rows: x[rows], jax.device_get(result))
+            rows, passes = jax.device_get(result)
+            row_tokens = group.width + self._settings.gen_len
+            self.tokens_computed += int(passes.sum()) * group.places // len(passes) * row_tokens
+            yield group.members, jax.tree.map(lambda x, real=batch.real: x[real], rows)
 
-    def _batches(
-        self, questions: Sequence[Question]
-    ) -> Iterator[tuple[list[int], _Batch[np.ndarray]]]:
-        size = min(self._batch_size, sharding.padded_size(self._mesh, len(questions)))
-        order = sorted(range(len(questions)), key=lambda i: len(questions[i].tokens))
-        for start in range(0, len(order), size):
-            places = order[start : start + size]
-            chosen = [questions[i] for i in places]
-            longest = max(len(question.tokens) for question in chosen)
-            width = prompt_width(longest)
-            batch = _Batch(
-                tokens=_pad_rows([q.tokens for q in chosen], width, np.int32),
-                lengths=np.array([len(q.tokens) for q in chosen], np.int32),
-                key_mask=_pad_rows([q.key_mask for q in chosen], width, bool),
-                row_ids=np.array([q.row_id for q in chosen], np.uint32),
-                given=None if chosen[0].given is None else np.stack([q.given for q in chosen]),
-            )
-            yield places, sharding.pad_batch(batch, size)
+    def _groups(self, questions: Sequence[Question]) -> list[Group]:
+        lengths = [len(question.tokens) for question in questions]
+        return plan_groups(
+            lengths, self._settings.gen_len, self._batch_size, self._mesh.size, self._queued
+        )
+
+    def _batch(self, group: Group, questions: Sequence[Question]) -> _Batch[np.ndarray]:
+        """The group's queue; its members in order are its real rows in order."""
+        chosen = [questions[i] for i in group.members]
+        # Every device gets as many real rows as any other, or one less.
+        shares = np.array_split(np.arange(len(chosen)), self._mesh.size)
+        room = group.capacity // self._mesh.size
+        rows = np.concatenate(
+            [device * room + np.arange(len(share)) for device, share in enumerate(shares)]
+        )
+        batch = _Batch(
+            tokens=np.zeros((group.capacity, group.width), np.int32),
+            lengths=np.ones(group.capacity, np.int32),
+            key_mask=np.zeros((group.capacity, group.width), bool),
+            row_ids=np.zeros(group.capacity, np.uint32),
+            real=np.zeros(group.capacity, bool),
+            given=None,
+        )
+        if chosen[0].given is not None:
+            filler = np.repeat(chosen[0].given[None], group.capacity, axis=0)
+            batch = batch._replace(given=filler)
+        for row, question in zip(rows, chosen, strict=True):
+            length = len(question.tokens)
+            batch.tokens[row, :length] = question.tokens
+            batch.key_mask[row, :length] = question.key_mask
+            batch.lengths[row] = length
+            batch.row_ids[row] = question.row_id
+            batch.real[row] = True
+            if batch.given is not None:
+                batch.given[row] = question.given
+        return batch
 
 
 class RolloutProgram(BatchedProgram):
@@ -147,17 +194,27 @@ class RolloutProgram(BatchedProgram):
     ):
         """heads: the modules; batch_size: rows denoised together on one device.
 
-        on_step: as `rollout` has it.
+        on_step: as `rollout` has it; every row then has its own place.
         """
 
-        def run(
-            denoise: DenoiseFn, head_params: HeadParams, prompts: Prompts, vocabulary: Vocabulary
-        ) -> Rollout:
+        def roll_out(
+            denoise: DenoiseFn,
+            head_params: HeadParams,
+            prompts: Prompts,
+            vocabulary: Vocabulary,
+            places: int,
+            count: jax.Array,
+        ) -> BatchResult:
             apply = functools.partial(heads.apply, head_params)
-            steps, tokens = rollout(denoise, apply, prompts, vocabulary, settings, on_step)
-            return Rollout(jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), steps), tokens)
+            result, passes = rollout(
+                denoise, apply, prompts, vocabulary, settings, places, count, on_step
+            )
+            steps = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), result.steps)
+            return BatchResult(Rollout(steps, result.tokens), passes)
 
-        super().__init__(run, model, vocabulary, settings, mesh, batch_size)
+        super().__init__(
+            roll_out, model, vocabulary, settings, mesh, batch_size, queued=on_step is None
+        )
 
 
 def in_order(batches: Iterable[tuple[list[int], Any]]) -> Any:
@@ -165,10 +222,3 @@ def in_order(batches: Iterable[tuple[list[int], Any]]) -> Any:
     places, results = zip(*batches, strict=True)
     order = np.argsort(np.concatenate(places))
     return jax.tree.map(lambda *x: np.concatenate(x)[order], *results)
-
-
-def _pad_rows(rows: Sequence[np.ndarray], width: int, dtype: Any) -> np.ndarray:
-    padded = np.zeros((len(rows), width), dtype)
-    for line, row in zip(padded, rows, strict=True):
-        line[: len(row)] = row
-    return padded

@@ -100,6 +100,15 @@ class RolloutSettings:
         )
 
     @property
+    def keeps_predictions(self) -> bool:
+        """Whether a step that changed no token leaves the next one's forward pass as it was.
+
+        Not where the backbone sees the time, nor where tokens are drawn anew at each step; and with
+        look-aheads the rows keep step, so that they branch together.
+        """
+        return not (self.time_conditioned or self.branch or self.draw.strategy == "sample")
+
+    @property
     def base_quota(self) -> int:
         """Tokens that a step of scale 1 reveals: ceil(G / T)."""
         return math.ceil(self.gen_len / self.max_steps)
@@ -158,9 +167,9 @@ class Candidates(NamedTuple, Generic[ArrayT]):
 
 
 class Trajectory(NamedTuple, Generic[ArrayT]):
-    """One step of every row; a finished rollout holds them stacked to `[T, B, ...]`.
+    """One step of every row; a finished rollout holds them stacked to `[T, N, ...]`.
 
-    active: bool, the row was not finished; everything else of an inactive step is to be ignored.
+    active: bool, the row took this step; everything else of an inactive step is zero.
     observation: float32 `[.., F]`, what actor and critic saw.
     tokens: int32 `[.., G]`, before the step. written: bool `[.., G]`, positions the step wrote.
     repaired: bool `[.., G]`, positions the step put back under the mask.
@@ -170,7 +179,7 @@ class Trajectory(NamedTuple, Generic[ArrayT]):
     at scheduled branching steps, where the candidates' values decide.
     operator: int32, the operator that is charged: the pick, its fallback, or at a scheduled
     branching step the winner. executed: int32, the operator whose selection was used.
-    cost: float32, 0 for inactive rows. forward_passes: int32, of the backbone for this row.
+    cost: float32. forward_passes: int32, of the backbone, that this row needed.
     branched: bool. candidates: `Candidates`.
     """
 
@@ -193,16 +202,16 @@ class Trajectory(NamedTuple, Generic[ArrayT]):
 
 
 class Rollout(NamedTuple, Generic[ArrayT]):
-    """steps: `Trajectory` `[T, B, ...]`. tokens: int32 `[B, G]`, the final generated tokens."""
+    """steps: `Trajectory` `[T, N, ...]`. tokens: int32 `[N, G]`, the final generated tokens."""
 
     steps: Trajectory[ArrayT]
     tokens: ArrayT
 
 
-# (generated tokens int32 [B, G], step int32 [], per-row keys [B]) -> Prediction: one forward pass.
-DenoiseFn = Callable[[jax.Array, jax.Array, jax.Array], Prediction]
+# (prompts [B], generated tokens int32 [B, G], step int32 [B]) -> Prediction: one forward pass.
+DenoiseFn = Callable[[Prompts, jax.Array, jax.Array], Prediction]
 # observation float32 [B, F] -> HeadOutput
 HeadsFn = Callable[[jax.Array], HeadOutput]
-# (step int32 [], tokens int32 [B, G] behind it, operator int32 [B] that acted, None for a sampler)
-# -> None, on the host, from the running loop: for looking on.
+# (step int32 [B], -1 for a row that took none now, tokens int32 [B, G] behind it, operator int32
+# [B] that acted, None for a sampler) -> None, on the host, from the running loop: for looking on.
 StepWatcher = Callable[[np.ndarray, np.ndarray, np.ndarray | None], None]

@@ -1,6 +1,6 @@
 """The denoising loop of the usual samplers, compiled as the operator rollout is."""
 
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from reoac_jax.arrays import ArrayT
 from reoac_jax.rollout import DenoiseFn, Generated, Prompts, RolloutSettings, StepWatcher
 from reoac_jax.rollout.act import step_keys
+from reoac_jax.rollout.places import Turn, select_rows, work_through
 from reoac_jax.samplers.rules import RULES, View
 
 _REVEAL_STREAM = 2  # folded into a step's key; the rollout's own streams are 0 and 1
 
 
 class Sampled(NamedTuple, Generic[ArrayT]):
-    """tokens: int32 `[B, G]`, without masks. steps, forward_passes: int32 `[B]`, of each row."""
+    """tokens: int32 `[N, G]`, without masks. steps, forward_passes: int32 `[N]`, of each row."""
 
     tokens: ArrayT
     steps: ArrayT
@@ -22,10 +23,11 @@ class Sampled(NamedTuple, Generic[ArrayT]):
 
 
 class _State(NamedTuple):
-    step: jax.Array
+    """`kept`: bool `[B]`, the prediction is still that of the row's tokens."""
+
     tokens: jax.Array
-    prediction: object
-    stale: jax.Array
+    prediction: Any
+    kept: jax.Array
     steps: jax.Array
     forward_passes: jax.Array
 
@@ -36,63 +38,69 @@ def sample(
     settings: RolloutSettings,
     name: str,
     block_len: int,
+    places: int | None = None,
+    count: jax.Array | None = None,
     on_step: StepWatcher | None = None,
-) -> Sampled:
-    """Denoises a batch of rows; pure, for `jit`.
+) -> tuple[Sampled, jax.Array]:
+    """Denoises rows; pure, for `jit`.
 
-    A revealed token stays, the last step reveals what is left, and the loop ends when no row has a
-    mask. `ancestral_cached` makes a row's forward pass only if the row changed since the last one;
-    the other samplers make one each step. The backbone's proposals do not depend on which of them
-    were revealed, so that a kept proposal is as good a draw as a new one.
+    A revealed token stays, the last step reveals what is left, and a row without a mask is
+    finished. `ancestral_cached` makes a row's forward pass only if the row changed since the last
+    one; the other samplers make one each step. The backbone's proposals do not depend on which of
+    them were revealed, so that a kept proposal is as good a draw as a new one.
 
     Args:
-      denoise: one forward pass. prompts: `Prompts` `[B]`.
+      denoise: one forward pass. prompts: `Prompts` `[N]`.
       settings: T and G. name: of a rule in `RULES`. block_len: for `blocks`.
-      on_step: is called from the loop, if given.
+      places, count, on_step: as for `rollout`.
+
+    Returns:
+      `Sampled`, and int32 `[]`, the forward passes that were made of all places together.
     """
     rule, cached = RULES[name], name == "ancestral_cached"
-    batch = prompts.lengths.shape[0]
-    tokens = Generated.start(prompts, settings).tokens
-    shapes = jax.eval_shape(denoise, tokens, jnp.int32(0), prompts.keys)
-    prediction = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    zeros = jnp.zeros(batch, jnp.int32)
-    start = _State(jnp.int32(0), tokens, prediction, jnp.ones(batch, bool), zeros, zeros)
+    size = prompts.lengths.shape[0]
+    places = size if places is None else places
 
-    def running(state: _State) -> jax.Array:
-        return (state.step < settings.max_steps) & (state.tokens == settings.mask_id).any()
+    def begin(rows: Prompts) -> _State:
+        tokens, zeros = Generated.start(rows, settings).tokens, jnp.zeros(places, jnp.int32)
+        shapes = jax.eval_shape(denoise, rows, tokens, zeros)
+        prediction = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return _State(tokens, prediction, jnp.zeros(places, bool), zeros, zeros)
 
-    def advance(state: _State) -> _State:
+    def turn(rows: Prompts, state: _State, step: jax.Array, busy: jax.Array) -> Turn:
+        # Rows whose prediction still holds go first; the others then share one forward pass.
         masked = state.tokens == settings.mask_id
-        active = masked.any(axis=1)
-        needed = active & state.stale
-
-        def forward() -> object:
-            new = denoise(state.tokens, state.step, prompts.keys)
-
-            def keep(fresh: jax.Array, old: jax.Array) -> jax.Array:
-                return jnp.where(needed.reshape(-1, *[1] * (fresh.ndim - 1)), fresh, old)
-
-            return jax.tree.map(keep, new, state.prediction)
-
-        prediction = jax.lax.cond(needed.any(), forward, lambda: state.prediction)
-        keys = jax.vmap(jax.random.fold_in, (0, None))(
-            step_keys(prompts.keys, state.step), _REVEAL_STREAM
+        open_rows = busy & masked.any(axis=1)  # a row may be given without a mask
+        kept = state.kept & open_rows
+        ready = kept.any()
+        active = jnp.where(ready, kept, open_rows)
+        prediction = jax.lax.cond(
+            ready, lambda: state.prediction, lambda: denoise(rows, state.tokens, step)
         )
-        steps_left = settings.max_steps - state.step
+        keys = jax.vmap(jax.random.fold_in, (0, None))(step_keys(rows.keys, step), _REVEAL_STREAM)
+        steps_left = settings.max_steps - step
         view = View(masked, prediction.tokens, steps_left, keys, block_len)
-        reveal = jax.vmap(lambda *row: rule(View(*row)), (0, 0, None, 0, None))(*view)
-        reveal = jnp.where(steps_left == 1, masked, reveal)
-        tokens = jnp.where(reveal, prediction.tokens.token, state.tokens)
-        if on_step is not None:
-            jax.debug.callback(on_step, state.step, tokens, None)
-        return _State(
-            step=state.step + 1,
-            tokens=tokens,
+        reveal = jax.vmap(lambda *row: rule(View(*row)), (0, 0, 0, 0, None))(*view)
+        reveal = jnp.where((steps_left == 1)[:, None], masked, reveal)
+        after = _State(
+            tokens=jnp.where(reveal, prediction.tokens.token, state.tokens),
             prediction=prediction,
-            stale=reveal.any(axis=1) if cached else jnp.ones(batch, bool),
-            steps=state.steps + active,
-            forward_passes=state.forward_passes + needed,
+            kept=~reveal.any(axis=1) if cached else jnp.zeros_like(active),
+            steps=state.steps + 1,
+            forward_passes=state.forward_passes + ~kept,
+        )
+        result = select_rows(active, after, state._replace(prediction=prediction))
+        if on_step is not None:
+            jax.debug.callback(on_step, jnp.where(active, step, -1), result.tokens, None)
+        return Turn(
+            state=result,
+            record=(),
+            outcome=Sampled(result.tokens, result.steps, result.forward_passes),
+            acted=active,
+            done=(result.tokens != settings.mask_id).all(axis=1),
+            passes=(~ready).astype(jnp.int32),
         )
 
-    end = jax.lax.while_loop(running, advance, start)
-    return Sampled(end.tokens, end.steps, end.forward_passes)
+    everything = size if count is None else count
+    worked = work_through(prompts, everything, places, begin, turn, settings.max_steps)
+    return worked.outcomes, worked.passes

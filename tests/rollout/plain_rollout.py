@@ -43,7 +43,7 @@ class PlainRollout:
         self.is_operator = np.asarray(vocabulary.is_operator)
 
     def forward(self, row, step):
-        out = self.denoise(jnp.array([row.tokens], jnp.int32), jnp.int32(step), self.key[None])
+        out = self.denoise(jnp.array([row.tokens], jnp.int32), jnp.array([step], jnp.int32))
         return jax.tree.map(lambda x: np.asarray(x[0]), out)
 
     def observe(self, row, previous, prediction, step):
@@ -202,6 +202,9 @@ class PlainRollout:
                 winner = candidates[int(np.argmax(scores))]
                 acted, after, write, inherited, _ = winner
                 operator = acted if scheduled else operator
+            argmax = s.draw.strategy == "argmax"
+            if argmax and not s.time_conditioned and not s.branch and after.tokens == row.tokens:
+                inherited = prediction
             steps.append(
                 dict(
                     operator=operator, chosen=chosen, written=sorted(write), passes=passes,

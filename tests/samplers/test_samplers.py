@@ -46,10 +46,10 @@ def denoiser(draw: DrawSettings):
     table = jnp.asarray(LOGITS, jnp.float32)
     powers = jnp.array([(TOKENS + 1) ** (GEN_LEN - 1 - i) for i in range(GEN_LEN)])
 
-    def denoise(generated, step, keys):
+    def denoise(prompts, generated, step):
         logits = table[(generated * powers).sum(axis=1)]
         uniforms = jax.vmap(lambda key: jax.random.uniform(key, (GEN_LEN, 2)))(
-            step_keys(keys, step)
+            step_keys(prompts.keys, step)
         )
         flat = predict_tokens(logits.reshape(-1, MASK + 1), uniforms.reshape(-1, 2), MASK, draw)
         tokens = jax.tree.map(lambda x: x.reshape(generated.shape), flat)
@@ -68,7 +68,7 @@ def run(name: str, steps: int, strategy: str, rows: int = ROWS, block_len: int =
     draw = DrawSettings(strategy, 1.0, margin=True)
     program = jax.jit(functools.partial(sample, denoiser(draw), settings=settings, name=name,
                                         block_len=block_len))  # fmt: skip
-    return jax.device_get(program(prompts))
+    return jax.device_get(program(prompts)[0])
 
 
 def p_value(tokens: np.ndarray, expected: np.ndarray) -> float:

@@ -1,0 +1,1 @@
+"""What `scripts/bench.py` times: our programs, a PyTorch reference, the machine itself."""

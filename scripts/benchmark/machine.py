@@ -1,0 +1,87 @@
+"""The machine: what it is, and the most that it reaches."""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmark.measure import Program
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
+_CPU_SIZE, _GPU_SIZE = 3072, 16384  # rows and columns of the matrices
+_COPY_BYTES = 2**28
+
+
+def describe() -> dict[str, Any]:
+    """Machine, versions, and how busy it was before the benchmark began."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    device = jax.devices()[0]
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "device": f"{device.platform}: {device.device_kind}",
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def matmul_programs() -> list[Program]:
+    """A large square product in each compute dtype (float32 results), and a large copy.
+
+    On CPU bfloat16 operands give float32 results, as in the backbone.
+    """
+    size = _CPU_SIZE if jax.default_backend() == "cpu" else _GPU_SIZE
+    programs = []
+    for dtype in ("float32", "bfloat16"):
+        x = jax.random.normal(jax.random.key(0), (size, size), jnp.dtype(dtype))
+
+        @jax.jit
+        def multiply(x: jax.Array) -> jax.Array:
+            return jnp.matmul(x, x, preferred_element_type=jnp.float32)
+
+        def run(x: jax.Array = x, multiply: Any = multiply) -> float:
+            return float(multiply(x).block_until_ready()[0, 0])
+
+        programs.append(
+            Program(
+                name=f"matrix product {dtype}",
+                run=run,
+                operations=2.0 * size**3,
+                bytes=3.0 * size**2 * 4,
+                rows=size,
+                dtype=dtype,
+            )
+        )
+    block = jnp.ones(_COPY_BYTES // 4, jnp.float32)
+    copy = jax.jit(jnp.negative)
+    programs.append(
+        Program(
+            name="copy",
+            run=lambda: float(copy(block).block_until_ready()[0]),
+            operations=float(len(block)),
+            bytes=2.0 * _COPY_BYTES,
+            rows=1,
+            dtype="none",
+        )
+    )
+    return programs
+
+
+def _processor() -> str:
+    with_name = Path("/proc/cpuinfo")
+    if with_name.exists():
+        for line in with_name.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

@@ -1,0 +1,144 @@
+"""Timing of programs side by side: medians over rounds in which each of them runs once."""
+
+import contextlib
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from reoac_jax.compilation import COMPILE_EVENT
+
+_compiled: list[float] = []  # seconds of each compilation in this process
+
+
+def _note_compilation(event: str, seconds: float, **_: Any) -> None:
+    if event == COMPILE_EVENT:
+        _compiled.append(seconds)
+
+
+jax.monitoring.register_event_duration_secs_listener(_note_compilation)
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Something to time.
+
+    run: one whole run, blocking, its result in numbers. operations: floating-point operations that
+    a run cannot do without. bytes: that it must read. rows: that a run works on, once for each
+    forward pass of a row in a rollout. dtype: whose ceiling it is held against.
+    computed_tokens, needed_tokens: with and without padding and idle places.
+    """
+
+    name: str
+    run: Callable[[], np.ndarray | float]
+    operations: float
+    bytes: float
+    rows: float
+    dtype: str
+    computed_tokens: float = 0.0
+    needed_tokens: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """What is written of a program; `seconds` is the median, and all seconds are of one run."""
+
+    name: str
+    dtype: str
+    seconds: float
+    fastest: float
+    slowest: float
+    repeats: int
+    rows_per_second: float
+    operations: float
+    bytes: float
+    operations_per_second: float
+    ceiling_share: float | None
+    padding_share: float | None
+    peak_bytes: int | None
+    compilations: int
+    compile_seconds: float
+
+
+def time_together(
+    programs: Sequence[Program], repeats: int, ceilings: dict[str, float]
+) -> list[Timing]:
+    """Times programs in turns, so that whatever disturbs the machine disturbs all of them.
+
+    Args:
+      ceilings: operations a second that the machine reaches, by dtype.
+
+    Raises:
+      FloatingPointError: a program's result is not finite.
+    """
+    warm, peak = {}, {}
+    for program in programs:
+        before = len(_compiled)
+        with _PeakMemory() as memory:
+            result = program.run()
+        if not np.isfinite(result).all():
+            raise FloatingPointError(f"{program.name} gave {result}")
+        warm[program.name], peak[program.name] = _compiled[before:], memory.bytes
+    seconds: dict[str, list[float]] = {program.name: [] for program in programs}
+    for _ in range(repeats):
+        for program in programs:
+            began = time.perf_counter()
+            program.run()
+            seconds[program.name].append(time.perf_counter() - began)
+    timings = []
+    for program in programs:
+        own = seconds[program.name]
+        median = statistics.median(own)
+        rate, ceiling = program.operations / median, ceilings.get(program.dtype)
+        padding = None
+        if program.computed_tokens:
+            padding = 1.0 - program.needed_tokens / program.computed_tokens
+        timings.append(
+            Timing(
+                name=program.name,
+                dtype=program.dtype,
+                seconds=median,
+                fastest=min(own),
+                slowest=max(own),
+                repeats=repeats,
+                rows_per_second=program.rows / median,
+                operations=program.operations,
+                bytes=program.bytes,
+                operations_per_second=rate,
+                ceiling_share=rate / ceiling if ceiling else None,
+                padding_share=padding,
+                peak_bytes=peak[program.name],
+                compilations=len(warm[program.name]),
+                compile_seconds=sum(warm[program.name]),
+            )
+        )
+    return timings
+
+
+class _PeakMemory:
+    """The most memory in use inside a `with`: of the device, or on CPU resident in this process.
+
+    The weights of all programs that are timed together are in it.
+    """
+
+    bytes: int | None = None
+
+    def __enter__(self) -> "_PeakMemory":
+        if jax.default_backend() == "cpu":
+            with contextlib.suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if jax.default_backend() != "cpu":
+            self.bytes = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+            return
+        with contextlib.suppress(OSError):
+            lines = Path("/proc/self/status").read_text().splitlines()
+            peak = next(line for line in lines if line.startswith("VmHWM:"))
+            self.bytes = int(peak.split()[1]) * 1024

@@ -1,0 +1,221 @@
+"""Our programs over a random backbone: forward pass, rollout, updates."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmark.measure import Program
+from benchmark.workload import Workload, forward_operations, weight_bytes
+from reoac_jax import sharding
+from reoac_jax.backbone import Backbone
+from reoac_jax.backbone.attention import choose_implementation
+from reoac_jax.backbone.model import cast_for_compute
+from reoac_jax.backbone.prediction import (
+    DrawSettings,
+    assemble_rows,
+    predict,
+    prompt_width,
+)
+from reoac_jax.heads import Heads
+from reoac_jax.learner import Learner, LearnerSettings
+from reoac_jax.operators import OperatorSettings
+from reoac_jax.replay import BackboneBatch
+from reoac_jax.rollout import Question, RolloutProgram, RolloutSettings, in_order
+from reoac_jax.vocabulary import Vocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Host arrays that ours and the reference work on alike.
+
+    params: the backbone's. prompt: int32 `[N, P]`. lengths: int32 `[N]`. generated: int32 `[N, G]`,
+    half of it masked. reference: int32 `[N, G]`.
+    """
+
+    params: Any
+    prompt: np.ndarray
+    lengths: np.ndarray
+    generated: np.ndarray
+    reference: np.ndarray
+
+
+def make_inputs(workload: Workload) -> Inputs:
+    config = workload.config
+    model = Backbone(config)
+    example = jnp.zeros((1, 4), jnp.int32), jnp.array([4], jnp.int32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *example)["params"]
+    rng = np.random.default_rng(0)
+
+    def draw(path: tuple, shape: jax.ShapeDtypeStruct) -> np.ndarray:
+        """Norms near 1, everything else small enough to keep activations of order one."""
+        value = 0.02 * rng.standard_normal(shape.shape, dtype=np.float32)
+        return 1 + value if path[-1].key == "scale" else value
+
+    rows = max(workload.rows, workload.update_rows)
+    lengths = workload.prompt_lengths(rows)
+    width = prompt_width(int(lengths.max()))
+    prompt = rng.integers(0, config.mask_id, (rows, width)).astype(np.int32)
+    prompt[np.arange(width) >= lengths[:, None]] = 0
+    reference = rng.integers(0, config.mask_id, (rows, workload.gen_len)).astype(np.int32)
+    masked = rng.random(reference.shape) < 0.5
+    generated = np.where(masked, config.mask_id, reference)
+    params = jax.tree_util.tree_map_with_path(draw, shapes)
+    return Inputs(params, prompt, lengths, generated, reference)
+
+
+def forward_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
+    """One forward pass with the head's statistics at the generated positions, rows padded alike."""
+    model = _model(workload, dtype)
+    count, gen_len = workload.rows, workload.gen_len
+    params = jax.jit(lambda p: cast_for_compute(p, model.dtype))(inputs.params)
+    rows, lengths = assemble_rows(
+        inputs.prompt[:count], inputs.lengths[:count], inputs.generated[:count], 0
+    )
+    uniforms = jax.random.uniform(jax.random.key(0), (count, gen_len, 2))
+
+    @jax.jit
+    def forward(params: Any, rows: jax.Array, lengths: jax.Array) -> jax.Array:
+        variables = {"params": params}
+        modulation = model.apply(variables, method="modulation")
+        draw = DrawSettings("sample", 1.0)
+        view = predict(model, variables, modulation, rows, lengths, gen_len, uniforms, draw)
+        return view.tokens.confidence + view.tokens.entropy
+
+    real = inputs.lengths[:count] + gen_len
+    return Program(
+        name=f"forward, ours {dtype}",
+        run=lambda: np.asarray(forward(params, rows, lengths)),
+        operations=forward_operations(workload.config, real, gen_len),
+        bytes=weight_bytes(workload.config, model.dtype.itemsize),
+        rows=count,
+        dtype=dtype,
+        computed_tokens=float(rows.size),
+        needed_tokens=float(real.sum()),
+    )
+
+
+def rollout_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
+    """A whole rollout of `rows` questions under random heads; its rows are forward passes."""
+    model, settings = _model(workload, dtype), _rollout_settings(workload)
+    config = workload.config
+    heads = Heads.create((256, 256), (256, 256), config.hidden_dim, True, False, False)
+    head_params = jax.jit(heads.init)(jax.random.key(1))
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    program = RolloutProgram(
+        model, heads, _vocabulary(config.vocab_size), settings, mesh, workload.rows
+    )
+    params = jax.tree.map(jnp.asarray, inputs.params)
+    questions = [
+        Question(inputs.prompt[i, :length], np.arange(length) % 3 == 0, row_id=i)
+        for i, length in enumerate(inputs.lengths[: workload.rows])
+    ]
+    key = jax.random.key(2)
+
+    def run() -> np.ndarray:
+        return in_order(program(params, head_params, key, questions)).steps.observation
+
+    steps = in_order(program(params, head_params, key, questions)).steps
+    passes, computed = steps.forward_passes.sum(axis=1), program.tokens_computed
+    real = inputs.lengths[: workload.rows] + workload.gen_len
+    operations = sum(
+        int(count) * forward_operations(config, [length], workload.gen_len)
+        for count, length in zip(passes, real, strict=True)
+    )
+    return Program(
+        name=f"rollout, ours {dtype}",
+        run=run,
+        operations=operations,
+        bytes=float(passes.max()) * weight_bytes(config, model.dtype.itemsize),
+        rows=float(passes.sum()),
+        dtype=dtype,
+        computed_tokens=float(computed),
+        needed_tokens=float((passes * real).sum()),
+    )
+
+
+def update_program(
+    workload: Workload, inputs: Inputs, mode: str, dtype: str, remat: bool = False
+) -> Program:
+    """One backbone step of `update_rows` transitions, in mode lora or full, with dropout."""
+    model = _model(workload, dtype).clone(dropout=0.1, remat=remat)
+    config, count, gen_len = workload.config, workload.update_rows, workload.gen_len
+    heads = Heads.create((256, 256), (256, 256), config.hidden_dim, True, False, False)
+    settings = LearnerSettings(
+        finetune_mode=mode, lora_scale=2.0, lora_targets=(), lora_rank=8, actor_objective="soft_q",
+        actor_temperature=1.0, clip_ratio=0.2, entropy_weight=0.0, advantage_positive=True,
+        advantage_clip=0.0, critic_weight=1.0, actor_weight=1.0, backbone_weight=1.0,
+        actor_rate=1e-4, critic_rate=1e-4, backbone_rate=5e-6, backbone_accumulate=1,
+        weight_decay=0.01, gradient_clip=1.0, fsdp=False,
+    )  # fmt: skip
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    learner = Learner(model, heads, _rollout_settings(workload), settings, mesh)
+    params = jax.tree.map(jnp.asarray, inputs.params)
+    batch = BackboneBatch(
+        prompt=inputs.prompt[:count],
+        prompt_length=inputs.lengths[:count],
+        tokens=inputs.generated[:count],
+        written=inputs.generated[:count] == config.mask_id,
+        target=inputs.reference[:count],
+        advantage=np.linspace(0.1, 1.0, count, dtype=np.float32),
+        step=np.zeros(count, np.int32),
+        weight=np.ones(count, np.float32),
+    )
+    batch = jax.tree.map(jnp.asarray, batch)
+    state = [learner.init(jax.random.key(3), params)]
+    base = params if mode == "lora" else None
+    del params  # mode full has taken them as its own
+
+    def run() -> float:
+        state[0], metrics = learner.backbone_step(state[0], base, batch, jax.random.key(4))
+        jax.block_until_ready(state[0])
+        return float(metrics["backbone_loss"])
+
+    real = inputs.lengths[:count] + gen_len
+    # Forward, the gradient of the activations and, in mode full, that of the weights.
+    passes = 2 if mode == "lora" else 3
+    return Program(
+        name=f"{mode} update, ours {dtype}{', remat' if remat else ''}",
+        run=run,
+        operations=passes * forward_operations(config, real, gen_len),
+        bytes=passes * float(weight_bytes(config, 4)),
+        rows=count,
+        dtype=dtype,
+        computed_tokens=float(count * (inputs.prompt.shape[1] + gen_len)),
+        needed_tokens=float(real.sum()),
+    )
+
+
+def _model(workload: Workload, dtype: str) -> Backbone:
+    compute = jnp.dtype(dtype)
+    attention = choose_implementation("auto", compute, workload.config.head_dim)
+    return Backbone(workload.config, dtype=compute, attention=attention)
+
+
+def _rollout_settings(workload: Workload) -> RolloutSettings:
+    operators = OperatorSettings(
+        num_max_tokens=16, op_max_tokens=16, scope_len=32, branch_scope_len=32, fast_scope_len=64,
+        scope_anchor="frontier", costs=(1.2, 1.1, 1.0, 3.0, 2.0),
+        step_scales=(1.0, 1.0, 1.0, 1.0, 1.5),
+    )  # fmt: skip
+    return RolloutSettings(
+        max_steps=workload.steps, gen_len=workload.gen_len, mask_id=workload.config.mask_id,
+        pad_id=0, update_rule="denoise", selection_mode="sample", draw=DrawSettings("sample", 1.0),
+        ensure_update=True, fallback_operator=2, repair_tokens=0, repair_threshold=0.5,
+        branch=False, branch_steps=(), branch_k=0, cost_lambda=0.01, relation_temperature=1.0,
+        use_hidden=True, extra_features=False, operator_preview=False, time_conditioned=False,
+        sigma_schedule="cosine", sigma_min=1e-4, sigma_max=1.0, operators=operators,
+    )  # fmt: skip
+
+
+def _vocabulary(size: int) -> Vocabulary:
+    """Random tables: their contents do not change what is computed."""
+    rng = np.random.default_rng(1)
+    ids = np.arange(size, dtype=np.int32)
+    flags = {name: rng.random(size) < 0.1 for name in Vocabulary._fields if "_id" not in name}
+    flags["is_special"] = ids == size - 1
+    flags["is_eos"] = np.zeros(size, bool)
+    number_id = np.where(rng.random(size) < 0.05, ids, -1).astype(np.int32)
+    return Vocabulary(text_id=ids, folded_id=ids, number_id=number_id, **flags)

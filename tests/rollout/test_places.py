@@ -1,0 +1,102 @@
+"""Continuous batching: every row as if alone, in the fewest turns that its places allow."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rollout.toy_rollout import BATCH, VARIANTS, whole_batch, world
+
+from reoac_jax.rollout import backbone_denoiser, rollout
+from reoac_jax.rollout.places import Turn, work_through
+
+ROWS, STEPS = 9, 5
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def countdown(lengths, count, places):
+    """Rows that add their own number at each step, and are done after `lengths` steps."""
+
+    def turn(rows, total, step, busy):
+        total = jnp.where(busy, total + rows["number"], total)
+        done = step + 1 >= rows["length"]
+        record = {"total": total, "step": step}
+        return Turn(total, record, total, busy, done, jnp.int32(1))
+
+    queue = {"number": jnp.arange(1, ROWS + 1), "length": lengths}
+    return work_through(queue, count, places, jnp.zeros(places, jnp.int32), turn, STEPS)
+
+
+def plain_turns(lengths, places):
+    """Turns until all rows are done, each place taking the next row when its own is done."""
+    waiting, left, turns = list(lengths), [], 0
+    while waiting or left:
+        left += [waiting.pop(0) for _ in range(min(places - len(left), len(waiting)))]
+        left = [steps - 1 for steps in left if steps > 1]
+        turns += 1
+    return turns
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, STEPS + 2), min_size=ROWS, max_size=ROWS),
+    count=st.integers(1, ROWS),
+    places=st.sampled_from([1, 4, ROWS]),
+)
+def test_every_row_is_worked_on_once_and_in_the_fewest_turns(lengths, count, places):
+    worked = jax.device_get(countdown(jnp.array(lengths, jnp.int32), jnp.int32(count), places))
+    for row in range(ROWS):
+        steps = min(lengths[row], STEPS) if row < count else 0
+        expected = np.zeros(STEPS, int)
+        expected[:steps] = (row + 1) * np.arange(1, steps + 1)
+        assert worked.records["total"][:, row].tolist() == expected.tolist()
+        assert worked.records["step"][:steps, row].tolist() == list(range(steps))
+        assert worked.outcomes[row] == expected.max()
+    assert worked.passes == plain_turns([min(n, STEPS) for n in lengths[:count]], places)
+
+
+def in_few_places(settings, places, count):
+    """The rollout of `test_rollout.whole_batch` again, in `places` places, its first rows only."""
+    model, variables, modules, head_params = world(settings)
+
+    @jax.jit
+    def run(prompts, count):
+        denoise = backbone_denoiser(model, variables, settings)
+        heads = functools.partial(modules.apply, head_params)
+        return rollout(denoise, heads, prompts, toy.vocabulary(), settings, places, count)
+
+    return jax.device_get(run(toy.prompts(BATCH), jnp.int32(count)))
+
+
+@pytest.mark.parametrize("name", ["denoise_repair", "denoise_branch", "denoise_idle"])
+def test_a_row_is_the_same_in_few_places(name):
+    settings = toy.rollout_settings(**VARIANTS[name])
+    whole = whole_batch(settings)
+    part, passes = in_few_places(settings, places=3, count=BATCH - 1)
+    np.testing.assert_array_equal(part.tokens[:-1], whole.tokens[:-1])
+    assert not part.tokens[-1].any() and not part.steps.active[:, -1].any()
+    for field in ("active", "operator", "chosen", "cost", "forward_passes", "written", "tokens"):
+        np.testing.assert_array_equal(
+            getattr(part.steps, field)[:, :-1], getattr(whole.steps, field)[:, :-1], field
+        )
+    needed = part.steps.forward_passes.sum()
+    assert needed <= 3 * passes
+    if name == "denoise_repair":  # waiting for the longest of each three would cost more
+        steps = whole.steps.active.sum(axis=0)[:-1]
+        assert passes < sum(steps[i : i + 3].max() for i in range(0, BATCH - 1, 3))
+
+
+def test_a_step_that_changed_nothing_needs_no_forward_pass():
+    """The rows' forward passes, and those that were really made, are fewer than their steps."""
+    settings = toy.rollout_settings(**VARIANTS["denoise_idle"])
+    steps = whole_batch(settings).steps
+    idle = steps.active & ~steps.written.any(axis=-1)
+    after_idle = np.append(np.zeros((1, BATCH), bool), idle[:-1], axis=0) & steps.active
+    assert after_idle.sum() > 3
+    np.testing.assert_array_equal(steps.forward_passes, steps.active & ~after_idle)
+    _, passes = in_few_places(settings, places=1, count=1)
+    assert passes == steps.forward_passes[:, 0].sum()
