@@ -244,7 +244,8 @@ def train(config: ConfigDict, run: Path | None, lock: RunLock) -> int:
     # ---- Result
     result = run / BACKBONE
     if not result.exists():
-        _export(result, config, parts, merge(base, state.average))
+        with stopped_from_outside(run):
+            _export(result, config, parts, merge(base, state.average))
     print(
         f"done: {result}\nuse it: python -m reoac_jax.train --config FILE "
         f"--config.backbone.path={result}"
@@ -331,12 +332,9 @@ def _export(result: Path, config: ConfigDict, parts: Parts, params: Any) -> None
         "config_hash": config_hash(config),
     } | derived_source(config.backbone.path)
     tokenizer = tokenizer_files(config.backbone.path)
-    try:
-        save_backbone(
-            result, parts.model.config, jax.device_get(params), source=source, tokenizer=tokenizer
-        )
-    except OSError as error:
-        raise InputError(f"{result} cannot be written: {error}") from error
+    save_backbone(
+        result, parts.model.config, jax.device_get(params), source=source, tokenizer=tokenizer
+    )
 
 
 if __name__ == "__main__":

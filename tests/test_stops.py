@@ -222,6 +222,20 @@ def test_metrics_that_cannot_be_written(command, error, options, tmp_path, monke
     assert latest_checkpoint(the_run(tmp_path) / "checkpoints").name == saved
 
 
+def test_a_result_that_cannot_be_written(options, tmp_path, monkeypatch, capsys):
+    def fail():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        on_call(patch, sft, "save_backbone", 1, fail)
+        assert run_command(sft.main, options) == 1
+    assert "No space left on device" in one_error(capsys)
+    run = the_run(tmp_path)
+    assert not (run / "backbone").exists()
+    assert run_command(sft.main, ["--resume", str(run)]) == 0
+    assert (run / "backbone").is_dir()
+
+
 def test_a_reward_that_is_no_number(options, tmp_path, monkeypatch, capsys):
     wrong = [Grade(False, 0.0, None, "1")] * 7 + [Grade(False, math.nan, None, "1")]
     on_call(monkeypatch, Countdown, "grade", 2, lambda: wrong)
