@@ -87,6 +87,7 @@ def published_learner(config: ConfigDict, mode: str, fsdp: bool, devices: int) -
     heads = Heads.create(
         config.heads.actor_hidden, config.heads.critic_hidden, PUBLISHED.hidden_dim,
         config.features.use_hidden, config.features.extra_features,
+        config.features.operator_preview,
     )  # fmt: skip
     settings = RolloutSettings.from_config(
         config, mask_id=PUBLISHED.mask_id, pad_id=50256, time_conditioned=False
