@@ -167,7 +167,7 @@ def test_a_second_iteration_compiles_nothing(options, monkeypatch):
         if event == COMPILE_EVENT:
             compiled.append(getattr(thread, "iteration", -1))
 
-    entering("collect", -1)
+    entering("collect", 8)
     entering("write_samples", 1)
     jax.monitoring.register_event_duration_secs_listener(note)
     try:

@@ -69,7 +69,8 @@ def pip(command, *arguments):
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "reoac_jax").rglob("*.py")}
-    assert names == modules | {"reoac_jax/py.typed"}
+    assets = {str(path.relative_to(ROOT)) for path in (ROOT / "reoac_jax").rglob("assets/*")}
+    assert assets and names == modules | assets | {"reoac_jax/py.typed"}
 
 
 def test_its_commands_run_in_an_empty_folder(wheel, tmp_path):

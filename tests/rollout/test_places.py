@@ -28,7 +28,11 @@ def countdown(lengths, count, places):
         return Turn(total, record, total, busy, done, jnp.int32(1))
 
     queue = {"number": jnp.arange(1, ROWS + 1), "length": lengths}
-    return work_through(queue, count, places, jnp.zeros(places, jnp.int32), turn, STEPS)
+
+    def begin(rows):
+        return jnp.zeros(rows["number"].shape, jnp.int32)
+
+    return work_through(queue, count, places, begin, turn, STEPS)
 
 
 def plain_turns(lengths, places):
