@@ -41,18 +41,20 @@ def write_samples(
         prompt = encoded.prompt_tokens[index]
         # Padded, so that one program serves every prompt.
         fill = (0, longest - len(prompt))
-        matrix = _relation(
-            np.pad(prompt, fill),
-            np.int32(len(prompt)),
-            np.pad(encoded.key_mask[index], fill),
-            rollout.tokens[episode],
-            parts.vocabulary,
-            config.features.relation_temperature,
-        )[: len(prompt)]
+        matrix: np.ndarray = jax.device_get(
+            _relation(
+                np.pad(prompt, fill),
+                np.int32(len(prompt)),
+                np.pad(encoded.key_mask[index], fill),
+                rollout.tokens[episode],
+                parts.vocabulary,
+                config.features.relation_temperature,
+            )
+        )[: len(prompt)]  # cut on the host: no program for each length
         record = sample_record(
             rollout, episode, problem_set, index, texts[episode], grades[episode],
             float(returns[episode]), parts.tokenizer, parts.heads.named_columns,
-            jax.device_get(matrix),
+            matrix,
         )  # fmt: skip
         write_text(
             folder / f"{iteration:06d}_{episode:03d}.json",
