@@ -275,7 +275,9 @@ def working(
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether lines on `stream` can be rewritten. One of unknown width (0 columns) does not count:
-    tqdm shows nothing there.
+    """Whether lines on `stream` can be rewritten: on a terminal that moves its cursor and has a
+    known width (of 0 columns, tqdm shows nothing there).
     """
-    return stream.isatty() and os.get_terminal_size(stream.fileno()).columns > 0
+    if not stream.isatty() or os.environ.get("TERM", "") in ("dumb", "unknown"):
+        return False
+    return os.get_terminal_size(stream.fileno()).columns > 0

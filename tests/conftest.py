@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before jax is imported
+os.environ["TERM"] = "xterm"  # what pseudo-terminals take themselves for
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -1,13 +1,9 @@
 """The metrics file, the progress line, Wilson's interval."""
 
-import fcntl
 import io
 import json
 import math
 import os
-import pty
-import struct
-import termios
 import time
 
 import jax.numpy as jnp
@@ -16,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from terminal import Terminal
 
 from reoac_jax.errors import InputError
 from reoac_jax.metrics import MetricsLog, ProgressLine, wilson_interval, working
@@ -102,15 +99,23 @@ def test_progress_in_a_log_file():
 
 
 def test_progress_on_a_terminal():
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    with os.fdopen(slave, "w") as stream:
-        with ProgressLine(2, "train", stream=stream) as progress:
+    with Terminal() as terminal:
+        with ProgressLine(2, "train", stream=terminal.stream) as progress:
             progress.update(2, reward=0.5)
             progress.note("saved")
-        shown = os.read(master, 65536).decode()
-    os.close(master)
-    assert "saved" in shown and "reward=0.5" in shown and "2/2" in shown and "\r" in shown
+        terminal.wait_for("saved")
+        terminal.wait_for("reward=0.5")
+        assert "2/2" in terminal.shown and "\r" in terminal.shown
+
+
+@pytest.mark.parametrize("kind", ["dumb", "unknown"])
+def test_a_terminal_that_moves_no_cursor_gets_plain_lines(kind, monkeypatch):
+    monkeypatch.setenv("TERM", kind)
+    with Terminal() as terminal:
+        with ProgressLine(2, "train", stream=terminal.stream) as progress:
+            progress.update(2)
+        terminal.wait_for("train: 2/2 it")
+        assert "\x1b" not in terminal.shown
 
 
 def test_progress_without_a_total():
@@ -154,14 +159,11 @@ def test_working_says_so_only_when_it_takes_long():
 
 
 def test_working_on_a_terminal_leaves_nothing_behind():
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    with os.fdopen(slave, "w") as stream:
-        with working("loading", after=60.0, stream=stream):
+    with Terminal() as terminal:
+        with working("loading", after=60.0, stream=terminal.stream):
             pass
-        with working("loading", after=0.0, stream=stream):
-            shown = os.read(master, 65536)  # waits
-        shown = (shown + os.read(master, 65536)).decode()
-    os.close(master)
-    assert "loading" in shown and "..." not in shown
-    assert shown.rstrip().endswith("\x1b[2K")  # the line is cleared at the end
+        with working("loading", after=0.0, stream=terminal.stream):
+            terminal.wait_for("loading")
+        terminal.wait_for("\x1b[?25h")  # the cursor is back
+        terminal.wait_for("\x1b[2K")  # and the line is cleared
+        assert "..." not in terminal.shown

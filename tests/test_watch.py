@@ -1,19 +1,15 @@
 """The terminal view of a run: what it reads while somebody writes, and what it shows."""
 
-import fcntl
 import json
 import os
-import pty
 import signal
-import struct
 import subprocess
 import sys
-import termios
-import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from terminal import Terminal
 
 from reoac_jax import watch
 from reoac_jax.config import load_config, to_json
@@ -142,33 +138,23 @@ def test_no_run(tmp_path, capsys):
 
 def test_live_view_follows_the_run_and_ends_with_ctrl_c(run):
     write(run, 2)
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "reoac_jax.watch", str(run)],
-        stdin=slave, stdout=slave, stderr=slave, cwd=ROOT, start_new_session=True,
-    )  # fmt: skip
-    os.close(slave)
-    shown, deadline = "", time.monotonic() + 120
-
-    def wait_for(text: str) -> None:
-        nonlocal shown
-        while text not in shown:
-            assert time.monotonic() < deadline, shown
-            shown += os.read(master, 65536).decode(errors="replace")
-
-    try:
-        wait_for("2 of 4 iterations")
-        write(run, 3)
-        wait_for("3 of 4 iterations")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 0
-        shown += os.read(master, 65536).decode(errors="replace")
-        assert "Traceback" not in shown and "\x1b[?25h" in shown  # the cursor is back
-    finally:
-        process.kill()
-        process.wait()
-        os.close(master)
+    with Terminal() as terminal:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "reoac_jax.watch", str(run)],
+            stdin=terminal.stream, stdout=terminal.stream, stderr=terminal.stream, cwd=ROOT,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            terminal.wait_for("2 of 4 iterations")
+            write(run, 3)
+            terminal.wait_for("3 of 4 iterations")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0
+            terminal.wait_for("\x1b[?25h")  # the cursor is back
+            assert "Traceback" not in terminal.shown
+        finally:
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.parametrize(
