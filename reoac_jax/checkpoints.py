@@ -134,7 +134,7 @@ def latest_checkpoint(folder: str | Path) -> Path | None:
     Names later ones that are damaged on standard error. Raises `InputError` if all are damaged.
     """
     folder = Path(folder)
-    damaged = []
+    damaged: list[str] = []
     for checkpoint in _iterations(folder) if folder.is_dir() else []:
         damage = find_damage(checkpoint)
         if damage is None:

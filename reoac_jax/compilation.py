@@ -3,7 +3,6 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
@@ -37,7 +36,7 @@ def set_up_compilation(cache_dir: str) -> None:
         return
     jax.config.update("jax_enable_compilation_cache", True)
     if cache_dir == "auto":
-        if jax.config.jax_compilation_cache_dir:
+        if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
             return
         caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = caches / "reoac_jax" / "compiled"
@@ -55,7 +54,7 @@ def set_up_compilation(cache_dir: str) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-def _announce(event: str, seconds: float, **what: Any) -> None:
-    if event == COMPILE_EVENT and seconds >= _WORTH_SAYING:
-        name = what.get("fun_name", "a program").removeprefix("jit(").removesuffix(")")
-        tqdm.write(f"compiled {name} in {seconds:.1f} s", file=sys.stderr)
+def _announce(event: str, duration_secs: float, **what: str | int) -> None:
+    if event == COMPILE_EVENT and duration_secs >= _WORTH_SAYING:
+        name = str(what.get("fun_name", "a program")).removeprefix("jit(").removesuffix(")")
+        tqdm.write(f"compiled {name} in {duration_secs:.1f} s", file=sys.stderr)

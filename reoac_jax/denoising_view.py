@@ -98,11 +98,11 @@ class DenoisingView:
             return _MASK
         if token == self._tokenizer.eos_token_id:
             return _END
-        return self._tokenizer.decode([token], clean_up_tokenization_spaces=False)
+        return str(self._tokenizer.decode([token], clean_up_tokenization_spaces=False))
 
 
 def _separator(tokenizer: PreTrainedTokenizerBase) -> str:
     """What a decoder puts between tokens: word-level ones a space, subword ones nothing."""
     tokens = tokenizer("1 + 2", add_special_tokens=False)["input_ids"]
-    alone = "".join(tokenizer.decode([token]) for token in tokens)
+    alone = "".join(str(tokenizer.decode([token])) for token in tokens)
     return "" if " " in alone.strip() else " "

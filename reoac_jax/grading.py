@@ -27,11 +27,12 @@ class Grading:
 
     def finish(self) -> tuple[list[str], list[Grade]]:
         """Waits for all; text and grade of each problem, in their order."""
-        texts, grades = [""] * len(self._problems), [None] * len(self._problems)
+        graded: dict[int, tuple[str, Grade]] = {}
         for places, batch in self._batches:
             for place, text, grade in zip(places, *batch.result(), strict=True):
-                texts[place], grades[place] = text, grade
-        return texts, grades
+                graded[place] = text, grade
+        ordered = [graded[place] for place in range(len(self._problems))]
+        return [text for text, _ in ordered], [grade for _, grade in ordered]
 
     def _grade(
         self, places: Sequence[int], tokens: np.ndarray

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -22,6 +22,7 @@ from reoac_jax.errors import EXIT_FAILED, InputError, RunError
 _JOIN_LIMIT = 300  # seconds until all processes must have come
 _SILENCE_LIMIT = 30  # seconds without a sign of life after which a process counts as dead
 _LEAVE_LIMIT = 10  # seconds a process waits for the others when it ends
+Answer = TypeVar("Answer")
 _MESSAGE_BYTES = 4096
 
 
@@ -127,14 +128,16 @@ def largest(value: int) -> int:
     return int(multihost_utils.process_allgather(np.int32(value)).max())
 
 
-def from_first(make: Callable[[], str | None]) -> str | None:
-    """Calls `make` in the first process alone, and gives its result to all; all must ask.
+def from_first(make: Callable[[], Answer]) -> Answer:
+    """Calls `make` in the first process alone, and gives its result, a JSON value, to all.
+
+    All must ask.
 
     Raises `InputError` in all where it raises one in the first.
     """
     if jax.process_count() == 1:
         return make()
-    answer: dict[str, str] = {}
+    answer: dict[str, Any] = {}
     if is_first():
         try:
             answer = {"value": make()}

@@ -92,7 +92,7 @@ def _part(mesh: Mesh, shape: Sequence[int]) -> NamedSharding:
 
 
 def _place(tree: Any, sharding_of: Callable[[Sequence[int]], NamedSharding]) -> Any:
-    def put(x: Any) -> jax.Array:
+    def put(x: Any) -> jax.Array | jax.ShapeDtypeStruct:
         sharding = sharding_of(np.shape(x))
         if isinstance(x, jax.ShapeDtypeStruct):  # to compile for arrays that do not exist
             return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

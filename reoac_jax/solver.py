@@ -133,7 +133,7 @@ class Solver:
             path = newest_checkpoints(values)
         parts = load_parts(values)
         params, heads = parts.base, None
-        if policy == ACTOR:
+        if policy == ACTOR and path is not None:
             trained = load_trained(path, parts)
             params, heads = trained.params, trained.heads
         elif path is not None:
@@ -223,7 +223,7 @@ class Solver:
 
     def _decode(self, tokens: np.ndarray) -> str:
         kept = tokens[~self.parts.vocabulary.is_special[tokens]]
-        return self.parts.tokenizer.decode(kept, clean_up_tokenization_spaces=False).strip()
+        return str(self.parts.tokenizer.decode(kept, clean_up_tokenization_spaces=False)).strip()
 
     def _answers(
         self,

@@ -193,7 +193,8 @@ class Finetuner:
         share = weight / weight.sum()
 
         def loss_fn(weights: Any, part: tuple, part_key: jax.Array) -> jax.Array:
-            return self._loss(weights, base, *part, part_key)
+            answers, t, uniforms, share = part
+            return self._loss(weights, base, answers, t, uniforms, share, part_key)
 
         # Neighbours have like times: each microbatch gets every so-manyth row.
         loss, gradient = accumulated_gradient(

@@ -12,6 +12,7 @@ missing.
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from reoac_jax.config import parse_options
@@ -83,6 +84,10 @@ def _write(runs: Sequence[Run], evaluations: Sequence[EvaluationResult], output:
     write_text(output / "index.html", page(runs, evaluations, drawn))
 
 
+def _one(make: Callable[[Sequence[Run]], Picture], runs: Sequence[Run]) -> list[Picture]:
+    return [make(runs)]
+
+
 def _sections(
     runs: Sequence[Run], evaluations: Sequence[EvaluationResult]
 ) -> dict[str, list[Callable[[], Iterable[Picture]]]]:
@@ -92,11 +97,11 @@ def _sections(
     sections: dict[str, list[Callable[[], Iterable[Picture]]]] = {}
     if tuned:
         sections["Fine-tuning"] = [lambda: [curves.fine_tuning(tuned)]]
-    by_iteration = (curves.rewards, curves.losses, curves.costs)
-    sections["Training"] = [lambda make=make: [make(trained)] for make in by_iteration]
+    by_iteration: tuple[Callable, ...] = (curves.rewards, curves.losses, curves.costs)
+    sections["Training"] = [partial(_one, make, trained) for make in by_iteration]
     sections["Comparison"] = [lambda: [accuracy_against_cost(evaluations)]]
-    on_operators = (shares_by_iteration, shares_by_step, curves.entropy)
-    sections["Operators"] = [lambda make=make: [make(trained)] for make in on_operators]
+    on_operators: tuple[Callable, ...] = (shares_by_iteration, shares_by_step, curves.entropy)
+    sections["Operators"] = [partial(_one, make, trained) for make in on_operators]
     sections["Critic"] = [lambda: [critic_against_return(trained)]]
     sections["Alignment"] = [
         lambda: relation_maps(trained),

@@ -139,7 +139,7 @@ def _curves(
     for axes, panel in zip(all_axes, present, strict=True):
         draw_series(axes, panel, runs, x_label)
     if len(runs) > 1:
-        handles = {}
+        handles: dict = {}
         for axes in all_axes:
             handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=2)

@@ -75,6 +75,7 @@ def save_picture(picture: Picture, pictures: Path, series: Path) -> None:
 
 def inline_svg(picture: Picture) -> str:
     """The figure as an SVG element that takes its colours from the page's CSS variables."""
+    assert picture.figure is not None, "there is something to show"
     buffer = io.StringIO()
     with _quiet_glyphs(), matplotlib.rc_context({"svg.hashsalt": picture.name}):
         picture.figure.savefig(
@@ -88,7 +89,9 @@ def inline_svg(picture: Picture) -> str:
     for name, colour in LIGHT.items():
         svg = svg.replace(colour, f"var(--{name})")
     # matplotlib's points at the page's usual size; the style sheet narrows it to the window.
-    width = float(re.search(r'width="([\d.]+)pt"', svg).group(1)) * 96 / 72
+    stated = re.search(r'width="([\d.]+)pt"', svg)
+    assert stated is not None, "matplotlib states an SVG's width in points"
+    width = float(stated.group(1)) * 96 / 72
     return re.sub(
         r'width="[\d.]+pt" height="[\d.]+pt"|height="[\d.]+pt" width="[\d.]+pt"',
         f'role="img" aria-labelledby="title-{picture.name}" style="--natural:{width:.0f}px"',

@@ -25,7 +25,7 @@ def feature_projection(runs: Sequence[Run]) -> Picture:
         return Picture.absent(name, title, why, columns)
     features = np.concatenate([episode.features for _, episode in episodes])
     places, shares, loadings = principal_plane(features)
-    rows = []
+    rows: list[tuple] = []
     for label, episode in episodes:
         for step, operator in enumerate(episode.operator):
             x, y = places[len(rows)]

@@ -61,9 +61,9 @@ def plan_groups(
             begin = max(0, end - places * turns)
             own = places * (turns + _TAIL) * tokens + _OVERHEAD
             cuts.append((cost[begin] + own, begin, places, turns))
-        best, *cut = min(cuts)
+        best, begin, places, turns = min(cuts)
         cost.append(best)
-        last.append(tuple(cut))
+        last.append((begin, places, turns))
 
     groups = []
     end = len(order)
