@@ -43,7 +43,7 @@ def test_comments_belong_to_their_keys(script):
         "    first = config.first = ConfigDict()  # in two parts\n"
         "    first.a = 1  # of a\n"
         "    # above b\n"
-        '    first.b = "x # y"\n'
+        "    first.b = ()\n"
         "    # lost: nothing follows\n"
         "\n"
         "    config.c = (1, 2)  # of c\n"
