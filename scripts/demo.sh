@@ -21,9 +21,10 @@ rm -rf checkpoints/tiny_mdlm
 "$python" convert/mdlm_to_flax.py --source data/tiny_mdlm --output checkpoints/tiny_mdlm --verify
 
 echo
-echo "demo 2/4: what two usual samplers and the untrained actor make of it in 7 steps"
+echo "demo 2/4: two usual samplers, random operators and the untrained actor, in 7 steps"
 evaluate confidence confidence
 evaluate left_to_right left_to_right
+evaluate random_operator random_operator
 evaluate before untrained_actor
 
 echo
@@ -39,13 +40,13 @@ echo
 "$python" - <<'END'
 import json
 
-print(f"{'policy':<15} {'accuracy':>9} {'95 % interval':>16} {'passes':>7} {'cost':>6}")
-for name in ("confidence", "left_to_right", "before", "after"):
+print(f"{'policy':<16} {'accuracy':>9} {'95 % interval':>16} {'passes':>7} {'cost':>6}")
+for name in ("confidence", "left_to_right", "random_operator", "before", "after"):
     with open(f"runs/demo/{name}.json") as file:
         result = json.load(file)
     low, high = result["interval_95"]
     print(
-        f"{name:<15} {result['accuracy']:>9.1%} {low:>8.1%}-{high:<7.1%}"
+        f"{name:<16} {result['accuracy']:>9.1%} {low:>8.1%}-{high:<7.1%}"
         f" {result['forward_passes']:>7.2f} {result['avg_cost']:>6.2f}"
     )
 END
