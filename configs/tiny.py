@@ -7,7 +7,8 @@ checkpoints/tiny_mdlm`); the problems come from a seeded generator. Three number
 tokens and an answer of 12 tokens and eos; 7 steps write about 2 tokens each. The backbone stays
 frozen: only actor and critic learn, by a policy gradient over 12 episodes of each of 96 problems an
 iteration. Cost: 40 iterations, about 2 minutes on 2 CPU cores. Result to expect, on unseen problems
-in 7 steps: random operators solve 22 %, confidence decoding 29 %, the trained actor 35 %.
+in 7 steps: random operators solve 30 %, confidence decoding 34 %, left to right 49 %, the trained
+actor 52 %.
 """
 
 from ml_collections import ConfigDict
