@@ -43,8 +43,8 @@ def backbone(tmp_path_factory):
 
 def options(backbone: Path, output: Path) -> list[str]:
     return [
-        f"--config.backbone.path={backbone}", "--config.rollout.max_steps=2",
-        "--config.rollout.gen_len=4", "--output", str(output),
+        f"--config.backbone.path={backbone}", "--config.rollout.max_steps=4",
+        "--config.rollout.gen_len=8", "--output", str(output),
     ]  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def test_a_task_and_a_sampler(backbone, tmp_path, monkeypatch):
     assert run_command(evaluate.main, argv) == 0
     result = json.loads(output.read_text())
     assert (result["task"], result["policy"]) == (name, sampler)
-    assert result["grader_version"] == task.grader_version and result["forward_passes"] == 2
+    assert result["grader_version"] == task.grader_version and result["forward_passes"] == 4
     answers = [json.loads(line) for line in output.with_suffix(".jsonl").read_text().splitlines()]
     assert len(answers) == result["samples"] > 0
 
@@ -126,5 +126,5 @@ def test_an_operator(backbone, tmp_path):
         cwd=copy, check=True, env=os.environ | {"PYTHONPATH": str(copy), "JAX_PLATFORMS": "cpu"},
     )  # fmt: skip
     result = json.loads(output.read_text())
-    # Two of four positions are even: the first step takes them, the fallback the rest.
+    # Four of eight positions are even: two steps of two tokens take them, the fallback the rest.
     assert result["operator_shares"]["O_SPARSE"] == result["operator_shares"]["O_SCOPE"] == 0.5
