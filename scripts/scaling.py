@@ -5,7 +5,6 @@
 Compiles the updates of the published backbone for 1 to 8 devices (those of this machine's CPU that
 XLA pretends to have), for LoRA, for all weights, and for all weights in parts (FSDP). Each device
 has the configuration's minibatches to itself, so the work grows with the devices. Nothing is run.
-docs/scaling.md reads the numbers.
 """
 
 import argparse
