@@ -143,6 +143,8 @@ def test_live_view_follows_the_run_and_ends_with_ctrl_c(run):
             [sys.executable, "-m", "reoac_jax.watch", str(run)],
             stdin=terminal.stream, stdout=terminal.stream, stderr=terminal.stream, cwd=ROOT,
             start_new_session=True,
+            # A runner in the background may have told its children to ignore Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         try:
             terminal.wait_for("2 of 4 iterations")
