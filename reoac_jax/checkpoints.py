@@ -160,7 +160,7 @@ def find_checkpoint(path: str | Path) -> Path:
     if path.name.isdecimal() or (path / RECORD).is_dir():
         damage = find_damage(path)
         if damage is not None:
-            raise InputError(f"checkpoint {path} is damaged: {damage}")
+            raise InputError(f"checkpoint {path} is damaged: {damage}; expected it to be whole")
         return path
     latest = latest_checkpoint(path)
     if latest is None:
@@ -193,7 +193,7 @@ def read_item(checkpoint: Path, name: str, template: Any = None) -> Any:
     """
     folder = (checkpoint / name).absolute()
     if not folder.is_dir():
-        raise InputError(f"checkpoint {checkpoint} has no {name}")
+        raise InputError(f"checkpoint {checkpoint} has no {name}; expected it there")
     quiet_orbax()
     with ocp.StandardCheckpointer() as checkpointer:
         # Orbax and TensorStore raise many kinds of errors for a damaged folder.

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from reoac_jax.config_schema import SCHEMA, Option, check_together
+from reoac_jax.config_schema import SCHEMA, Option, check_together, is_text
 from reoac_jax.errors import InputError
 
 __all__ = [
@@ -80,8 +80,11 @@ def parse_command_line(
       The parser's namespace and the overrides as given, for `load_config`.
 
     Raises:
-      InputError: whatever argparse refuses, and an argument that nobody asked for.
+      InputError: whatever argparse refuses, and an argument that nobody asked for or no text.
     """
+    for text in argv:
+        if not is_text(text):
+            raise InputError(f"argument {ascii(text)} is not UTF-8; expected UTF-8 text")
     overrides = [text for text in argv if text.startswith(_OVERRIDE)]
     for text in overrides:
         _split_override(text)
@@ -102,7 +105,10 @@ def parse_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argpa
     """Parses a command line that takes no configuration; raises as `parse_command_line` does."""
     namespace, overrides = parse_command_line(parser, argv)
     if overrides:
-        raise InputError(f"argument {overrides[0]!r} is unknown; this command has no configuration")
+        raise InputError(
+            f"argument {overrides[0]!r} is unknown; expected no override, this command has no "
+            "configuration"
+        )
     return namespace
 
 
@@ -141,13 +147,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    expected = "expected a run's config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, Mapping):
+            raise InputError(f"config file {path} holds no JSON object; {expected}")
+        return _flatten(config)
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"config file {path} is no readable JSON: {error}") from error
-    if not isinstance(config, Mapping):
-        raise InputError(f"config file {path} holds no JSON object; expected a run's config.json")
-    return _flatten(config)
+        raise InputError(f"config file {path} is no readable JSON ({error}); {expected}") from error
 
 
 def _run_python(path: Path) -> dict[str, Any]:
@@ -165,7 +172,9 @@ def _run_python(path: Path) -> dict[str, Any]:
         raise
     except SyntaxError as error:
         where = f"{error.filename or path}, line {error.lineno or 1}"
-        raise InputError(f"config file {where}: syntax error: {error.msg}") from error
+        raise InputError(
+            f"config file {where}: syntax error: {error.msg}; expected Python"
+        ) from error
     except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(path)]
@@ -213,10 +222,10 @@ def _override(
     if key not in values:
         if inside := [known for known in values if known.startswith(f"{key}.")]:
             raise InputError(f"{text}: {key!r} is a section; expected a key such as {inside[0]!r}")
-        raise InputError(f"{text}: key {key!r} is unknown{_nearest(key, values)}")
+        raise InputError(f"{text}: {_unknown(key, values)}")
     option = _schema(values, task_options).get(key)
     if option is None:
-        raise InputError(f"{text}: key {key!r} is unknown{_nearest(key, SCHEMA)}")
+        raise InputError(f"{text}: {_unknown(key, SCHEMA)}")
     try:
         values[key] = option.accept(_parse(value_text, option.kind))
     except ValueError:
@@ -284,7 +293,7 @@ def _validate_flat(
                 if values[key] == {}:
                     continue  # an empty section: its keys are missing
                 raise InputError(f"{key!r} is no section; expected keys such as {inside[0]!r}")
-            raise InputError(f"key {key!r} is unknown{_nearest(key, schema)}")
+            raise InputError(_unknown(key, schema))
         if missing := [key for key in schema if key not in values]:
             expected = schema[missing[0]].expected
             raise InputError(f"key {missing[0]!r} is missing; expected {expected}")
@@ -298,6 +307,17 @@ def _validate_flat(
     except InputError as error:
         raise InputError(f"{source}{error}") from None
     return FrozenConfigDict(_nest(accepted))
+
+
+def _unknown(key: str, known: Iterable[str]) -> str:
+    """What is wrong with a key: the nearest known one, or else all that stand where it does."""
+    near = _nearest(key, known)
+    if not near:
+        section, dot, _ = key.rpartition(".")
+        inside = [name for name in known if name.startswith(f"{section}{dot}")]
+        names = {name.removeprefix(f"{section}{dot}").split(".")[0] for name in inside or known}
+        near = f"; expected one of {', '.join(sorted(names))}"
+    return f"key {key!r} is unknown{near}"
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -69,13 +69,22 @@ class Option:
                 raise ValueError(value) from None
             if not math.isfinite(value):
                 raise ValueError(value)
-        if self.kind == "str" and not value.strip():
+        if self.kind == "str" and (not value.strip() or "\0" in value or not is_text(value)):
             raise ValueError(value)
         if self.choices is not None and value not in self.choices:
             raise ValueError(value)
         if self.low is not None and value < self.low or self.high is not None and value > self.high:
             raise ValueError(value)
         return value
+
+
+def is_text(value: str) -> bool:
+    """Whether `value` can be written as UTF-8; bytes that were none come as half characters."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _int(low: int, high: int | None, doc: str) -> Option:
@@ -96,6 +105,7 @@ _RATE = _float(0.0, 1.0, "AdamW learning rate")
 _COST = _float(0.0, 100.0, "cost of a step")
 _WINDOW = _int(1, 4096, "positions in the window")
 _LAST = _int(1, 4096, "positions selected at most")
+_LONGEST_NAME = 255  # bytes, of a folder
 _SMALLEST = 1e-4  # of a temperature: below it a softmax of float32 logits overflows
 
 SCHEMA: Mapping[str, Option] = {
@@ -231,6 +241,8 @@ def check_together(values: Mapping[str, Any]) -> None:
     name = values["exp_name"]
     if name != name.strip() or "/" in name or "\\" in name or name in (".", ".."):
         raise InputError(f"exp_name is {name!r}; expected the name of one folder, without slashes")
+    if len(name.encode()) > _LONGEST_NAME:
+        raise InputError(f"exp_name is {name!r}; expected {_LONGEST_NAME} bytes at most")
     max_steps, branch_steps = values["rollout.max_steps"], values["rollout.branch_steps"]
     if any(step >= max_steps for step in branch_steps):
         raise InputError(

@@ -1,11 +1,22 @@
 """A user's mistake ends in one clear line and exit code 2; this is where that is arranged."""
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+# What the system may refuse of a path that the user gave, wherever it is first touched, and what
+# was expected instead.
+_PATHS_REFUSED = {
+    errno.ENAMETOOLONG: "a shorter path",
+    errno.EISDIR: "a file",
+    errno.ENOTDIR: "a folder above it",
+    errno.EACCES: "a path that may be read and written",
+    errno.ELOOP: "a path without a circle of links",
+}
 
 
 class InputError(Exception):
@@ -20,8 +31,9 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
     """Runs a command line's `main(argv)` and returns its exit code.
 
     `InputError` is printed to standard error as `error: <one line>` and gives exit code 2, without
-    a traceback, `RunError` likewise with exit code 1. Ctrl-C gives exit code 130. Every other
-    exception is a defect of the program and keeps its traceback.
+    a traceback, and so is a path that the system cannot take; `RunError` likewise with exit code 1.
+    Ctrl-C gives exit code 130. Every other exception is a defect of the program and keeps its
+    traceback.
     """
     try:
         return main(sys.argv[1:] if argv is None else argv)
@@ -32,3 +44,13 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
         line = " ".join(str(error).split())
         print(f"error: {line}", file=sys.stderr, flush=True)
         return EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED
+    except OSError as error:
+        if error.filename is None or error.errno not in _PATHS_REFUSED:
+            raise
+        expected = _PATHS_REFUSED[error.errno]
+        print(
+            f"error: {error.filename}: {error.strerror}; expected {expected}",
+            file=sys.stderr,
+            flush=True,
+        )
+        return EXIT_BAD_INPUT

@@ -116,7 +116,9 @@ def check_writable(output: Path) -> None:
             raise InputError(f"--output: {file} is a folder; expected a file")
     probe = next(p for p in (output.parent, *output.parent.parents) if p.exists())
     if not probe.is_dir() or not os.access(probe, os.W_OK):
-        raise InputError(f"--output is {output}; {probe} is no folder that can be written")
+        raise InputError(
+            f"--output is {output}; expected a folder that can be written, {probe} is none"
+        )
 
 
 def _provenance(config: ConfigDict, parts: Parts, trained: Trained, task: Task) -> dict[str, Any]:

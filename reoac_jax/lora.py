@@ -38,7 +38,8 @@ def target_paths(shapes: Mapping[str, Any], targets: Sequence[str]) -> tuple[str
             matched = [path for path in kernels if re.search(pattern, path)]
         except re.error as error:
             raise InputError(
-                f"lora.targets holds {pattern!r}, which is no regular expression ({error})"
+                f"lora.targets holds {pattern!r}, which is no regular expression ({error}); "
+                "expected one over parameter paths"
             ) from error
         if not matched:
             raise InputError(

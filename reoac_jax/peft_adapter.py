@@ -118,7 +118,9 @@ def _read_fields(file: Path) -> dict[str, Any]:
     try:
         fields = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as JSON: {error}") from None
+        raise InputError(
+            f"{file} cannot be read as JSON ({error}); expected what PEFT's save writes"
+        ) from None
     if not isinstance(fields, dict) or fields.get("peft_type") != "LORA":
         raise InputError(f"{file} is no LoRA adapter; expected peft_type LORA")
     for name, value in fields.items():

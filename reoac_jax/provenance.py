@@ -149,7 +149,9 @@ def _read_object(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as JSON: {error}") from None
+        raise InputError(
+            f"{file} cannot be read as JSON ({error}); expected what the program wrote"
+        ) from None
     if not isinstance(value, dict):
-        raise InputError(f"{file} holds no JSON object")
+        raise InputError(f"{file} holds no JSON object; expected what the program wrote")
     return value

@@ -155,9 +155,8 @@ def train(config: ConfigDict, run: Path | None, lock: RunLock) -> int:
     task = make_task(config.task, config.grader)
     with working("reading the problems"):
         problems = ProblemSet.load(task, "train", parts.tokenizer, config)
-    run = create_run(config, lock) if run is None else run
     truncation = ", ".join(f"{n} {what}" for what, n in problems.truncation.items())
-    print(f"run folder {run}\n{len(problems)} problems of {task.name}; {truncation}")
+    print(f"{len(problems)} problems of {task.name}; {truncation}")
     prompt, prompt_length = pad_prompts(problems.encoded)
     examples = sharding.replicate(mesh, Examples(prompt, prompt_length, problems.encoded.reference))
     finetuner = Finetuner(
@@ -173,12 +172,18 @@ def train(config: ConfigDict, run: Path | None, lock: RunLock) -> int:
     start = 0
     if checkpoint is not None:
         state, start = _restore(checkpoint, config, parts, state)
-        print(f"resuming after step {start} of {sft.steps}")
     # In mode full the state holds the only copies that are needed.
     base = None if sft.mode == "full" else sharding.replicate(mesh, parts.base)
     merge = jax.jit(finetuner.params, out_shardings=sharding.whole(mesh))
     evaluation = AnswerEvaluation.create(config, parts, task, mesh)
     step_key = jax.random.fold_in(key, _STEPS)
+
+    # ---- Run folder: made last, so that a mistake found above leaves nothing behind
+    if run is None:
+        run = create_run(config, lock)
+        print(f"run folder {run}")
+    else:
+        print(f"run folder {run}: going on after step {start} of {sft.steps}")
 
     def save() -> None:
         check_finite(done, {}, _parameter_groups(state, sft.mode))

@@ -61,9 +61,7 @@ def main(argv: Sequence[str]) -> int:
     with solver:
         if options.interactive:
             return _converse(solver, view)
-        questions = options.questions or [line.strip() for line in sys.stdin if line.strip()]
-        if not questions:
-            raise InputError("standard input holds no question; expected one a line")
+        questions = options.questions or _piped_questions()
         answers = _ask(solver, questions, view)
         for place, answer in enumerate(answers):
             if place:
@@ -72,6 +70,17 @@ def main(argv: Sequence[str]) -> int:
                 print(answer.prompt)
             print(_report(answer))
     return 0
+
+
+def _piped_questions() -> list[str]:
+    """The lines of standard input that are not blank. Raises `InputError` if there are none."""
+    try:
+        questions = [line.strip() for line in sys.stdin if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"standard input is not UTF-8 ({error.reason}); expected UTF-8") from None
+    if not questions:
+        raise InputError("standard input holds no question; expected one a line")
+    return questions
 
 
 def _ask(solver: Solver, questions: Sequence[str], view: DenoisingView | None) -> Iterator[Answer]:

@@ -89,7 +89,8 @@ def build_vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Voc
       vocab_size: V of the model. Its last id is the mask; ids the tokenizer lacks have empty text.
 
     Raises:
-      InputError: the tokenizer has more tokens than the model has ids below its mask.
+      InputError: the tokenizer has more tokens than the model has ids below its mask, or none of
+        letters or digits.
     """
     mask_id = vocab_size - 1
     special = set(tokenizer.all_special_ids) | {mask_id}
@@ -148,7 +149,12 @@ def _pieces_in_context(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -
 
     Word-level decoders put a space between tokens, which a token decoded alone does not show.
     """
-    before = next(i for i in ids if _decode(tokenizer, [[i]])[0].strip().isalnum())
+    words = (i for i in ids if _decode(tokenizer, [[i]])[0].strip().isalnum())
+    before = next(words, None)
+    if before is None:
+        raise InputError(
+            "the tokenizer has no token of letters or digits; expected one that can write answers"
+        )
     (prefix,) = _decode(tokenizer, [[before]])
     rows = _decode(tokenizer, [[before, i] for i in ids])
     return [row[len(prefix) :] if row.startswith(prefix) else row for row in rows]

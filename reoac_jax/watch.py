@@ -101,18 +101,18 @@ class RunView:
 def _looker(run: Path) -> Callable[[], RunView]:
     """A function that looks at the run each time it is called."""
     tail = MetricsTail(run / METRICS)
-    # Not validated: a run of an earlier version, with other keys, can be looked at as well.
-    try:
-        config = json.loads((run / CONFIG).read_text(encoding="utf-8"))
-        view_of(run, config, (), None)
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(
-            f"{run / CONFIG} cannot be read ({type(error).__name__}: {error}); expected a run's"
-        ) from error
 
     def look() -> RunView:
         return view_of(run, config, tail.read(), tail.age())
 
+    # Not validated: a run of an earlier version, with other keys, can be looked at as well.
+    try:
+        config = json.loads((run / CONFIG).read_text(encoding="utf-8"))
+        look()
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{run / CONFIG} cannot be read ({type(error).__name__}: {error}); expected a run's"
+        ) from error
     return look
 
 

@@ -1,5 +1,7 @@
 """How a command line ends."""
 
+import errno
+
 import pytest
 
 from reoac_jax.errors import InputError, RunError, run_command
@@ -17,6 +19,11 @@ def ends_with(error: BaseException):
     [
         (InputError("what\n  where"), 2, "error: what where\n"),
         (RunError("disk full"), 1, "error: disk full\n"),
+        (
+            IsADirectoryError(errno.EISDIR, "Is a directory", "x/y"),
+            2,
+            "error: x/y: Is a directory; expected a file\n",
+        ),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )

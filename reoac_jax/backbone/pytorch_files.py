@@ -185,7 +185,9 @@ def read_config(path: Path) -> BackboneConfig:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as JSON: {error}") from None
+        raise InputError(
+            f"{path} cannot be read as JSON ({error}); expected the model's fields"
+        ) from None
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no JSON object; expected the published model's fields")
     return BackboneConfig.from_json(values, str(path))
@@ -244,7 +246,9 @@ def _describe(name: str, path: Path, revision: str | None) -> Source:
         folder = path
         found = [folder / file for file in (SAFETENSORS, PICKLE) if (folder / file).is_file()]
         if not found:
-            raise InputError(f"folder {path} holds neither {SAFETENSORS} nor {PICKLE}")
+            raise InputError(
+                f"folder {path} holds neither {SAFETENSORS} nor {PICKLE}; expected one"
+            )
         weights_file = found[0]
         if not (folder / CONFIG).is_file():
             raise InputError(

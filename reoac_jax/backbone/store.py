@@ -161,7 +161,9 @@ def read_source(path: str | os.PathLike) -> dict[str, Any]:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as JSON: {error}") from None
+        raise InputError(
+            f"{file} cannot be read as JSON ({error}); expected what the converter wrote"
+        ) from None
     if not isinstance(record, dict) or not isinstance(record.get("backbone_hash"), str):
         raise InputError(f"{file} has no key backbone_hash; expected what the converter wrote")
     return record
@@ -221,7 +223,7 @@ def _check_kind(path: Path) -> None:
     if not path.exists():
         raise InputError(
             f"backbone folder {path} does not exist; "
-            "python -m reoac_jax.convert.mdlm_to_flax makes it"
+            "expected one that python -m reoac_jax.convert.mdlm_to_flax made"
         )
     if not path.is_dir() or any((path / name).is_file() for name in (SAFETENSORS, PICKLE)):
         raise InputError(
@@ -244,7 +246,9 @@ def _restore(path: Path, config: BackboneConfig) -> Params:
             weight.flax_shape, jnp.float32, sharding=sharding
         )
     quiet_orbax()
-    damaged = InputError(f"{path} is damaged: the arrays in it cannot be read")
+    damaged = InputError(
+        f"{path} is damaged: the arrays in it cannot be read; expected them as they were written"
+    )
     with ocp.StandardCheckpointer(restore_concurrent_gb=_CONCURRENT_GB) as checkpointer:
         # Orbax and TensorStore raise many kinds of errors for a damaged folder.
         try:

@@ -114,7 +114,9 @@ def text_blocks(path: str | Path, tokenizer: PreTrainedTokenizerBase, length: in
     try:
         text = Path(path).read_bytes().decode("utf-8")
     except OSError as error:
-        raise InputError(f"cannot read --text {path} ({error.strerror})") from None
+        raise InputError(
+            f"cannot read --text {path} ({error.strerror}); expected a file of UTF-8 text"
+        ) from None
     except UnicodeDecodeError as error:
         raise InputError(
             f"--text {path}: byte {error.start + 1} is not UTF-8; expected UTF-8 text"

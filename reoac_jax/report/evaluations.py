@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,11 +81,15 @@ def _read(file: Path) -> Mapping[str, Any]:
     interval = record.get("interval_95")
     numbers = [record.get(key) for key in _NUMBERS]
     pair = interval if isinstance(interval, list) and len(interval) == 2 else [None]
-    if not all(isinstance(x, int | float) for x in (*numbers, *pair)) or not all(
+    if not all(_is_finite(x) for x in (*numbers, *pair)) or not all(
         isinstance(record.get(key), str) for key in ("policy", "task")
     ):
         raise InputError(f"--eval {file} is no evaluation; {expected}")
     return record
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _name(policy: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from reoac_jax.config_schema import is_text
 from reoac_jax.errors import InputError
 from reoac_jax.tasks.task import Problem
 
@@ -31,8 +32,6 @@ class RawRow:
         value = self.values[field]
         if not isinstance(value, str) or not value.strip():
             raise self.error(f"field {field!r} is {_short(value)}; expected a text, not blank")
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            raise self.error(f"field {field!r} holds half a surrogate pair; expected Unicode text")
         return value
 
     def error(self, what: str) -> InputError:
@@ -114,6 +113,11 @@ def _parse_line(line: bytes, place: str) -> Mapping[str, Any]:
         raise InputError(f"{place}: {what}") from None
     if not isinstance(value, dict):
         raise InputError(f"{place}: holds {_short(value)}; expected a JSON object")
+    if rb"\u" in line:  # only an escape can bring in what UTF-8 cannot hold
+        for field in value:
+            if not is_text(json.dumps({field: value[field]}, ensure_ascii=False)):
+                what = f"field {field!r} holds half a surrogate pair; expected Unicode text"
+                raise InputError(f"{place}: {what}")
     return value
 
 

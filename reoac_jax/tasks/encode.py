@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from reoac_jax.config_schema import is_text
 from reoac_jax.errors import InputError
 from reoac_jax.tasks.keys import key_characters
 from reoac_jax.tasks.task import Problem
@@ -85,10 +86,14 @@ def encode_prompts(
 ) -> list[tuple[list[int], list[bool]]]:
     """Each prompt's tokens, all of them, and which of them are key tokens (DESIGN.md section 6).
 
-    Raises `InputError` for a tokenizer without character offsets.
+    Raises `InputError` for a prompt that is not UTF-8 (a terminal can hand over what is not), and
+    for a tokenizer without character offsets.
     """
     if not tokenizer.is_fast:
         raise InputError("the tokenizer gives no character offsets; expected a fast tokenizer")
+    for prompt in prompts:
+        if not is_text(prompt):  # which the tokenizer does not take either
+            raise InputError(f"the prompt {ascii(prompt)} is not UTF-8; expected UTF-8 text")
     if not prompts:  # which the tokenizer does not take
         return []
     encoded = _tokenize(tokenizer, list(prompts), offsets=True)

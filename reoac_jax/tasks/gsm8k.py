@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax.config_schema import Option
 from reoac_jax.errors import InputError
-from reoac_jax.tasks.answers import MARK, final_answer, has_final_answer
+from reoac_jax.tasks.answers import MARK, NumericAnswer, final_answer, has_final_answer
 from reoac_jax.tasks.dataset import RawRow, read_problems
 from reoac_jax.tasks.equations import annotations, equation_holds
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
@@ -35,7 +35,10 @@ class Gsm8k(Task):
         self._style: AnswerStyle = task.answer_style
 
     def problems(self, split: Split) -> list[Problem]:
-        return read_problems(self._files[split], self.name)
+        problems = read_problems(self._files[split], self.name)
+        for problem in problems:
+            _expected_number(problem)
+        return problems
 
     def reference_text(self, problem: Problem) -> str:
         solution = problem.metadata.get("solution")
@@ -91,12 +94,17 @@ def extract_numbers(texts: Sequence[str]) -> list[str | None]:
     return [None if number is None else number.text for number in found]
 
 
-def _grade_number(text: str, problem: Problem, mode: RewardMode) -> Grade:
+def _expected_number(problem: Problem) -> NumericAnswer:
     expected = final_answer(problem.target_answer)
     if expected is None:
         raise InputError(
             f"problem {problem.id} has target_answer {problem.target_answer!r}; expected a number"
         )
+    return expected
+
+
+def _grade_number(text: str, problem: Problem, mode: RewardMode) -> Grade:
+    expected = _expected_number(problem)
     found = final_answer(text)
     correct = found is not None and found.value == expected.value
     reward = float(correct)

@@ -11,7 +11,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from reoac_jax.config import load_config, parse_command_line
@@ -38,7 +38,8 @@ def main(argv: Sequence[str]) -> int:
         )
     splits: list[Split] = ["train", "test"] if arguments.split == "all" else [arguments.split]
     source = SOURCES[arguments.task]
-    targets = {"train": config.task.train_file, "test": config.task.test_file}
+    targets: dict[Split, str] = {"train": config.task.train_file, "test": config.task.test_file}
+    _check_targets(targets)
     raw: dict[Split, list[RawRow]] = {}
     problems: dict[Split, list[Problem]] = {}
     for split in splits:
@@ -63,6 +64,18 @@ def main(argv: Sequence[str]) -> int:
     summary = {"task": arguments.task, "problems": counts, "processed": written, "raw": raw_files}
     print(json.dumps(summary))
     return 0
+
+
+def _check_targets(targets: Mapping[Split, str]) -> None:
+    """Raises `InputError` unless each split has a file of its own that could be there."""
+    if targets["train"] == targets["test"]:
+        raise InputError(
+            f"task.train_file and task.test_file are both {targets['train']}; expected two files"
+        )
+    for path in map(Path, targets.values()):
+        above = next(parent for parent in path.parents if parent.exists())
+        if path.is_dir() or not above.is_dir():
+            raise InputError(f"cannot write {path}; expected the name of a file in a folder")
 
 
 @contextlib.contextmanager
@@ -103,7 +116,7 @@ def _hub_rows(source: Source, split: Split) -> Iterator[RawRow]:
             reason = (str(error).splitlines() or [""])[0][:150]
             raise InputError(
                 f"cannot load {source.repository} ({config}) from the hub: {type(error).__name__}: "
-                f"{reason}; with the files at hand, add --source DIR"
+                f"{reason}; expected the hub, or --source DIR with the files at hand"
             ) from None
         for number, values in enumerate(rows):
             yield RawRow(values, f"{source.repository}/{config}/{split}:{number + 1}", index)
