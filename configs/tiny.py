@@ -52,7 +52,7 @@ def get_config() -> ConfigDict:
 
     rollout = config.rollout = ConfigDict()
     rollout.max_steps = 7
-    rollout.gen_len = 13  # generated tokens a row
+    rollout.gen_len = 20  # generated tokens a row
     rollout.max_prompt_len = 16  # longer prompts are cut at the left and counted
     rollout.update_rule = "denoise"  # denoise | overwrite (the original's)
     rollout.scope_anchor = "frontier"  # frontier (first masked position) | end (the original's)
@@ -78,12 +78,12 @@ def get_config() -> ConfigDict:
 
     operators = config.operators = ConfigDict()
     # A step of O_BRANCH costs cost + branch_depth, of O_FAST cost + extra_cost.
-    operators.O_NUM = ConfigDict(dict(max_tokens=13, cost=1.2))
-    operators.O_OP = ConfigDict(dict(max_tokens=13, cost=1.1))
-    operators.O_SCOPE = ConfigDict(dict(scope_len=2, cost=1.0))
+    operators.O_NUM = ConfigDict(dict(max_tokens=20, cost=1.2))
+    operators.O_OP = ConfigDict(dict(max_tokens=20, cost=1.1))
+    operators.O_SCOPE = ConfigDict(dict(scope_len=6, cost=1.0))
     # With branch_k 0 nothing branches: O_BRANCH is a window of one position.
     operators.O_BRANCH = ConfigDict(dict(scope_len=1, cost=1.0, branch_depth=0.0))
-    operators.O_FAST = ConfigDict(dict(scope_len=13, step_scale=3.0, cost=1.5, extra_cost=0.5))
+    operators.O_FAST = ConfigDict(dict(scope_len=20, step_scale=4.0, cost=1.5, extra_cost=0.5))
 
     heads = config.heads = ConfigDict()
     heads.actor_hidden = (64, 64)  # widths of the actor's hidden layers
@@ -115,7 +115,7 @@ def get_config() -> ConfigDict:
     optimizer.gradient_clip = 1.0  # global norm, each of the three; 0: none
 
     train = config.train = ConfigDict()
-    train.iterations = 40
+    train.iterations = 20
     train.episodes_per_iter = 1152
     train.episodes_per_prompt = 12  # policy_gradient compares the episodes of one prompt: 2 or more
     train.critic_steps = 16  # gradient steps an iteration
@@ -144,7 +144,7 @@ def get_config() -> ConfigDict:
     sft.eval_every = 500  # steps between evaluations (NELBO and accuracy on test problems)
     sft.eval_problems = 500  # the first of the test split
     sft.eval_samples = 4  # noise levels for each row of a NELBO estimate
-    sft.eval_steps = 13  # steps of the confidence decoding that the accuracy is measured with
+    sft.eval_steps = 20  # steps of the confidence decoding that the accuracy is measured with
     sft.checkpoint_every = 500
 
     sharding = config.sharding = ConfigDict()
@@ -168,7 +168,7 @@ def get_config() -> ConfigDict:
     evaluation.sample_strategy = "argmax"
     evaluation.selection_mode = "argmax"
     evaluation.branch = False  # branch in evaluation as in training
-    evaluation.block_len = 6  # tokens of a block, for --policy blocks
+    evaluation.block_len = 4  # tokens of a block, for --policy blocks
 
     grader = config.grader = ConfigDict()
     grader.workers = 2  # processes
