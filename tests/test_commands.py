@@ -109,7 +109,7 @@ def test_train_leaves_a_run_folder_and_evaluates(mode, options, backbone, tmp_pa
     assert lines[0]["forward_passes"] > lines[0]["steps"]  # step 1 branches
     assert len(samples(run)) == 6
     sample = json.loads(next(iter(samples(run).values())))
-    assert len(sample["relation"]) == 6 and len(sample["relation"][0]) == 13
+    assert len(sample["relation"]) == 6 and len(sample["relation"][0]) == 20
     assert sample["steps"][1]["candidates"]
     assert list(sample["steps"][0]["features"]) == [*FEATURES, *PREVIEW_FEATURES]
     assert " ".join(sample["prompt_tokens"]).split() == sample["prompt"].split()
