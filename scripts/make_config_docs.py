@@ -24,6 +24,7 @@ from reoac_jax.tasks import TASKS, task_options
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("tiny.py", "gsm8k.py", "math.py")
+DERIVED = ("arithmetic.py",)  # take all but their task from another
 _SECTION = re.compile(r"\s+\w+ = config\.(?P<key>\w+) = ConfigDict\(\)(?:\s+# (?P<comment>.*))?")
 _VALUE = re.compile(r"\s+(?P<key>\w+(?:\.\w+)+) = .*?(?:\s+# (?P<comment>.*))?")
 _COMMENT = re.compile(r"\s+# (.*)")
@@ -87,9 +88,10 @@ def read_comments(source: str) -> Comments:
 
 def document() -> str:
     """The whole page as Markdown."""
-    paths = [ROOT / "configs" / file for file in FILES]
-    configs = {path.stem: load_config(path, (), task_options) for path in paths}
+    paths = [ROOT / "configs" / file for file in (*FILES, *DERIVED)]
+    every = {path.stem: load_config(path, (), task_options) for path in paths}
     comments = {path.stem: read_comments(path.read_text(encoding="utf-8")) for path in paths}
+    configs = {name: config for name, config in every.items() if f"{name}.py" in FILES}
     general = comments["gsm8k"]
     lines = [_HEAD]
     names = list(dict.fromkeys(key.split(".")[0] if "." in key else "" for key in SCHEMA))
@@ -99,7 +101,7 @@ def document() -> str:
         if name in general.sections:
             lines.append(f"\n{general.sections[name]}")
         if name == "task":
-            lines += [_TASK_HEAD, *_task_tables(configs, comments)]
+            lines += [_TASK_HEAD, *_task_tables(every, comments)]
             continue
         options = {
             key: option
@@ -120,8 +122,6 @@ def _task_tables(
             said |= comments[name].keys
         options = {f"task.{key}": option for key, option in task_options(task).items()}
         yield f"### Task `{task}`\n"
-        if not own:
-            yield "No file in `configs/` uses it.\n"
         yield from _table(options, own, said)
         yield ""
 
