@@ -45,6 +45,8 @@ VARIANTS: dict[str, dict[str, object]] = {
         "features__extra_features": False, "features__operator_preview": False,
     },
     "with the pooled hidden state": {"features__use_hidden": True},
+    "O_SCOPE a window of 2 positions": {"operators__O_SCOPE__scope_len": 2},
+    "rows of 13: the answer's length is known": {"rollout__gen_len": 13},
 }  # fmt: skip
 
 
