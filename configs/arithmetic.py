@@ -33,5 +33,8 @@ def get_config() -> ConfigDict:
 
     config.rollout.max_prompt_len = 64
     config.sft.batch_size = 64
-    config.sft.steps = 2500
+    config.sft.steps = 1000
+    config.sft.eval_every = 250
+    config.sft.checkpoint_every = 250
+    config.sft.eval_problems = 250
     return config

@@ -4,11 +4,12 @@
 
 Needs `checkpoints/tiny_mdlm` (`python convert/mdlm_to_flax.py --source data/tiny_mdlm --output
 checkpoints/tiny_mdlm`); the problems come from a seeded generator. Three numbers make a prompt of 6
-tokens and an answer of 12 tokens and eos; 7 steps write about 2 tokens each. The backbone stays
-frozen: only actor and critic learn, by a policy gradient over 12 episodes of each of 96 problems an
-iteration. Cost: 40 iterations, about 2 minutes on 2 CPU cores. Result to expect, on unseen problems
-in 7 steps: random operators solve 30 %, confidence decoding 34 %, left to right 49 %, the trained
-actor 52 %.
+tokens and an answer of 12 tokens and eos, in a row of 20 that ends in padding (four numbers make
+18); 7 steps write about 3 tokens each. The backbone stays frozen: only actor and critic learn, by a
+policy gradient over 12 episodes of each of 96 problems an iteration. Cost: 20 iterations, about a
+minute and a half on 2 CPU cores. Result to expect, on unseen problems in 7 steps: confidence
+decoding solves 18 %, random operators 22 %, blocks of 4, the best of the usual samplers, 33 %, the
+trained actor 54 %.
 """
 
 from ml_collections import ConfigDict

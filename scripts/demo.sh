@@ -21,9 +21,10 @@ rm -rf checkpoints/tiny_mdlm
 "$python" convert/mdlm_to_flax.py --source data/tiny_mdlm --output checkpoints/tiny_mdlm --verify
 
 echo
-echo "demo 2/4: two usual samplers, random operators and the untrained actor, in 7 steps"
+echo "demo 2/4: three usual samplers, random operators and the untrained actor, in 7 steps"
 evaluate confidence confidence
 evaluate left_to_right left_to_right
+evaluate blocks blocks
 evaluate random_operator random_operator
 evaluate before untrained_actor
 
@@ -41,7 +42,7 @@ echo
 import json
 
 print(f"{'policy':<16} {'accuracy':>9} {'95 % interval':>16} {'passes':>7} {'cost':>6}")
-for name in ("confidence", "left_to_right", "random_operator", "before", "after"):
+for name in ("confidence", "left_to_right", "blocks", "random_operator", "before", "after"):
     with open(f"runs/demo/{name}.json") as file:
         result = json.load(file)
     low, high = result["interval_95"]

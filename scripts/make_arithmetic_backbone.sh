@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fine-tunes the bundled backbone on arithmetic word problems, for configs/arithmetic.py. About 10
+# Fine-tunes the bundled backbone on arithmetic word problems, for configs/arithmetic.py. About 7
 # minutes on 2 CPU cores.
 #
 #   bash scripts/make_arithmetic_backbone.sh [DIR]    DIR: new, default checkpoints/arithmetic_mdlm
