@@ -50,6 +50,7 @@ RANDOMISED = (RANDOM, "ancestral", "ancestral_cached")  # the others give the sa
 # A LoRA overlay starts from nothing and takes a higher rate than all weights do.
 MODE_CHANGES = {"frozen": {}, "lora": {"optimizer__backbone_rate": 1e-3}, "full": {}}
 CONTINUED = "sft"  # mode of the rows on a backbone that was fine-tuned further
+_LEARNED = {"REOAC frozen": "black", "REOAC lora": "tab:red", "REOAC full": "tab:blue"}
 _LAST = 10  # iterations at a run's end over which its critic is judged
 FIELDS = ("policy", "mode", "trained", "seed", "steps", "accuracy", "low", "high", "correct",
           "samples", "forward_passes", "cost", "explained_variance")  # fmt: skip
@@ -288,7 +289,7 @@ def write_results(
         writer.writerows(study.rows)
     figure = draw(study.rows)
     with replacing_file(output.with_suffix(".png")) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+        figure.savefig(temporary, format="png", dpi=110)
     print(f"wrote {output}.json, .csv and .png")
 
 
@@ -300,13 +301,19 @@ def draw(rows: Sequence[Row]) -> plt.Figure:
         label = row["policy"]
         if row["mode"] == CONTINUED:
             continue
-        if row["policy"] == ACTOR:
-            label = f"REOAC {row['mode']}{'' if row['trained'] else ', untrained'}"
+        if row["policy"] == ACTOR and not row["trained"]:
+            label = "REOAC untrained"  # the same in every mode
+        elif row["policy"] == ACTOR:
+            label = f"REOAC {row['mode']}"
         groups.setdefault(label, []).append(row)
     colours = plt.get_cmap("tab20").colors
     for index, (label, members) in enumerate(groups.items()):
-        learned_label = label.startswith("REOAC") and "untrained" not in label
-        style = {"linewidth": 2.6, "zorder": 5} if learned_label else {"linewidth": 1.0}
+        if label in _LEARNED:
+            style = {"linewidth": 2.6, "zorder": 5, "color": _LEARNED[label]}
+        elif label == SEQUENCE:
+            style = {"zorder": 6, "color": "black", "marker": "*", "markersize": 11}
+        else:
+            style = {"linewidth": 1.0, "alpha": 0.6, "color": colours[index % len(colours)]}
         by_steps: dict[int, list[Row]] = {}
         for row in members:
             by_steps.setdefault(row["steps"], []).append(row)
@@ -318,9 +325,9 @@ def draw(rows: Sequence[Row]) -> plt.Figure:
                 [_mean(group, "high") - _mean(group, "accuracy") for group in by_steps.values()],
             ]
             axis.errorbar(
-                x, y, yerr=errors, label=label, marker="o", markersize=4, capsize=2,
-                color=colours[index % len(colours)],
-                linestyle="-" if label.startswith("REOAC") else "--", **style,
+                x, y, yerr=errors, label=label, capsize=2,
+                linestyle="-" if label.startswith("REOAC") else "--",
+                **{"marker": "o", "markersize": 4} | style,
             )  # fmt: skip
     axes[0].set_xlabel("forward passes a problem")
     axes[1].set_xlabel("operator cost a problem")
