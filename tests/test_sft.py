@@ -248,7 +248,7 @@ def test_text_under_a_uniform_model_has_the_known_perplexity(tmp_path, capsys):
     text.write_text(" ".join(str(i % 1000) for i in range(3000)) + "<eos>\n7 + 8 = 15\n")
     argv = [
         "--config", TINY, f"--config.backbone.path={tmp_path / 'b'}", "--eval-only", "--text",
-        str(text), "--config.sft.eval_samples=8",
+        str(text), "--config.sft.eval_samples=8", "--config.rollout.gen_len=13",
     ]  # fmt: skip
     assert run_command(sft.main, argv) == 0
     report = json.loads(last_line(capsys.readouterr().out))

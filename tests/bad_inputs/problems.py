@@ -16,7 +16,7 @@ CASES = {
         f"sft {SFT} --config.rollout.gen_len=60", "rollout.gen_len is 76|context of 64"
     ),
     "prompt longer than the context": Case(
-        f"evaluate {EVALUATE} --policy margin --config.rollout.max_prompt_len=64", "is 77|of 64"
+        f"evaluate {EVALUATE} --policy margin --config.rollout.max_prompt_len=64", "is 84|of 64"
     ),
     "no room for a prompt": Case(
         f"train {TINY} --config.rollout.max_prompt_len=0", "max_prompt_len=0|from 1 to 4096"
