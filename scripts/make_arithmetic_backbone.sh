@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fine-tunes the bundled backbone on arithmetic word problems, for configs/arithmetic.py. About 7
-# minutes on 2 CPU cores.
+# Fine-tunes the bundled backbone on arithmetic word problems, for configs/arithmetic.py. It took 9
+# minutes on 2 CPU cores beside other work.
 #
 #   bash scripts/make_arithmetic_backbone.sh [DIR]    DIR: new, default checkpoints/arithmetic_mdlm
 set -euo pipefail

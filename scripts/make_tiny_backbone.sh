@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # Makes the bundled backbone data/tiny_mdlm anew: its tokenizer, and its weights from random ones by
-# supervised fine-tuning on countdown: numbers to 15, then to 25, both in rows of just the 13 tokens of
-# an answer, then in rows of 20 that end in padding. About 20 minutes on 2 CPU
-# cores. The same seeds give the same problems and batches; weights are equal on the same kind of
-# machine.
+# supervised fine-tuning on countdown: numbers to 15, then to 25, both in rows of just the 13 tokens
+# of an answer, then in rows of 20 that end in padding. About 20 minutes on 2 CPU cores. The same
+# seeds give the same problems and batches; weights are equal on the same kind of machine.
 #
 #   bash scripts/make_tiny_backbone.sh [DIR]      DIR: new or empty, default build/tiny_mdlm
 set -euo pipefail
