@@ -3,11 +3,11 @@
     python scripts/bench.py --size owt --output benchmarks/NAME.json
     python scripts/bench.py --size tiny --what matmul,rollout --repeats 3
 
-A large matrix product in each compute dtype comes first: its speed is the ceiling that every
-program's share is measured against. Programs that are compared run in turns, and a number is the
-median over the turns after a warm-up. Weights are random, prompts have GSM8K's lengths, and every
-result is checked to be finite. `operations` counts what cannot be left out: real tokens only, the
-head at generated positions only. Without torch its rows are left out.
+A large matrix product in each compute dtype takes its turn with the programs: its speed is the
+ceiling that their share is measured against. Programs that are compared run in turns, and a number
+is the median over the turns after a warm-up. Weights are random, prompts have GSM8K's lengths, and
+every result is checked to be finite. `operations` counts what cannot be left out: real tokens only,
+the head at generated positions only. Without torch its rows are left out.
 """
 
 import argparse
@@ -27,13 +27,15 @@ from benchmark.workload import WORKLOADS
 from reoac_jax.config import parse_options
 from reoac_jax.errors import InputError, run_command
 from reoac_jax.files import write_json
+from reoac_jax.host_memory import keep_freed_memory, release_freed_memory
 
-WHAT = ("matmul", "forward", "rollout", "lora", "full", "coldstart")
+WHAT = ("matmul", "forward", "rollout", "lora", "full", "sft", "coldstart")
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
 def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
+    keep_freed_memory()  # as the commands do
     workload = WORKLOADS[options.size]
     if options.rows is not None:
         workload = dataclasses.replace(workload, rows=options.rows, update_rows=options.rows)
@@ -47,19 +49,22 @@ def main(argv: Sequence[str]) -> int:
         "steps": workload.steps,
         "machine": machine.describe(),
     }
-    timings = time_together(machine.matmul_programs(), options.repeats, {})
-    ceilings = {t.dtype: t.operations_per_second for t in timings if t.dtype != "none"}
-    result["ceilings"] = ceilings | {"copy_bytes": timings[-1].bytes / timings[-1].seconds}
+    timings = time_together([*machine.matmul_programs(), machine.copy_program()], options.repeats)
+    result["ceilings"] = {t.name: t.operations_per_second for t in timings[:-1]}
+    result["ceilings"]["copy, bytes"] = timings[-1].bytes / timings[-1].seconds
     print(_header())
     _show(timings)
     inputs = ours.make_inputs(workload)
     for what, build in _groups(options.dtypes).items():
         if what in options.what:
+            programs = [make(workload, inputs) for make in build]
             group = time_together(
-                [make(workload, inputs) for make in build], options.repeats, ceilings
+                [*machine.matmul_programs(), *programs], options.repeats, group=what
             )
             _show(group)
             timings += group
+            del programs
+            release_freed_memory()  # of weights and optimisers that the next group does not need
     result["programs"] = [dataclasses.asdict(timing) for timing in timings]
     if "coldstart" in options.what:
         result["coldstart"] = coldstart.measure()
@@ -82,9 +87,9 @@ def _groups(dtypes: Sequence[str]) -> dict[str, list[Callable[..., Program]]]:
     }
     for mode in ("lora", "full"):
         groups[mode] = [lambda w, i, m=mode, d=d: ours.update_program(w, i, m, d) for d in dtypes]
-        groups[mode].append(
-            lambda w, i, m=mode: ours.update_program(w, i, m, dtypes[0], remat=True)
-        )
+    groups["sft"] = [lambda w, i, d=d: ours.supervised_program(w, i, d) for d in dtypes]
+    groups["sft"] += [lambda w, i, d=d: ours.products_program(w, i, d) for d in dtypes]
+    groups["lora"].append(lambda w, i: ours.update_program(w, i, "lora", dtypes[0], remat=True))
     if HAS_TORCH:
         from benchmark import reference
 
@@ -100,7 +105,7 @@ def _groups(dtypes: Sequence[str]) -> dict[str, list[Callable[..., Program]]]:
 def _header() -> str:
     return (
         f"{'program':<36} {'seconds':>9} {'of ceiling':>10} {'rows/s':>9} {'memory':>9} "
-        f"{'padding':>8} {'compiled':>12}"
+        f"{'temporary':>9} {'padding':>8} {'compiled':>12}"
     )
 
 
@@ -109,10 +114,11 @@ def _show(timings: Sequence[Timing]) -> None:
         share = "" if t.ceiling_share is None else f"{t.ceiling_share:.0%}"
         padding = "" if t.padding_share is None else f"{t.padding_share:.1%}"
         memory = "" if t.peak_bytes is None else f"{t.peak_bytes / 1e9:.2f} GB"
+        temporary = "" if t.temporary_bytes is None else f"{t.temporary_bytes / 1e9:.2f} GB"
         compiled = f"{t.compilations} in {t.compile_seconds:.1f} s" if t.compilations else ""
         print(
             f"{t.name:<36} {t.seconds:>9.4f} {share:>10} {t.rows_per_second:>9.2f} {memory:>9} "
-            f"{padding:>8} {compiled:>12}",
+            f"{temporary:>9} {padding:>8} {compiled:>12}",
             flush=True,
         )
 

@@ -54,28 +54,31 @@ def reference_log_probs(
     final = jnp.broadcast_to(modulation.final, (rows.shape[0], modulation.final.shape[-1]))
 
     @jax.checkpoint
-    def head(row: tuple[jax.Array, jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        states, row_final, tokens, key = row
-        row_modulation = Modulation(blocks=(), final=row_final[None])
+    def head(part: tuple[jax.Array, jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        """A few rows of each share, `[shares, C, ...]`, to float32 `[shares, C, G]`."""
+        *arrays, key = part
+        states, row_final, tokens = (x.reshape(-1, *x.shape[2:]) for x in arrays)
         logits = model.apply(
             variables,
-            states[None],
-            row_modulation,
+            states,
+            Modulation(blocks=(), final=row_final),
             deterministic=deterministic,
             method="logits",
             rngs={} if deterministic else {"dropout": key},
-        )[0]
-        logits = logits.at[:, model.config.mask_id].set(-jnp.inf)
+        )
+        logits = logits.at[:, :, model.config.mask_id].set(-jnp.inf)
         log_probs = jax.nn.log_softmax(logits, axis=-1)
-        return jnp.take_along_axis(log_probs, tokens[:, None], axis=-1)[:, 0]
+        chosen = jnp.take_along_axis(log_probs, tokens[:, :, None], axis=-1)
+        return chosen.reshape(shares, -1, gen_len)
 
     share = rows.shape[0] // shares
-    chunk = rows_per_chunk(share, gen_len, model.config.vocab_size)
+    most = rows_per_chunk(share, gen_len, model.config.vocab_size)
+    chunk = max(size for size in range(1, most + 1) if share % size == 0)
     head_key = jax.random.key(0) if dropout_key is None else jax.random.fold_in(dropout_key, 1)
-    keys = jax.random.split(head_key, rows.shape[0])
-    by_share = jax.tree.map(
-        lambda x: jnp.moveaxis(x.reshape(shares, share, *x.shape[1:]), 0, 1),
-        (generated, final, reference, keys),
+    keys = jax.random.split(head_key, share // chunk)
+    chunks = jax.tree.map(
+        lambda x: jnp.moveaxis(x.reshape(shares, -1, chunk, *x.shape[1:]), 1, 0),
+        (generated, final, reference),
     )
-    log_probs = jax.lax.map(jax.vmap(head), by_share, batch_size=chunk)
-    return jnp.moveaxis(log_probs, 1, 0).reshape(rows.shape[0], gen_len)
+    log_probs = jax.lax.map(head, (*chunks, keys))
+    return jnp.moveaxis(log_probs, 0, 1).reshape(rows.shape[0], gen_len)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from reoac_jax.backbone.attention import Implementation, attention, rotary_table, rotate
 from reoac_jax.backbone.config import BackboneConfig
+from reoac_jax.backbone.matmul import matmul
 
 _FREQUENCY_DIM = 256  # width of the sinusoidal embedding of sigma
 _COMPUTE_LAYERS = ("attn_qkv", "attn_out", "mlp_in", "mlp_out", "linear")
@@ -51,22 +52,14 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool = True) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
-        y = _matmul(x, kernel, self.dtype)
+        y = matmul(x, kernel, self.dtype)
         if self.has_variable("lora", "a"):
             dropped = nn.Dropout(self.lora_dropout)(x, deterministic=deterministic)
-            low_rank = _matmul(dropped, self.get_variable("lora", "a"), self.dtype)
-            y = y + _matmul(low_rank, self.get_variable("lora", "b"), self.dtype)
+            low_rank = matmul(dropped, self.get_variable("lora", "a"), self.dtype)
+            y = y + matmul(low_rank, self.get_variable("lora", "b"), self.dtype)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         return y
-
-
-def _matmul(x: jax.Array, kernel: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """`x @ kernel` with operands in `dtype` and float32 accumulation and result."""
-    # As one plain matrix product: on CPU the gradient of the batched form takes twice as long.
-    rows = x.astype(dtype).reshape(-1, x.shape[-1])
-    y = jnp.matmul(rows, kernel.astype(dtype), preferred_element_type=jnp.float32)
-    return y.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 class Norm(nn.Module):
@@ -142,8 +135,8 @@ class Block(nn.Module):
     def _attend(self, h: jax.Array, lengths: jax.Array, deterministic: bool) -> jax.Array:
         batch, length, width = h.shape
         qkv = self.attn_qkv(h, deterministic).astype(self.dtype)
-        qkv = qkv.reshape(batch, length, 3, self.config.n_heads, self.config.head_dim)
-        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        heads = (batch, length, self.config.n_heads, self.config.head_dim)
+        query, key, value = (part.reshape(heads) for part in jnp.split(qkv, 3, axis=-1))
         cosine, sine = rotary_table(length, self.config.head_dim)
         query, key = rotate(query, cosine, sine), rotate(key, cosine, sine)
         mixed = attention(query, key, value, lengths, self.attention)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmark.measure import Program
+from benchmark.measure import CEILING, Program
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
 _CPU_SIZE, _GPU_SIZE = 3072, 16384  # rows and columns of the matrices
@@ -37,7 +37,7 @@ def describe() -> dict[str, Any]:
 
 
 def matmul_programs() -> list[Program]:
-    """A large square product in each compute dtype (float32 results), and a large copy.
+    """A large square product in each compute dtype, with float32 results: the ceilings.
 
     On CPU bfloat16 operands give float32 results, as in the backbone.
     """
@@ -55,7 +55,7 @@ def matmul_programs() -> list[Program]:
 
         programs.append(
             Program(
-                name=f"matrix product {dtype}",
+                name=CEILING.format(dtype),
                 run=run,
                 operations=2.0 * size**3,
                 bytes=3.0 * size**2 * 4,
@@ -63,19 +63,21 @@ def matmul_programs() -> list[Program]:
                 dtype=dtype,
             )
         )
+    return programs
+
+
+def copy_program() -> Program:
+    """Reads and writes a large block."""
     block = jnp.ones(_COPY_BYTES // 4, jnp.float32)
     copy = jax.jit(jnp.negative)
-    programs.append(
-        Program(
-            name="copy",
-            run=lambda: float(copy(block).block_until_ready()[0]),
-            operations=float(len(block)),
-            bytes=2.0 * _COPY_BYTES,
-            rows=1,
-            dtype="none",
-        )
+    return Program(
+        name="copy",
+        run=lambda: float(copy(block).block_until_ready()[0]),
+        operations=float(len(block)),
+        bytes=2.0 * _COPY_BYTES,
+        rows=1,
+        dtype="none",
     )
-    return programs
 
 
 def _processor() -> str:

@@ -13,6 +13,9 @@ import numpy as np
 
 from reoac_jax.compilation import COMPILE_EVENT
 
+CEILING = "matrix product {}"  # the program whose speed is the ceiling of a dtype
+# Until the memory that programs leave to each other is in use: a first touch of a page costs more.
+_WARM_ROUNDS = 2
 _compiled: list[float] = []  # seconds of each compilation in this process
 
 
@@ -31,7 +34,8 @@ class Program:
     run: one whole run, blocking, its result in numbers. operations: floating-point operations that
     a run cannot do without. bytes: that it must read. rows: that a run works on, once for each
     forward pass of a row in a rollout. dtype: whose ceiling it is held against.
-    computed_tokens, needed_tokens: with and without padding and idle places.
+    computed_tokens, needed_tokens: with and without padding and idle places. temporary_bytes: what
+    the compiled program holds besides its arguments and results.
     """
 
     name: str
@@ -42,12 +46,17 @@ class Program:
     dtype: str
     computed_tokens: float = 0.0
     needed_tokens: float = 0.0
+    temporary_bytes: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """What is written of a program; `seconds` is the median, and all seconds are of one run."""
+    """What is written of a program; `seconds` is the median, and all seconds are of one run.
 
+    Programs of one `group` ran in turns; `ceiling_share` is of the matrix product among them.
+    """
+
+    group: str
     name: str
     dtype: str
     seconds: float
@@ -61,17 +70,18 @@ class Timing:
     ceiling_share: float | None
     padding_share: float | None
     peak_bytes: int | None
+    temporary_bytes: int | None
     compilations: int
     compile_seconds: float
 
 
 def time_together(
-    programs: Sequence[Program], repeats: int, ceilings: dict[str, float]
+    programs: Sequence[Program], repeats: int, group: str = "ceilings"
 ) -> list[Timing]:
     """Times programs in turns, so that whatever disturbs the machine disturbs all of them.
 
     Args:
-      ceilings: operations a second that the machine reaches, by dtype.
+      group: their common name.
 
     Raises:
       FloatingPointError: a program's result is not finite.
@@ -84,22 +94,31 @@ def time_together(
         if not np.isfinite(result).all():
             raise FloatingPointError(f"{program.name} gave {result}")
         warm[program.name], peak[program.name] = _compiled[before:], memory.bytes
+    for _ in range(_WARM_ROUNDS):
+        for program in programs:
+            program.run()
     seconds: dict[str, list[float]] = {program.name: [] for program in programs}
     for _ in range(repeats):
         for program in programs:
             began = time.perf_counter()
             program.run()
             seconds[program.name].append(time.perf_counter() - began)
+    medians = {program.name: statistics.median(seconds[program.name]) for program in programs}
+    ceilings = {
+        program.dtype: program.operations / medians[program.name]
+        for program in programs
+        if program.name == CEILING.format(program.dtype)
+    }
     timings = []
     for program in programs:
-        own = seconds[program.name]
-        median = statistics.median(own)
+        own, median = seconds[program.name], medians[program.name]
         rate, ceiling = program.operations / median, ceilings.get(program.dtype)
         padding = None
         if program.computed_tokens:
             padding = 1.0 - program.needed_tokens / program.computed_tokens
         timings.append(
             Timing(
+                group=group,
                 name=program.name,
                 dtype=program.dtype,
                 seconds=median,
@@ -113,6 +132,7 @@ def time_together(
                 ceiling_share=rate / ceiling if ceiling else None,
                 padding_share=padding,
                 peak_bytes=peak[program.name],
+                temporary_bytes=program.temporary_bytes,
                 compilations=len(warm[program.name]),
                 compile_seconds=sum(warm[program.name]),
             )

@@ -1,6 +1,7 @@
 """Our programs over a random backbone: forward pass, rollout, updates."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from reoac_jax.backbone.prediction import (
     predict,
     prompt_width,
 )
+from reoac_jax.finetuning.step import Examples, Finetuner, FinetuneSettings
 from reoac_jax.heads import Heads
 from reoac_jax.learner import Learner, LearnerSettings
 from reoac_jax.operators import OperatorSettings
@@ -167,9 +169,11 @@ def update_program(
     state = [learner.init(jax.random.key(3), params)]
     base = params if mode == "lora" else None
     del params  # mode full has taken them as its own
+    key = jax.random.key(4)
+    step = Learner.backbone_step.lower(learner, state[0], base, batch, key).compile()
 
     def run() -> float:
-        state[0], metrics = learner.backbone_step(state[0], base, batch, jax.random.key(4))
+        state[0], metrics = step(state[0], base, batch, key)
         jax.block_until_ready(state[0])
         return float(metrics["backbone_loss"])
 
@@ -185,6 +189,79 @@ def update_program(
         dtype=dtype,
         computed_tokens=float(count * (inputs.prompt.shape[1] + gen_len)),
         needed_tokens=float(real.sum()),
+        temporary_bytes=step.memory_analysis().temp_size_in_bytes,
+    )
+
+
+def supervised_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
+    """One step of supervised fine-tuning of all weights, without dropout."""
+    model, count, gen_len = _model(workload, dtype), workload.update_rows, workload.gen_len
+    settings = FinetuneSettings(
+        mode="full", steps=1000, accumulate=1, learning_rate=1e-5, warmup_steps=10, final_rate=0.1,
+        weight_decay=0.01, beta2=0.99, gradient_clip=1.0, ema_decay=0.999, eos_weight=1.0,
+        short_share=0.0, lora_scale=1.0, lora_targets=(), lora_rank=8, fsdp=False,
+    )  # fmt: skip
+    finetuner = Finetuner(model, 0, settings, sharding.make_mesh(jax.devices()[:1]))
+    arrays = (inputs.prompt, inputs.lengths, inputs.reference)
+    examples = Examples(*(jnp.asarray(x[:count]) for x in arrays))
+    params = jax.tree.map(jnp.asarray, inputs.params)
+    state = [finetuner.init(jax.random.key(5), params)]
+    chosen, key, width = jnp.arange(count), jax.random.key(6), inputs.prompt.shape[1]
+
+    def run() -> float:
+        step = finetuner.step(state[0], None, examples, chosen, key, jnp.int32(5), width)
+        state[0] = jax.block_until_ready(step)
+        return float(state[0].sums.loss)
+
+    real = inputs.lengths[:count] + gen_len
+    return Program(
+        name=f"supervised step, ours {dtype}",
+        run=run,
+        operations=3 * forward_operations(workload.config, real, gen_len),
+        bytes=3 * float(weight_bytes(workload.config, 4)),
+        rows=count,
+        dtype=dtype,
+        computed_tokens=float(count * (width + gen_len)),
+        needed_tokens=float(real.sum()),
+    )
+
+
+def products_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
+    """The matrix products of that step's weights and nothing else: forward and both gradients."""
+    config, count, gen_len = workload.config, workload.update_rows, workload.gen_len
+    width, tokens = config.hidden_dim, count * (inputs.prompt.shape[1] + gen_len)
+    block = [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)]
+    sizes = [(tokens, *pair) for pair in block * config.n_blocks]
+    sizes.append((count * gen_len, width, config.vocab_size))
+    multiply = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
+
+    def operands(size: tuple[int, int, int], key: jax.Array) -> list[jax.Array]:
+        rows, inner, outer = size
+        shapes = ((rows, inner), (inner, outer), (rows, outer))
+        keys = jax.random.split(key, 3)
+        return [
+            0.01 * jax.random.normal(k, s, jnp.dtype(dtype))
+            for k, s in zip(keys, shapes, strict=True)
+        ]
+
+    keys = jax.random.split(jax.random.key(7), len(sizes))
+    matrices = [operands(*item) for item in zip(sizes, keys, strict=True)]
+
+    @jax.jit
+    def products(matrices: list[list[jax.Array]]) -> list[jax.Array]:
+        results = []
+        for x, kernel, gradient in matrices:
+            results += [multiply(x, kernel), multiply(gradient, kernel.T), multiply(x.T, gradient)]
+        return results
+
+    real = inputs.lengths[:count] + gen_len
+    return Program(
+        name=f"its matrix products alone {dtype}",
+        run=lambda: float(jax.block_until_ready(products(matrices))[0][0, 0]),
+        operations=3 * forward_operations(config, real, gen_len),
+        bytes=3 * float(weight_bytes(config, 4)),
+        rows=count,
+        dtype=dtype,
     )
 
 

@@ -33,7 +33,7 @@ class Workload:
 
 
 WORKLOADS = {
-    "tiny": Workload(BackboneConfig(1200, 128, 128, 32, 3, 4), 384, 192, 13, 7, ((0, 6), (100, 6))),
+    "tiny": Workload(BackboneConfig(1200, 128, 128, 32, 3, 4), 384, 192, 20, 7, ((0, 6), (100, 6))),
     "owt": Workload(BackboneConfig(), 16, 16, 64, 8, tuple(_GSM8K.items())),
 }
 
