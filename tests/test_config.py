@@ -82,7 +82,7 @@ def test_bundled_configs_are_complete(configs, name):
     assert values["task.name"] == {"tiny": "countdown"}.get(name, name)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "arithmetic"])
+@pytest.mark.parametrize("name", [*NAMES, "arithmetic", "gsm8k_midsize"])
 def test_bundled_configs_fit_their_task(configs, name):
     config = load_config(configs / f"{name}.py", task_options=task_options)
     assert set(config.task) == {"name", *task_options(config.task.name)}

@@ -180,12 +180,12 @@ def likelihood_inputs(time_conditioning):
     targets = ("attn_qkv", "attn_out", "mlp_in", "final/linear")
     overlay = toy.randomise(lora.init(jax.random.key(0), params, targets, 3), 5)
     rng = np.random.default_rng(1)
-    prompt = rng.integers(0, toy.VOCAB_SIZE, (5, 6)).astype(np.int32)
-    generated = rng.integers(0, toy.VOCAB_SIZE, (5, 4)).astype(np.int32)
-    rows, lengths = assemble_rows(prompt, np.array([1, 6, 3, 4, 2], np.int32), generated, 0)
-    reference = rng.integers(0, toy.MASK_ID, (5, 4)).astype(np.int32)
-    coefficients = normal(rng, 5, 4)
-    return model, params, overlay, rows, lengths, reference, rng.random(5), coefficients
+    prompt = rng.integers(0, toy.VOCAB_SIZE, (6, 6)).astype(np.int32)
+    generated = rng.integers(0, toy.VOCAB_SIZE, (6, 4)).astype(np.int32)
+    rows, lengths = assemble_rows(prompt, np.array([1, 6, 3, 4, 2, 5], np.int32), generated, 0)
+    reference = rng.integers(0, toy.MASK_ID, (6, 4)).astype(np.int32)
+    coefficients = normal(rng, 6, 4)
+    return model, params, overlay, rows, lengths, reference, rng.random(6), coefficients
 
 
 LORA_SCALE = 1.5
@@ -211,7 +211,7 @@ def expected_likelihood(time_conditioning):
     def log_probs_of(params, overlay):
         variables = {"params": lora.merge(params, overlay, LORA_SCALE)}
         logits = model.apply(variables, rows, lengths, sigma).logits[:, :, : toy.MASK_ID]
-        return jax.nn.log_softmax(logits)[jnp.arange(5)[:, None], place, reference]
+        return jax.nn.log_softmax(logits)[jnp.arange(6)[:, None], place, reference]
 
     return gradients_and_value(log_probs_of, time_conditioning)
 

@@ -145,20 +145,20 @@ def test_assemble_rows():
     np.testing.assert_array_equal(row_lengths, lengths + 5)
 
 
-@pytest.mark.parametrize("chunk_rows", [1, 2, None])
+@pytest.mark.parametrize("room, chunk_rows", [(1, 1), (2, 2), (5, 3), (None, 6)])
 @pytest.mark.parametrize("time_conditioning", [False, True])
-def test_predict_equals_the_full_forward_pass(monkeypatch, chunk_rows, time_conditioning):
-    batch, gen_len, width = 5, 4, 6
-    if chunk_rows is not None:
-        elements = chunk_rows * gen_len * toy.VOCAB_SIZE
+def test_predict_equals_the_full_forward_pass(monkeypatch, room, chunk_rows, time_conditioning):
+    batch, gen_len, width = 6, 4, 6
+    if room is not None:
+        elements = room * gen_len * toy.VOCAB_SIZE
         monkeypatch.setattr(prediction, "_LOGITS_AT_A_TIME", elements)
-        assert prediction.rows_per_chunk(batch, gen_len, toy.VOCAB_SIZE) == chunk_rows
+    assert prediction.rows_per_chunk(batch, gen_len, toy.VOCAB_SIZE) == chunk_rows
     model, params = toy.backbone(1, time_conditioning=time_conditioning)
     variables = {"params": params}
     rng = np.random.default_rng(0)
     prompt = rng.integers(0, toy.VOCAB_SIZE, (batch, width)).astype(np.int32)
     generated = rng.integers(0, toy.VOCAB_SIZE, (batch, gen_len)).astype(np.int32)
-    rows, lengths = assemble_rows(prompt, np.array([1, 6, 3, 4, 2], np.int32), generated, 0)
+    rows, lengths = assemble_rows(prompt, np.array([1, 6, 3, 4, 2, 5], np.int32), generated, 0)
     uniforms = rng.random((batch, gen_len, 2), np.float32)
     sigma = rng.random(batch, np.float32)
 

@@ -72,8 +72,7 @@ def reference_log_probs(
         return chosen.reshape(shares, -1, gen_len)
 
     share = rows.shape[0] // shares
-    most = rows_per_chunk(share, gen_len, model.config.vocab_size)
-    chunk = max(size for size in range(1, most + 1) if share % size == 0)
+    chunk = rows_per_chunk(share, gen_len, model.config.vocab_size)
     head_key = jax.random.key(0) if dropout_key is None else jax.random.fold_in(dropout_key, 1)
     keys = jax.random.split(head_key, share // chunk)
     chunks = jax.tree.map(

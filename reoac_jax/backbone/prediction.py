@@ -95,11 +95,15 @@ def _draw(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
     """An index of each row of unnormalised weights `[N, V]`, in two levels."""
     rows, size = weights.shape
     width = max(1, round(size**0.5))
-    blocks = -(-size // width)
-    weights = jnp.pad(weights, ((0, 0), (0, blocks * width - size))).reshape(rows, blocks, width)
-    block = _invert(weights.sum(axis=-1), uniforms[:, 0])
-    within = jnp.take_along_axis(weights, block[:, None, None], axis=1)[:, 0]
-    return block * width + _invert(within, uniforms[:, 1])
+    whole = size // width  # what is left of the vocabulary is one more block, without a padded copy
+    sums = weights[:, : whole * width].reshape(rows, whole, width).sum(axis=-1)
+    rest = weights[:, whole * width :].sum(axis=-1, keepdims=True)
+    block = _invert(jnp.concatenate([sums, rest], axis=-1), uniforms[:, 0])
+    # The last block's slice begins in the block before it, whose tokens do not count.
+    start = jnp.minimum(block * width, size - width)
+    within = jax.vmap(lambda row, at: jax.lax.dynamic_slice(row, (at,), (width,)))(weights, start)
+    own = start[:, None] + jnp.arange(width) >= (block * width)[:, None]
+    return start + _invert(jnp.where(own, within, 0.0), uniforms[:, 1])
 
 
 def _invert(weights: jax.Array, uniform: jax.Array) -> jax.Array:
@@ -143,8 +147,9 @@ def prompt_width(longest: int) -> int:
 
 
 def rows_per_chunk(batch: int, gen_len: int, vocab_size: int) -> int:
-    """How many rows' logits `[G, V]` may exist at a time; at least one."""
-    return min(batch, max(1, _LOGITS_AT_A_TIME // (gen_len * vocab_size)))
+    """How many rows' logits `[G, V]` may exist at a time: at least one, a divisor of `batch`."""
+    most = min(batch, max(1, _LOGITS_AT_A_TIME // (gen_len * vocab_size)))
+    return max(rows for rows in range(1, most + 1) if batch % rows == 0)
 
 
 def predict(
@@ -168,15 +173,21 @@ def predict(
     position = lengths[:, None] - gen_len + jnp.arange(gen_len)
     generated = jnp.take_along_axis(hidden, position[:, :, None], axis=1)
 
-    def head(row: tuple[jax.Array, jax.Array, Any]) -> TokenPrediction:
-        states, final, noise = row
-        row_modulation = Modulation(blocks=(), final=final)
-        logits = model.apply(variables, states[None], row_modulation, method="logits")[0]
-        return predict_tokens(logits, noise, model.config.mask_id, draw)
+    def head(part: tuple[jax.Array, jax.Array, jax.Array]) -> TokenPrediction:
+        """A few rows, `[C, ...]`; results `[C, G]`."""
+        states, final, noise = part
+        logits = model.apply(variables, states, Modulation((), final), method="logits")
+        flat = logits.reshape(-1, logits.shape[-1]), noise.reshape(-1, 2)
+        tokens = predict_tokens(*flat, model.config.mask_id, draw)
+        return jax.tree.map(lambda x: x.reshape(noise.shape[:2]), tokens)
 
-    final = jnp.broadcast_to(modulation.final, (rows.shape[0], modulation.final.shape[-1]))[:, None]
-    chunk = rows_per_chunk(rows.shape[0], gen_len, model.config.vocab_size)
-    tokens = jax.lax.map(head, (generated, final, uniforms), batch_size=chunk)
+    batch = rows.shape[0]
+    final = jnp.broadcast_to(modulation.final, (batch, modulation.final.shape[-1]))
+    chunk = rows_per_chunk(batch, gen_len, model.config.vocab_size)
+    chunks = jax.tree.map(
+        lambda x: x.reshape(-1, chunk, *x.shape[1:]), (generated, final, uniforms)
+    )
+    tokens = jax.tree.map(lambda x: x.reshape(batch, gen_len), jax.lax.map(head, chunks))
     real = jnp.arange(rows.shape[1]) < lengths[:, None]
     pooled = jnp.where(real[:, :, None], hidden, 0.0).sum(axis=1) / lengths[:, None]
     return Prediction(tokens, pooled)
