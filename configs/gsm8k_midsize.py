@@ -31,22 +31,22 @@ def get_config() -> ConfigDict:
     config.optimizer.actor_rate = 1e-3
     config.optimizer.critic_rate = 1e-3
 
-    config.train.iterations = 8
+    config.train.iterations = 6
     config.train.episodes_per_iter = 64
     config.train.episodes_per_prompt = 8
     config.train.actor_steps = 8
 
-    config.sft.steps = 1500
-    config.sft.batch_size = 32
+    config.sft.steps = 400
+    config.sft.batch_size = 16
     config.sft.accumulate = 1
     config.sft.learning_rate = 1e-3
-    config.sft.warmup_steps = 100
+    config.sft.warmup_steps = 40
     config.sft.beta2 = 0.98
-    config.sft.ema_decay = 0.995
-    config.sft.eval_every = 500
-    config.sft.eval_problems = 128
+    config.sft.ema_decay = 0.98
+    config.sft.eval_every = 200
+    config.sft.eval_problems = 64
     config.sft.eval_steps = 16
-    config.sft.checkpoint_every = 500
+    config.sft.checkpoint_every = 200
 
     config.evaluation.batch_size = 64
     return config

@@ -106,6 +106,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 8, 16, 32])
     parser.add_argument("--modes", nargs="*", choices=MODES, default=list(MODES))
     parser.add_argument("--problems", type=int, default=1000, help="test problems")
+    parser.add_argument(
+        "--only-learned", action="store_true", help="leave out what needs no training of a policy"
+    )
     options, overrides = parse_command_line(parser, argv)
     config = load_config(options.config, overrides, task_options)
     # The steps that the actor is trained for belong to every comparison.
@@ -113,8 +116,9 @@ def main(argv: Sequence[str]) -> int:
     study = Study(options.output.with_suffix(".jsonl"))
     task = make_task(config.task, config.grader)
     try:
-        baselines(study, config, overrides, options, steps, task)
-        best_sequence(study, config, options, task)
+        if not options.only_learned:
+            baselines(study, config, overrides, options, steps, task)
+            best_sequence(study, config, options, task)
         for mode in options.modes:
             for seed in range(options.seeds):
                 learned(study, options, overrides, mode, seed, steps, task)
