@@ -4,7 +4,7 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-from reoac_jax.errors import InputError, run_command
+from reoac_jax.system.errors import InputError, run_command
 
 # Name of the command: module in the package.
 COMMANDS = {

@@ -27,18 +27,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import reoac_jax
-from reoac_jax.compilation import set_up_compilation
 from reoac_jax.config import config_hash, load_config, parse_command_line, to_json
-from reoac_jax.episodes import ProblemSet
-from reoac_jax.errors import InputError, run_command
-from reoac_jax.evaluation import answers, evaluate_policy, scores
-from reoac_jax.files import write_json, write_text
-from reoac_jax.host_memory import keep_freed_memory
-from reoac_jax.metrics import working
-from reoac_jax.policies import ACTOR, POLICIES, UNTRAINED
-from reoac_jax.run_folder import newest_checkpoints
+from reoac_jax.devices.compilation import set_up_compilation
+from reoac_jax.evaluation.policies import ACTOR, POLICIES, UNTRAINED
+from reoac_jax.evaluation.scoring import answers, evaluate_policy, scores
+from reoac_jax.learning.episodes import ProblemSet
+from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
+from reoac_jax.runs.folder import newest_checkpoints
+from reoac_jax.runs.metrics import working
+from reoac_jax.system.errors import InputError, run_command
+from reoac_jax.system.files import write_json, write_text
+from reoac_jax.system.host_memory import keep_freed_memory
 from reoac_jax.tasks import Task, make_task, task_options
-from reoac_jax.trained import Parts, Trained, load_parts, load_trained, untrained
 
 
 def main(argv: Sequence[str]) -> int:

@@ -24,15 +24,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from reoac_jax import sharding
 from reoac_jax.backbone import save_backbone, tokenizer_files
 from reoac_jax.backbone.prediction import prompt_width
 from reoac_jax.backbone.store import derived_source, versions
-from reoac_jax.checkpoints import RunCheckpoints, latest_checkpoint, read_item
-from reoac_jax.compilation import set_up_compilation
 from reoac_jax.config import config_hash, load_config, parse_command_line
-from reoac_jax.episodes import ProblemSet
-from reoac_jax.errors import InputError, run_command
+from reoac_jax.devices import sharding
+from reoac_jax.devices.compilation import set_up_compilation
 from reoac_jax.finetuning.evaluation import AnswerEvaluation, pad_prompts
 from reoac_jax.finetuning.nelbo import NelboProgram, text_blocks
 from reoac_jax.finetuning.step import (
@@ -42,12 +39,17 @@ from reoac_jax.finetuning.step import (
     FinetuneState,
     zero_sums,
 )
-from reoac_jax.finite import check_finite
-from reoac_jax.host_memory import keep_freed_memory
-from reoac_jax.interrupt import Interrupt
-from reoac_jax.metric_sinks import MetricSinks
-from reoac_jax.metrics import ProgressLine, working
-from reoac_jax.run_folder import (
+from reoac_jax.learning.episodes import ProblemSet
+from reoac_jax.learning.parts import (
+    Parts,
+    adapted_base,
+    load_parts,
+    read_own_record,
+    starting_overlay,
+)
+from reoac_jax.runs.checkpoints import RunCheckpoints, latest_checkpoint, read_item
+from reoac_jax.runs.finite import check_finite
+from reoac_jax.runs.folder import (
     CHECKPOINTS,
     CONFIG,
     RunLock,
@@ -55,14 +57,12 @@ from reoac_jax.run_folder import (
     open_run,
     stopped_from_outside,
 )
+from reoac_jax.runs.metrics import ProgressLine, working
+from reoac_jax.runs.sinks import MetricSinks
+from reoac_jax.system.errors import InputError, run_command
+from reoac_jax.system.host_memory import keep_freed_memory
+from reoac_jax.system.interrupt import Interrupt
 from reoac_jax.tasks import make_task, task_options
-from reoac_jax.trained import (
-    Parts,
-    adapted_base,
-    load_parts,
-    read_own_record,
-    starting_overlay,
-)
 
 BACKBONE = "backbone"  # the result's folder in the run's
 _INIT, _STEPS = range(2)  # streams of the run's key

@@ -16,27 +16,28 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from reoac_jax import processes, sharding
-from reoac_jax.background import Background
-from reoac_jax.checkpoints import RunCheckpoints, latest_checkpoint
-from reoac_jax.compilation import set_up_compilation
 from reoac_jax.config import load_config, parse_command_line, to_json
-from reoac_jax.episodes import (
+from reoac_jax.devices import processes, sharding
+from reoac_jax.devices.compilation import set_up_compilation
+from reoac_jax.learning.episodes import (
     ProblemSet,
     replay_episodes,
 )
-from reoac_jax.errors import InputError, run_command
-from reoac_jax.files import write_json
-from reoac_jax.finite import check_finite
-from reoac_jax.host_memory import keep_freed_memory
-from reoac_jax.interrupt import Interrupt, Interrupted
-from reoac_jax.iteration import collect, iteration_metrics, update
-from reoac_jax.learner import INIT_STREAM, Learner, LearnerSettings
-from reoac_jax.metric_sinks import MetricSinks
-from reoac_jax.metrics import ProgressLine, working
-from reoac_jax.replay import Replay
+from reoac_jax.learning.iteration import collect, iteration_metrics, update
+from reoac_jax.learning.learner import INIT_STREAM, Learner, LearnerSettings
+from reoac_jax.learning.parts import Parts, load_parts, starting_overlay
+from reoac_jax.learning.replay import Replay
+from reoac_jax.learning.samples import remove_samples, write_samples
+from reoac_jax.learning.state import (
+    checkpoint_items,
+    checkpoint_record,
+    parameter_groups,
+    restore_training,
+)
 from reoac_jax.rollout import RolloutProgram
-from reoac_jax.run_folder import (
+from reoac_jax.runs.checkpoints import RunCheckpoints, latest_checkpoint
+from reoac_jax.runs.finite import check_finite
+from reoac_jax.runs.folder import (
     CHECKPOINTS,
     CONFIG,
     SAMPLES,
@@ -46,15 +47,14 @@ from reoac_jax.run_folder import (
     run_config,
     stopped_from_outside,
 )
-from reoac_jax.samples import remove_samples, write_samples
+from reoac_jax.runs.metrics import ProgressLine, working
+from reoac_jax.runs.sinks import MetricSinks
+from reoac_jax.system.background import Background
+from reoac_jax.system.errors import InputError, run_command
+from reoac_jax.system.files import write_json
+from reoac_jax.system.host_memory import keep_freed_memory
+from reoac_jax.system.interrupt import Interrupt, Interrupted
 from reoac_jax.tasks import Task, make_task, task_options
-from reoac_jax.trained import Parts, load_parts, starting_overlay
-from reoac_jax.training_state import (
-    checkpoint_items,
-    checkpoint_record,
-    parameter_groups,
-    restore_training,
-)
 
 # Streams of the run's key: one for each use.
 _ROLLOUT, _DROPOUT = INIT_STREAM + 1, INIT_STREAM + 2

@@ -23,10 +23,10 @@ from rich.table import Table
 from rich.text import Text
 
 from reoac_jax.config import parse_options
-from reoac_jax.errors import InputError, run_command
-from reoac_jax.metric_sinks import flat_numbers
-from reoac_jax.metrics import MetricsTail, is_terminal
-from reoac_jax.run_folder import CONFIG, METRICS, run_config
+from reoac_jax.runs.folder import CONFIG, METRICS, run_config
+from reoac_jax.runs.metrics import MetricsTail, is_terminal
+from reoac_jax.runs.sinks import flat_numbers
+from reoac_jax.system.errors import InputError, run_command
 
 _SECONDS = 1.0  # between looks
 _BLOCKS = "▁▂▃▄▅▆▇█"

@@ -19,12 +19,12 @@ from study import Study, explained_variance, score, trained_run, with_changes
 
 import reoac_jax
 from reoac_jax.config import config_hash, load_config, parse_command_line, to_json
-from reoac_jax.errors import run_command
-from reoac_jax.files import write_json
-from reoac_jax.policies import ACTOR
-from reoac_jax.run_folder import CHECKPOINTS
+from reoac_jax.evaluation.policies import ACTOR
+from reoac_jax.learning.parts import load_parts, load_trained
+from reoac_jax.runs.folder import CHECKPOINTS
+from reoac_jax.system.errors import run_command
+from reoac_jax.system.files import write_json
 from reoac_jax.tasks import make_task, task_options
-from reoac_jax.trained import load_parts, load_trained
 
 # What is changed, in words, and the keys, `__` for the dot.
 VARIANTS: dict[str, dict[str, object]] = {

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 from ml_collections import FrozenConfigDict
 
 from reoac_jax.config import load_config, parse_options
-from reoac_jax.config_schema import SCHEMA, Option
-from reoac_jax.errors import run_command
-from reoac_jax.files import write_text
+from reoac_jax.config.schema import SCHEMA, Option
+from reoac_jax.system.errors import run_command
+from reoac_jax.system.files import write_text
 from reoac_jax.tasks import TASKS, task_options
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,8 +16,8 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from reoac_jax.config import parse_options
-from reoac_jax.errors import run_command
-from reoac_jax.files import write_json, write_text
+from reoac_jax.system.errors import run_command
+from reoac_jax.system.files import write_json, write_text
 from reoac_jax.tasks import stories
 
 EOS, UNKNOWN = "<eos>", "<unk>"

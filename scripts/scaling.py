@@ -27,19 +27,19 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 from ml_collections import ConfigDict  # noqa: E402
 
-from reoac_jax import sharding  # noqa: E402
 from reoac_jax.backbone import Backbone, BackboneConfig  # noqa: E402
-from reoac_jax.collectives import bytes_by_kind  # noqa: E402
 from reoac_jax.config import load_config, parse_command_line  # noqa: E402
-from reoac_jax.errors import run_command  # noqa: E402
-from reoac_jax.files import write_json  # noqa: E402
-from reoac_jax.heads import Heads  # noqa: E402
-from reoac_jax.learner import Learner, LearnerSettings, LearnerState  # noqa: E402
-from reoac_jax.replay import BackboneBatch, HeadBatch  # noqa: E402
+from reoac_jax.devices import sharding
+from reoac_jax.devices.collectives import bytes_by_kind  # noqa: E402
+from reoac_jax.learning.learner import Learner, LearnerSettings, LearnerState  # noqa: E402
+from reoac_jax.learning.replay import BackboneBatch, HeadBatch  # noqa: E402
+from reoac_jax.policy.heads import Heads  # noqa: E402
+from reoac_jax.policy.vocabulary import Vocabulary  # noqa: E402
 from reoac_jax.rollout import Prompts, Rollout, RolloutSettings  # noqa: E402
 from reoac_jax.rollout.loop import backbone_denoiser, rollout  # noqa: E402
+from reoac_jax.system.errors import run_command  # noqa: E402
+from reoac_jax.system.files import write_json  # noqa: E402
 from reoac_jax.tasks import task_options  # noqa: E402
-from reoac_jax.vocabulary import Vocabulary  # noqa: E402
 
 PUBLISHED = BackboneConfig(50258, 1024, 768, 128, 12, 12)
 MODES = {"lora": ("lora", False), "full": ("full", False), "full, fsdp": ("full", True)}

@@ -9,7 +9,7 @@ os.environ["TERM"] = "xterm"  # what pseudo-terminals take themselves for
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from reoac_jax import metrics  # noqa: E402
+from reoac_jax.runs import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -52,7 +52,7 @@ class Nursery:
 
 def main(output: str) -> None:
     from reoac_jax import sft, train
-    from reoac_jax.errors import run_command
+    from reoac_jax.system.errors import run_command
 
     commands = {"train": train.main, "sft": sft.main}
     for line in sys.stdin:

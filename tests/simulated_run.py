@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reoac_jax.features import EXTRA_FEATURES, FEATURES
-from reoac_jax.operators import OPERATORS
+from reoac_jax.policy.features import EXTRA_FEATURES, FEATURES
+from reoac_jax.policy.operators import OPERATORS
 
 # What a page, a script element, a CSV file and a picture may stumble over.
 TEXTS = ["12", " the", "+", "</script>", "<b>&amp;", "$x_1$", "\n", '"', "猫", ",", "\\u003c", "7%"]

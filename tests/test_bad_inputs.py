@@ -19,10 +19,11 @@ from bad_inputs import configurations, models, outputs, problems
 from bad_inputs.case import TINY, Case
 from bad_inputs.world import ROOT, build
 
-from reoac_jax import compilation, evaluate, sft, solve, train, watch
+from reoac_jax import evaluate, sft, solve, train, watch
 from reoac_jax.convert import flax_to_mdlm, mdlm_to_flax, peft_to_flax
-from reoac_jax.errors import run_command
+from reoac_jax.devices import compilation
 from reoac_jax.report import __main__ as report
+from reoac_jax.system.errors import run_command
 from reoac_jax.tasks import prepare
 
 COMMANDS = {

@@ -9,15 +9,15 @@ import jax
 import numpy as np
 import pytest
 
-from reoac_jax import checkpoints
-from reoac_jax.checkpoints import (
+from reoac_jax.runs import checkpoints
+from reoac_jax.runs.checkpoints import (
     RunCheckpoints,
     find_checkpoint,
     latest_checkpoint,
     read_item,
     read_record,
 )
-from reoac_jax.errors import InputError
+from reoac_jax.system.errors import InputError
 
 # Written by Orbax behind the checksums: times, and a marker for other file systems.
 LATE = {"_CHECKPOINT_METADATA", "commit_success.txt"}

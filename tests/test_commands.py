@@ -13,20 +13,21 @@ import pytest
 import toy
 from safetensors.numpy import load_file
 
-from reoac_jax import evaluate, sharding, train
+from reoac_jax import evaluate, train
 from reoac_jax.backbone import Backbone, BackboneConfig, read_backbone, save_backbone
-from reoac_jax.backbone.published import from_flax
-from reoac_jax.checkpoints import read_item
-from reoac_jax.compilation import COMPILE_EVENT
+from reoac_jax.backbone.mdlm.published import from_flax
 from reoac_jax.config import load_config
 from reoac_jax.convert.flax_to_mdlm import main as export
-from reoac_jax.errors import run_command
-from reoac_jax.features import FEATURES, PREVIEW_FEATURES
-from reoac_jax.learner import INIT_STREAM, Learner, LearnerSettings
-from reoac_jax.operators import OPERATORS
+from reoac_jax.devices import sharding
+from reoac_jax.devices.compilation import COMPILE_EVENT
+from reoac_jax.learning.learner import INIT_STREAM, Learner, LearnerSettings
+from reoac_jax.learning.parts import load_parts, restore_backbone, untrained
+from reoac_jax.policy.features import FEATURES, PREVIEW_FEATURES
+from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report import __main__ as report
+from reoac_jax.runs.checkpoints import read_item
+from reoac_jax.system.errors import run_command
 from reoac_jax.tasks import task_options
-from reoac_jax.trained import load_parts, restore_backbone, untrained
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = str(ROOT / "configs" / "tiny.py")

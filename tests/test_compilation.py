@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from reoac_jax.compilation import COMPILE_EVENT, _announce, set_up_compilation
-from reoac_jax.errors import InputError
+from reoac_jax.devices.compilation import COMPILE_EVENT, _announce, set_up_compilation
+from reoac_jax.system.errors import InputError
 
 OPTIONS = (
     "jax_compilation_cache_dir",

@@ -21,8 +21,8 @@ from reoac_jax.config import (
     to_json,
     validate,
 )
-from reoac_jax.errors import InputError, run_command
-from reoac_jax.files import write_json
+from reoac_jax.system.errors import InputError, run_command
+from reoac_jax.system.files import write_json
 from reoac_jax.tasks import task_options
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -401,4 +401,4 @@ def test_leaf_imports_nothing_of_the_package_above_it():
         tree = ast.parse((ROOT / "reoac_jax" / f"{name}.py").read_text())
         modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
         ours = {module for module in modules if module.startswith("reoac_jax")}
-        assert ours <= {"reoac_jax.errors", "reoac_jax.config_schema"}
+        assert ours <= {"reoac_jax.system.errors", "reoac_jax.config.schema"}

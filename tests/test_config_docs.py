@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reoac_jax.config_schema import SCHEMA
+from reoac_jax.config.schema import SCHEMA
 from reoac_jax.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]

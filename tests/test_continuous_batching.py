@@ -5,14 +5,14 @@ import jax
 import numpy as np
 import pytest
 
-from reoac_jax import sharding
 from reoac_jax.config import load_config
 from reoac_jax.convert.mdlm_to_flax import main as convert
-from reoac_jax.episodes import ProblemSet
-from reoac_jax.policies import Policy
+from reoac_jax.devices import sharding
+from reoac_jax.evaluation.policies import Policy
+from reoac_jax.learning.episodes import ProblemSet
+from reoac_jax.learning.parts import load_parts
 from reoac_jax.rollout import in_order
 from reoac_jax.tasks import make_task, task_options
-from reoac_jax.trained import load_parts
 
 PROBLEMS, PLACES = 128, 16
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import toy
 
-from reoac_jax.episodes import (
+from reoac_jax.learning.episodes import (
     ProblemSet,
     episode_returns,
     explained_variance,
@@ -14,9 +14,9 @@ from reoac_jax.episodes import (
     rollout_summary,
     token_texts,
 )
-from reoac_jax.operators import OPERATORS
+from reoac_jax.policy.operators import OPERATORS
+from reoac_jax.policy.vocabulary import build_vocabulary
 from reoac_jax.tasks import Problem
-from reoac_jax.vocabulary import build_vocabulary
 
 
 def test_text_ends_before_the_first_eos_and_leaves_special_tokens_out():

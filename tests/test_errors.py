@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from reoac_jax.errors import InputError, RunError, run_command
+from reoac_jax.system.errors import InputError, RunError, run_command
 
 
 def ends_with(error: BaseException):

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import pytest
 import toy
 
-from reoac_jax import evaluate, policies
+from reoac_jax import evaluate
 from reoac_jax.backbone.prediction import TokenPrediction
-from reoac_jax.errors import run_command
+from reoac_jax.evaluation import policies
 from reoac_jax.samplers import RULES, rules
+from reoac_jax.system.errors import run_command
 from reoac_jax.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,7 +12,7 @@ import toy
 from plain_features import PlainFeatures
 from transformers import AutoTokenizer
 
-from reoac_jax.features import (
+from reoac_jax.policy.features import (
     EXTRA_FEATURES,
     FEATURES,
     PREVIEW_FEATURES,
@@ -21,7 +21,7 @@ from reoac_jax.features import (
     preview_features,
     prompt_context,
 )
-from reoac_jax.vocabulary import build_vocabulary
+from reoac_jax.policy.vocabulary import build_vocabulary
 
 GOLDEN = Path(__file__).parent / "golden"
 ROWS, PROMPT, GENERATED = 500, 9, 14

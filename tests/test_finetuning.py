@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import EOS_ID, MASK_ID, VOCAB_SIZE, WORDS, backbone, randomise, tokenizer
 
-from reoac_jax import lora, sharding
+from reoac_jax.backbone import lora
 from reoac_jax.backbone.likelihood import reference_log_probs
-from reoac_jax.errors import InputError
+from reoac_jax.devices import sharding
 from reoac_jax.finetuning.nelbo import row_times, text_blocks
 from reoac_jax.finetuning.objective import (
     Answers,
@@ -26,6 +26,7 @@ from reoac_jax.finetuning.objective import (
     token_weights,
 )
 from reoac_jax.finetuning.step import Examples, Finetuner, FinetuneSettings
+from reoac_jax.system.errors import InputError
 
 
 def answers(batch: int, seed: int = 0, width: int = 5, gen_len: int = 6, short: bool = False):

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reoac_jax.finite import check_finite
+from reoac_jax.runs.finite import check_finite
 
 GOOD = {"w": jnp.ones(3), "count": jnp.int32(7), "empty": {}}
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import toy
 
-from reoac_jax.features import EXTRA_FEATURES, FEATURES, PREVIEW_FEATURES
-from reoac_jax.heads import Heads
+from reoac_jax.policy.features import EXTRA_FEATURES, FEATURES, PREVIEW_FEATURES
+from reoac_jax.policy.heads import Heads
 
 WIDTH = 6
 init = jax.jit(Heads.init, static_argnums=0)

@@ -4,8 +4,8 @@ import pytest
 import toy
 from transformers import AutoTokenizer
 
-from reoac_jax.errors import InputError
-from reoac_jax.infilling import has_blanks, parse_blanks
+from reoac_jax.solver.infilling import has_blanks, parse_blanks
+from reoac_jax.system.errors import InputError
 
 MASK = toy.MASK_ID
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from reoac_jax.interrupt import Interrupt, Interrupted
+from reoac_jax.system.interrupt import Interrupt, Interrupted
 
 STUBBORN = (
-    "import time; from reoac_jax.interrupt import Interrupt\n"
+    "import time; from reoac_jax.system.interrupt import Interrupt\n"
     "with Interrupt() as interrupt:\n"
     "    print('ready', flush=True)\n"
     "    while not interrupt.asked: time.sleep(0.01)\n"

@@ -16,7 +16,7 @@ import pytest
 import toy
 from nursery import Nursery
 
-from reoac_jax.checkpoints import read_item
+from reoac_jax.runs.checkpoints import read_item
 
 ROOT = Path(__file__).resolve().parents[1]
 ITERATIONS = 16

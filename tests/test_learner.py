@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import toy
 
-from reoac_jax import lora, sharding
+from reoac_jax.backbone import lora
 from reoac_jax.config import load_config
-from reoac_jax.errors import InputError
-from reoac_jax.learner import Learner, LearnerSettings
-from reoac_jax.replay import BackboneBatch, HeadBatch
+from reoac_jax.devices import sharding
+from reoac_jax.learning.learner import Learner, LearnerSettings
+from reoac_jax.learning.replay import BackboneBatch, HeadBatch
+from reoac_jax.system.errors import InputError
 
 SETTINGS = LearnerSettings(
     finetune_mode="lora", lora_scale=2.0, lora_targets=(), lora_rank=3, actor_objective="soft_q",

@@ -9,9 +9,9 @@ import pytest
 import toy
 from flax.traverse_util import flatten_dict
 
-from reoac_jax import lora
-from reoac_jax.backbone.model import Linear
-from reoac_jax.errors import InputError
+from reoac_jax.backbone import lora
+from reoac_jax.backbone.mdlm.model import Linear
+from reoac_jax.system.errors import InputError
 
 SCALE = 2.0
 TOKENS = np.random.default_rng(0).integers(0, toy.VOCAB_SIZE, (3, 9)).astype(np.int32)

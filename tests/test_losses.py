@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import toy
 
-from reoac_jax import lora, losses
-from reoac_jax.backbone import prediction
+from reoac_jax.backbone import lora, prediction
 from reoac_jax.backbone.likelihood import reference_log_probs
 from reoac_jax.backbone.prediction import assemble_rows
+from reoac_jax.learning import losses
 
 torch = pytest.importorskip("torch")
 N, A, G = 40, 5, 6

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from reoac_jax import metric_sinks
 from reoac_jax.config import load_config
-from reoac_jax.metric_sinks import MetricSinks, flat_numbers
+from reoac_jax.runs import sinks as metric_sinks
+from reoac_jax.runs.sinks import MetricSinks, flat_numbers
 
 VALUES = {"loss": np.float32(0.5), "shares": {"O_NUM": 0.25}, "note": "text", "none": None}
 

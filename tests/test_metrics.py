@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from terminal import Terminal
 
-from reoac_jax.errors import InputError
-from reoac_jax.metrics import MetricsLog, ProgressLine, wilson_interval, working
+from reoac_jax.runs.metrics import MetricsLog, ProgressLine, wilson_interval, working
+from reoac_jax.system.errors import InputError
 
 
 def read(path):

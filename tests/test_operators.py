@@ -11,8 +11,8 @@ import pytest
 import toy
 
 from reoac_jax.config import load_config
-from reoac_jax.operators import OPERATORS, OperatorSettings, select_positions
-from reoac_jax.vocabulary import build_vocabulary
+from reoac_jax.policy.operators import OPERATORS, OperatorSettings, select_positions
+from reoac_jax.policy.vocabulary import build_vocabulary
 
 
 @functools.partial(jax.jit, static_argnums=3)

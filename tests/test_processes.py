@@ -16,15 +16,16 @@ import numpy as np
 import pytest
 from test_commands import TINY, backbone, metrics, options, samples  # noqa: F401
 
-from reoac_jax import processes, sharding, train
-from reoac_jax.checkpoints import read_item
+from reoac_jax import train
 from reoac_jax.config import load_config
-from reoac_jax.errors import run_command
-from reoac_jax.learner import Learner, LearnerSettings
-from reoac_jax.replay import Replay
+from reoac_jax.devices import processes, sharding
+from reoac_jax.learning.learner import Learner, LearnerSettings
+from reoac_jax.learning.parts import load_parts
+from reoac_jax.learning.replay import Replay
+from reoac_jax.learning.state import restore_training
+from reoac_jax.runs.checkpoints import read_item
+from reoac_jax.system.errors import run_command
 from reoac_jax.tasks import task_options
-from reoac_jax.trained import load_parts
-from reoac_jax.training_state import restore_training
 
 ROOT = Path(__file__).resolve().parents[1]
 SRUN = """#!/usr/bin/env bash

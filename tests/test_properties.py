@@ -16,8 +16,7 @@ from hypothesis.extra import numpy as hnp
 from ml_collections import ConfigDict
 
 from reoac_jax.config import SCHEMA, load_config, to_json, validate
-from reoac_jax.errors import InputError
-from reoac_jax.features import (
+from reoac_jax.policy.features import (
     EXTRA_FEATURES,
     FEATURES,
     PREVIEW_FEATURES,
@@ -26,8 +25,9 @@ from reoac_jax.features import (
     preview_features,
     prompt_context,
 )
-from reoac_jax.operators import OPERATORS, select_positions
+from reoac_jax.policy.operators import OPERATORS, select_positions
 from reoac_jax.rollout import Prompts, RolloutSettings, backbone_denoiser, rollout
+from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import TASKS, Problem, make_task, task_options
 
 PROMPT, GENERATED, BATCH, PLACES = 7, 8, 4, 3

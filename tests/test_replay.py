@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reoac_jax.replay import Episodes, Replay
+from reoac_jax.learning.replay import Episodes, Replay
 
 T, P, G, F = 4, 3, 2, 5
 

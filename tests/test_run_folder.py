@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from reoac_jax import run_folder
 from reoac_jax.config import load_config
-from reoac_jax.errors import InputError, RunError
-from reoac_jax.run_folder import RunLock, create_run, open_run, stopped_from_outside
+from reoac_jax.runs import folder as run_folder
+from reoac_jax.runs.folder import RunLock, create_run, open_run, stopped_from_outside
+from reoac_jax.system.errors import InputError, RunError
 
 ROOT = Path(__file__).resolve().parents[1]
 HOLDER = (
-    "import sys, time; from pathlib import Path; from reoac_jax.run_folder import RunLock\n"
+    "import sys, time; from pathlib import Path; from reoac_jax.runs.folder import RunLock\n"
     "lock = RunLock(); lock.take(Path(sys.argv[1])); print('held', flush=True); time.sleep(600)"
 )
 

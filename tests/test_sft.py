@@ -23,14 +23,14 @@ from reoac_jax.backbone import (
     save_backbone,
     stored_hash,
 )
-from reoac_jax.backbone.published import from_flax
+from reoac_jax.backbone.mdlm.published import from_flax
 from reoac_jax.convert.flax_to_mdlm import main as export
 from reoac_jax.convert.mdlm_to_flax import main as convert
-from reoac_jax.errors import run_command
+from reoac_jax.devices.sharding import make_mesh
 from reoac_jax.finetuning import nelbo
 from reoac_jax.finetuning.objective import Answers
-from reoac_jax.sharding import make_mesh
-from reoac_jax.trained import restore_backbone
+from reoac_jax.learning.parts import restore_backbone
+from reoac_jax.system.errors import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = str(ROOT / "configs" / "tiny.py")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import toy
 
-from reoac_jax import sharding
-from reoac_jax.collectives import collectives
+from reoac_jax.devices import sharding
+from reoac_jax.devices.collectives import collectives
 from reoac_jax.rollout import Question, RolloutProgram, in_order
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,20 +16,20 @@ import yaml
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.numpy import load_file, save_file
 
-from reoac_jax import evaluate, lora, train
-from reoac_jax.backbone import Backbone, BackboneConfig, read_backbone, save_backbone
+from reoac_jax import evaluate, train
+from reoac_jax.backbone import Backbone, BackboneConfig, lora, read_backbone, save_backbone
+from reoac_jax.backbone.peft import Adapter, BaseModel, read_adapter, write_adapter
 from reoac_jax.backbone.store import derived_source, read_source
-from reoac_jax.checkpoints import RunCheckpoints, read_item
 from reoac_jax.config import load_config
 from reoac_jax.convert import flax_to_mdlm, mdlm_to_flax, peft_to_flax
 from reoac_jax.convert.mdlm_torch import MDLM
-from reoac_jax.errors import run_command
-from reoac_jax.learner import LearnerSettings
-from reoac_jax.peft_adapter import Adapter, BaseModel, read_adapter, write_adapter
-from reoac_jax.run_folder import RunLock, create_run
+from reoac_jax.learning.learner import LearnerSettings
+from reoac_jax.learning.parts import load_parts, restore_backbone, untrained
+from reoac_jax.learning.state import checkpoint_record
+from reoac_jax.runs.checkpoints import RunCheckpoints, read_item
+from reoac_jax.runs.folder import RunLock, create_run
+from reoac_jax.system.errors import run_command
 from reoac_jax.tasks import task_options
-from reoac_jax.trained import load_parts, restore_backbone, untrained
-from reoac_jax.training_state import checkpoint_record
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = str(ROOT / "configs" / "tiny.py")

@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from terminal import Terminal
 
-from reoac_jax import evaluation, sharding, solve, train
+from reoac_jax import solve, train
 from reoac_jax.config import load_config
 from reoac_jax.convert.mdlm_to_flax import main as convert
-from reoac_jax.denoising_view import DenoisingView
-from reoac_jax.episodes import ProblemSet
-from reoac_jax.errors import InputError, run_command
+from reoac_jax.devices import sharding
+from reoac_jax.evaluation import scoring as evaluation
+from reoac_jax.learning.episodes import ProblemSet
+from reoac_jax.learning.parts import load_parts
 from reoac_jax.solver import Answer, Solver
+from reoac_jax.solver.denoising_view import DenoisingView
+from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.tasks import TASKS, Problem, make_task, task_options
-from reoac_jax.trained import load_parts
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = str(ROOT / "configs" / "tiny.py")

@@ -13,10 +13,10 @@ import pytest
 import toy
 
 from reoac_jax import sft, train
-from reoac_jax.checkpoints import latest_checkpoint
-from reoac_jax.errors import run_command
 from reoac_jax.finetuning.step import Finetuner
-from reoac_jax.metrics import MetricsLog
+from reoac_jax.runs.checkpoints import latest_checkpoint
+from reoac_jax.runs.metrics import MetricsLog
+from reoac_jax.system.errors import run_command
 from reoac_jax.tasks import Grade
 from reoac_jax.tasks.countdown import Countdown
 

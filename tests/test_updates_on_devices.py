@@ -9,9 +9,9 @@ import pytest
 import toy
 from test_learner import SETTINGS, backbone_batch, head_batch
 
-from reoac_jax import sharding
-from reoac_jax.collectives import bytes_by_kind, collectives
-from reoac_jax.learner import Learner
+from reoac_jax.devices import sharding
+from reoac_jax.devices.collectives import bytes_by_kind, collectives
+from reoac_jax.learning.learner import Learner
 
 COUNTS = (1, 2, 4)
 SCALARS = 256  # bytes of losses, weights and norms that may travel beside the gradients

@@ -11,9 +11,9 @@ import toy
 from tokenizers import Tokenizer, decoders, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from reoac_jax.errors import InputError
-from reoac_jax.features import FEATURES, alignment_features, prompt_context
-from reoac_jax.vocabulary import build_vocabulary, load_tokenizer
+from reoac_jax.policy.features import FEATURES, alignment_features, prompt_context
+from reoac_jax.policy.vocabulary import build_vocabulary, load_tokenizer
+from reoac_jax.system.errors import InputError
 
 NUMBER = r"[+-]?(\d+\.\d+|\d+|\d+/\d+)%?"
 GPT2_SIZE = 50_258

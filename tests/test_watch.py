@@ -13,8 +13,8 @@ from terminal import Terminal
 
 from reoac_jax import watch
 from reoac_jax.config import load_config, to_json
-from reoac_jax.errors import run_command
-from reoac_jax.metrics import MetricsLog, MetricsTail
+from reoac_jax.runs.metrics import MetricsLog, MetricsTail
+from reoac_jax.system.errors import run_command
 from reoac_jax.watch import duration, render, sparkline, summary, view_of
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,7 +20,7 @@ from pathlib import Path
 import reoac_jax
 from reoac_jax import evaluate, sft, train
 from reoac_jax.convert import flax_to_mdlm, peft_to_flax
-from reoac_jax.errors import run_command
+from reoac_jax.system.errors import run_command
 
 assert Path(reoac_jax.__file__).is_relative_to(sys.argv[1]), reoac_jax.__file__
 for command in (sft, peft_to_flax):

@@ -9,13 +9,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from reoac_jax.backbone import save_backbone
-from reoac_jax.backbone.config import BackboneConfig
-from reoac_jax.backbone.model import Backbone
+from reoac_jax.backbone.mdlm.config import BackboneConfig
+from reoac_jax.backbone.mdlm.model import Backbone
 from reoac_jax.backbone.prediction import DrawSettings
-from reoac_jax.heads import Heads
-from reoac_jax.operators import OperatorSettings
+from reoac_jax.policy.heads import Heads
+from reoac_jax.policy.operators import OperatorSettings
+from reoac_jax.policy.vocabulary import build_vocabulary
 from reoac_jax.rollout import Prompts, RolloutSettings
-from reoac_jax.vocabulary import build_vocabulary
 
 WORDS = [
     "<eos>", "<unk>", "0", "1", "2", "3", "12", "3.5", "7%", "+", "-", "*", "=", "/", "apple",

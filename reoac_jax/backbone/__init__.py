@@ -1,8 +1,8 @@
 """The denoiser: MDLM in Flax, its published PyTorch layout and its folder on disk."""
 
-from reoac_jax.backbone.config import BackboneConfig
-from reoac_jax.backbone.model import Backbone, BackboneOutput, Modulation
-from reoac_jax.backbone.published import Params, parameter_count
+from reoac_jax.backbone.mdlm.config import BackboneConfig
+from reoac_jax.backbone.mdlm.model import Backbone, BackboneOutput, Modulation
+from reoac_jax.backbone.mdlm.published import Params, parameter_count
 from reoac_jax.backbone.store import (
     backbone_hash,
     load_backbone,

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from reoac_jax.backbone.model import Backbone, Modulation
+from reoac_jax.backbone.mdlm.model import Backbone, Modulation
 from reoac_jax.backbone.prediction import rows_per_chunk
 
 

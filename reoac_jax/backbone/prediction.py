@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from reoac_jax.backbone.model import Backbone, Modulation
+from reoac_jax.backbone.mdlm.model import Backbone, Modulation
 
 SAMPLE_STRATEGIES = ("sample", "argmax")
 _LOGITS_AT_A_TIME = 2**23  # elements: 32 MB of float32, whole rows of [G, V], at least one

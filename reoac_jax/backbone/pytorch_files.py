@@ -18,10 +18,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from reoac_jax.backbone.config import BackboneConfig
-from reoac_jax.backbone.published import PUBLISHED_HEADER, TensorFile, infer_sizes, weights
-from reoac_jax.errors import InputError
-from reoac_jax.files import creating_folder, write_json, write_text
+from reoac_jax.backbone.mdlm.config import BackboneConfig
+from reoac_jax.backbone.mdlm.published import PUBLISHED_HEADER, TensorFile, infer_sizes, weights
+from reoac_jax.system.errors import InputError
+from reoac_jax.system.files import creating_folder, write_json, write_text
 
 SAFETENSORS, PICKLE, CONFIG = "model.safetensors", "pytorch_model.bin", "config.json"
 TOKENIZER_FILES = (

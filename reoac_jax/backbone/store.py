@@ -17,9 +17,9 @@ import orbax.checkpoint as ocp
 
 import reoac_jax
 from reoac_jax.backbone.attention import choose_implementation
-from reoac_jax.backbone.config import BackboneConfig
-from reoac_jax.backbone.model import Backbone
-from reoac_jax.backbone.published import Params, parameter_count, weights
+from reoac_jax.backbone.mdlm.config import BackboneConfig
+from reoac_jax.backbone.mdlm.model import Backbone
+from reoac_jax.backbone.mdlm.published import Params, parameter_count, weights
 from reoac_jax.backbone.pytorch_files import (
     CONFIG,
     PICKLE,
@@ -27,9 +27,9 @@ from reoac_jax.backbone.pytorch_files import (
     TOKENIZER_FILES,
     read_config,
 )
-from reoac_jax.errors import InputError
-from reoac_jax.files import creating_folder, write_json
-from reoac_jax.orbax_output import quiet_orbax
+from reoac_jax.runs.quiet_orbax import quiet_orbax
+from reoac_jax.system.errors import InputError
+from reoac_jax.system.files import creating_folder, write_json
 
 PARAMS, SOURCE, TOKENIZER = "params", "source.json", "tokenizer"
 STORE_DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}

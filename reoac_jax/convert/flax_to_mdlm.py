@@ -20,18 +20,18 @@ from typing import Any
 
 import numpy as np
 
-from reoac_jax import provenance
-from reoac_jax.backbone.config import BackboneConfig
-from reoac_jax.backbone.published import from_flax, parameter_count
+from reoac_jax.backbone.mdlm.config import BackboneConfig
+from reoac_jax.backbone.mdlm.published import from_flax, parameter_count
+from reoac_jax.backbone.peft import ADAPTER_WEIGHTS, BaseModel, write_adapter
 from reoac_jax.backbone.pytorch_files import file_sha256, write_published
 from reoac_jax.backbone.store import read_backbone, read_source, tokenizer_files
 from reoac_jax.config import parse_options
-from reoac_jax.errors import InputError, run_command
-from reoac_jax.files import check_empty_folder, creating_folder, write_text
-from reoac_jax.metrics import working
-from reoac_jax.model_card import CARD, RUN_CONFIG, model_card
-from reoac_jax.peft_adapter import ADAPTER_WEIGHTS, BaseModel, write_adapter
-from reoac_jax.trained import restore_backbone, restore_overlay
+from reoac_jax.convert import provenance
+from reoac_jax.convert.model_card import CARD, RUN_CONFIG, model_card
+from reoac_jax.learning.parts import restore_backbone, restore_overlay
+from reoac_jax.runs.metrics import working
+from reoac_jax.system.errors import InputError, run_command
+from reoac_jax.system.files import check_empty_folder, creating_folder, write_text
 
 
 def main(argv: Sequence[str]) -> int:

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reoac_jax import lora
+from reoac_jax.backbone import lora
+from reoac_jax.backbone.peft import ADAPTER_WEIGHTS, read_adapter
 from reoac_jax.backbone.pytorch_files import file_sha256
 from reoac_jax.backbone.store import (
     derived_source,
@@ -28,9 +29,8 @@ from reoac_jax.backbone.store import (
     tokenizer_files,
 )
 from reoac_jax.config import parse_options
-from reoac_jax.errors import InputError, run_command
-from reoac_jax.files import check_empty_folder
-from reoac_jax.peft_adapter import ADAPTER_WEIGHTS, read_adapter
+from reoac_jax.system.errors import InputError, run_command
+from reoac_jax.system.files import check_empty_folder
 
 
 def main(argv: Sequence[str]) -> int:

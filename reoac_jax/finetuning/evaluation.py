@@ -9,15 +9,15 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from reoac_jax.episodes import ProblemSet, generated_text
+from reoac_jax.evaluation.policies import Policy
 from reoac_jax.finetuning.nelbo import NelboProgram
 from reoac_jax.finetuning.objective import Answers, own_lengths
-from reoac_jax.metrics import ProgressLine
-from reoac_jax.policies import Policy
+from reoac_jax.learning.episodes import ProblemSet, generated_text
+from reoac_jax.learning.parts import Parts
 from reoac_jax.rollout import in_order
+from reoac_jax.runs.metrics import ProgressLine
 from reoac_jax.tasks import Task
 from reoac_jax.tasks.encode import Encoded
-from reoac_jax.trained import Parts
 
 _POLICY = "confidence"
 _SHOWN_AFTER = 2.0  # seconds

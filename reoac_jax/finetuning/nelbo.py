@@ -10,11 +10,11 @@ import numpy as np
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
-from reoac_jax import sharding
 from reoac_jax.backbone.likelihood import reference_log_probs
-from reoac_jax.backbone.model import Backbone
-from reoac_jax.errors import InputError
+from reoac_jax.backbone.mdlm.model import Backbone
+from reoac_jax.devices import sharding
 from reoac_jax.finetuning.objective import Answers, add_noise, denoising_nats, noise_level
+from reoac_jax.system.errors import InputError
 
 _GOLDEN_RATIO = 0.6180339887498949
 

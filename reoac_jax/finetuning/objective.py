@@ -13,8 +13,8 @@ from typing import Generic, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from reoac_jax.arrays import ArrayT
 from reoac_jax.backbone.prediction import assemble_rows
+from reoac_jax.devices.arrays import ArrayT
 
 _SIGMA_EPSILON = 1e-3  # MDLM's: keeps the noise level finite at t = 1
 

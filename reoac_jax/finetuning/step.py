@@ -10,11 +10,11 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from reoac_jax import lora, sharding
-from reoac_jax.accumulation import accumulated_gradient
-from reoac_jax.arrays import ArrayT
+from reoac_jax.backbone import lora
 from reoac_jax.backbone.likelihood import reference_log_probs
-from reoac_jax.backbone.model import Backbone
+from reoac_jax.backbone.mdlm.model import Backbone
+from reoac_jax.devices import sharding
+from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.finetuning.objective import (
     Answers,
     add_noise,
@@ -24,6 +24,7 @@ from reoac_jax.finetuning.objective import (
     own_lengths,
     token_weights,
 )
+from reoac_jax.learning.accumulation import accumulated_gradient
 
 _TIME, _MASK, _SHORT, _DROPOUT = range(4)  # streams of a step's key
 

@@ -16,9 +16,6 @@ from functools import partial
 from pathlib import Path
 
 from reoac_jax.config import parse_options
-from reoac_jax.errors import InputError, run_command
-from reoac_jax.files import write_text
-from reoac_jax.metrics import ProgressLine
 from reoac_jax.report import curves
 from reoac_jax.report.comparison import accuracy_against_cost
 from reoac_jax.report.critic import critic_against_return
@@ -29,7 +26,10 @@ from reoac_jax.report.picture import Picture, inline_svg, save_picture, style
 from reoac_jax.report.projection import feature_projection
 from reoac_jax.report.relation_map import relation_maps
 from reoac_jax.report.runs import Run, read_runs
-from reoac_jax.run_folder import REPORT
+from reoac_jax.runs.folder import REPORT
+from reoac_jax.runs.metrics import ProgressLine
+from reoac_jax.system.errors import InputError, run_command
+from reoac_jax.system.files import write_text
 
 _EPISODES = 500  # a page of that many stays a few megabytes
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reoac_jax.operators import OPERATORS
+from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.curves import Panel, draw_series
 from reoac_jax.report.picture import Picture, Table, new_figure
 from reoac_jax.report.runs import Run

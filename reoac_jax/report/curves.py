@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from reoac_jax.operators import OPERATORS
+from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.picture import Picture, Table, new_figure
 from reoac_jax.report.runs import Run
 from reoac_jax.report.theme import LIGHT, run_style

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reoac_jax.errors import InputError
-from reoac_jax.operators import OPERATORS
-from reoac_jax.policies import ACTOR, BETWEEN, RANDOM, UNTRAINED
-from reoac_jax.run_folder import CONFIG
+from reoac_jax.evaluation.policies import ACTOR, BETWEEN, RANDOM, UNTRAINED
+from reoac_jax.policy.operators import OPERATORS
+from reoac_jax.runs.folder import CONFIG
+from reoac_jax.system.errors import InputError
 
 _NUMBERS = ("accuracy", "correct", "samples", "avg_cost", "avg_steps", "forward_passes")
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import reoac_jax
 from reoac_jax.config import config_hash
-from reoac_jax.operators import OPERATORS
+from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.evaluations import EvaluationResult
 from reoac_jax.report.picture import Picture
 from reoac_jax.report.runs import Run
 from reoac_jax.report.theme import css_variables
-from reoac_jax.run_folder import CHECKPOINTS, CONFIG
+from reoac_jax.runs.folder import CHECKPOINTS, CONFIG
 
 _ASSETS = resources.files("reoac_jax.report") / "assets"
 

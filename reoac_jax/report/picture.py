@@ -14,8 +14,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reoac_jax.files import replacing_file, write_text
 from reoac_jax.report.theme import LIGHT, STYLE
+from reoac_jax.system.files import replacing_file, write_text
 
 _PIXELS_PER_INCH = 160
 

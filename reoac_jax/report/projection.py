@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-from reoac_jax.operators import OPERATORS
+from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.picture import Picture, Table, new_figure
 from reoac_jax.report.runs import Run
 from reoac_jax.report.theme import CATEGORIES, OPERATOR_COLOURS

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from reoac_jax.errors import InputError
-from reoac_jax.operators import OPERATORS
+from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.traces import trace
-from reoac_jax.run_folder import CHECKPOINTS, CONFIG, METRICS, SAMPLES, run_config
+from reoac_jax.runs.folder import CHECKPOINTS, CONFIG, METRICS, SAMPLES, run_config
+from reoac_jax.system.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)

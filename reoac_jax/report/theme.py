@@ -6,7 +6,7 @@ by CSS variables, so that one picture serves both.
 
 from typing import Any
 
-from reoac_jax.operators import OPERATORS
+from reoac_jax.policy.operators import OPERATORS
 
 # Names are CSS variables of the page. Every light colour is used for one name only: an SVG's colour
 # must tell which variable it stands for. The six categories tell apart under colour blindness

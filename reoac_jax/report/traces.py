@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from reoac_jax.operators import OPERATORS
+from reoac_jax.policy.operators import OPERATORS
 
 
 def trace(record: Mapping[str, Any]) -> str:

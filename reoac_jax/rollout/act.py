@@ -6,16 +6,16 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.backbone.prediction import Prediction, TokenPrediction
-from reoac_jax.features import (
+from reoac_jax.policy.features import (
     PromptContext,
     alignment_features,
     extra_features,
     preview_features,
 )
-from reoac_jax.operators import select_positions
+from reoac_jax.policy.operators import select_positions
+from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.types import DenoiseFn, Generated, HeadsFn, Prompts, RolloutSettings
 from reoac_jax.rollout.update import Update, apply_update, changeable, revealed_positions
-from reoac_jax.vocabulary import Vocabulary
 
 _PICK_STREAM = 1  # folded into a step's key: the pick of the operator, apart from the token draw
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.backbone.prediction import Prediction
-from reoac_jax.operators import O_BRANCH, OPERATORS
+from reoac_jax.policy.operators import O_BRANCH, OPERATORS
 from reoac_jax.rollout.act import Action, StepInputs, act, observe
 from reoac_jax.rollout.types import Candidates, Generated, RolloutSettings
 

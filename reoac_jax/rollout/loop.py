@@ -5,9 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from reoac_jax.backbone.model import Backbone
+from reoac_jax.backbone.mdlm.model import Backbone
 from reoac_jax.backbone.prediction import Prediction, assemble_rows, predict
-from reoac_jax.features import PromptContext, prompt_context
+from reoac_jax.policy.features import PromptContext, prompt_context
+from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.act import StepInputs, step_keys
 from reoac_jax.rollout.places import Turn, work_through
 from reoac_jax.rollout.step import Carry, denoising_step
@@ -20,7 +21,6 @@ from reoac_jax.rollout.types import (
     RolloutSettings,
     StepWatcher,
 )
-from reoac_jax.vocabulary import Vocabulary
 
 _DRAW_STREAM = 0  # folded into a step's key: the token draw
 

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from reoac_jax import sharding
-from reoac_jax.arrays import ArrayT
-from reoac_jax.backbone.model import Backbone, cast_for_compute
-from reoac_jax.heads import AppliesHeads, HeadParams
+from reoac_jax.backbone.mdlm.model import Backbone, cast_for_compute
+from reoac_jax.devices import sharding
+from reoac_jax.devices.arrays import ArrayT
+from reoac_jax.policy.heads import AppliesHeads, HeadParams
+from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.grouping import Group, plan_groups
 from reoac_jax.rollout.loop import backbone_denoiser, rollout
 from reoac_jax.rollout.types import (
@@ -22,7 +23,6 @@ from reoac_jax.rollout.types import (
     RolloutSettings,
     StepWatcher,
 )
-from reoac_jax.vocabulary import Vocabulary
 
 
 class Question(NamedTuple):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.backbone.prediction import Prediction
-from reoac_jax.operators import O_BRANCH
+from reoac_jax.policy.operators import O_BRANCH
 from reoac_jax.rollout.act import StepInputs, act, observe, pick_operator
 from reoac_jax.rollout.branch import Branching, look_ahead, no_candidates
 from reoac_jax.rollout.places import Turn, select_rows

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from reoac_jax.arrays import ArrayT
 from reoac_jax.backbone.prediction import DrawSettings, Prediction
-from reoac_jax.heads import HeadOutput
-from reoac_jax.operators import OPERATORS, OperatorSettings
+from reoac_jax.devices.arrays import ArrayT
+from reoac_jax.policy.heads import HeadOutput
+from reoac_jax.policy.operators import OPERATORS, OperatorSettings
 
 
 @dataclasses.dataclass(frozen=True)

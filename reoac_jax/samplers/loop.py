@@ -5,7 +5,7 @@ from typing import Any, Generic, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from reoac_jax.arrays import ArrayT
+from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.rollout import DenoiseFn, Generated, Prompts, RolloutSettings, StepWatcher
 from reoac_jax.rollout.act import step_keys
 from reoac_jax.rollout.places import Turn, select_rows, work_through

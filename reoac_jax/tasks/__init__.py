@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from reoac_jax.config_schema import Option
-from reoac_jax.errors import InputError
+from reoac_jax.config.schema import Option
+from reoac_jax.system.errors import InputError
 from reoac_jax.tasks.arithmetic import Arithmetic
 from reoac_jax.tasks.countdown import Countdown
 from reoac_jax.tasks.gsm8k import Gsm8k

@@ -12,8 +12,8 @@ from typing import ClassVar, NamedTuple
 
 from ml_collections import ConfigDict
 
-from reoac_jax.config_schema import Option
-from reoac_jax.errors import InputError
+from reoac_jax.config.schema import Option
+from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import stories
 from reoac_jax.tasks.gsm8k import GRADER_VERSION, extract_numbers, grade_numbers, styled_answer
 from reoac_jax.tasks.splits import split_of_text

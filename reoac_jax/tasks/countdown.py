@@ -16,8 +16,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from reoac_jax.config_schema import Option
-from reoac_jax.errors import InputError
+from reoac_jax.config.schema import Option
+from reoac_jax.system.errors import InputError
 from reoac_jax.tasks.splits import TRAIN_PARTS, members
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reoac_jax.config_schema import is_text
-from reoac_jax.errors import InputError
+from reoac_jax.config.schema import is_text
+from reoac_jax.system.errors import InputError
 from reoac_jax.tasks.task import Problem
 
 

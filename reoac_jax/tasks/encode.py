@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from reoac_jax.config_schema import is_text
-from reoac_jax.errors import InputError
+from reoac_jax.config.schema import is_text
+from reoac_jax.system.errors import InputError
 from reoac_jax.tasks.keys import key_characters
 from reoac_jax.tasks.task import Problem
 

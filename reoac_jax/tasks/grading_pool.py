@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reoac_jax.errors import RunError
+from reoac_jax.system.errors import RunError
 
 _START_LIMIT = 120.0  # seconds until a worker has imported SymPy, on a machine that is busy
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]

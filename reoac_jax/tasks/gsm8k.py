@@ -5,8 +5,8 @@ from typing import Any, ClassVar, Literal
 
 from ml_collections import ConfigDict
 
-from reoac_jax.config_schema import Option
-from reoac_jax.errors import InputError
+from reoac_jax.config.schema import Option
+from reoac_jax.system.errors import InputError
 from reoac_jax.tasks.answers import MARK, NumericAnswer, final_answer, has_final_answer
 from reoac_jax.tasks.dataset import RawRow, read_problems
 from reoac_jax.tasks.equations import annotations, equation_holds

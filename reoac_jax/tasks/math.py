@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from ml_collections import ConfigDict
 
-from reoac_jax.config_schema import Option
+from reoac_jax.config.schema import Option
 from reoac_jax.tasks.boxed import last_boxed, without_repeated_answer
 from reoac_jax.tasks.dataset import RawRow, read_problems
 from reoac_jax.tasks.grading_pool import GradingPool

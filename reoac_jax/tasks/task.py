@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from ml_collections import ConfigDict
 
-from reoac_jax.config_schema import Option
+from reoac_jax.config.schema import Option
 
 Split = Literal["train", "test"]
 RewardMode = Literal["strict", "shaped"]

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from reoac_jax.compilation import COMPILE_EVENT
+from reoac_jax.devices.compilation import COMPILE_EVENT
 
 CEILING = "matrix product {}"  # the program whose speed is the ceiling of a dtype
 # Until the memory that programs leave to each other is in use: a first touch of a page costs more.

@@ -10,23 +10,23 @@ import numpy as np
 
 from benchmark.measure import Program
 from benchmark.workload import Workload, forward_operations, weight_bytes
-from reoac_jax import sharding
 from reoac_jax.backbone import Backbone
 from reoac_jax.backbone.attention import choose_implementation
-from reoac_jax.backbone.model import cast_for_compute
+from reoac_jax.backbone.mdlm.model import cast_for_compute
 from reoac_jax.backbone.prediction import (
     DrawSettings,
     assemble_rows,
     predict,
     prompt_width,
 )
+from reoac_jax.devices import sharding
 from reoac_jax.finetuning.step import Examples, Finetuner, FinetuneSettings
-from reoac_jax.heads import Heads
-from reoac_jax.learner import Learner, LearnerSettings
-from reoac_jax.operators import OperatorSettings
-from reoac_jax.replay import BackboneBatch
+from reoac_jax.learning.learner import Learner, LearnerSettings
+from reoac_jax.learning.replay import BackboneBatch
+from reoac_jax.policy.heads import Heads
+from reoac_jax.policy.operators import OperatorSettings
+from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout import Question, RolloutProgram, RolloutSettings, in_order
-from reoac_jax.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)

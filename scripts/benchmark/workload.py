@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reoac_jax.backbone.config import BackboneConfig
+from reoac_jax.backbone.mdlm.config import BackboneConfig
 
 # Tokens of GSM8K's training prompts (GPT-2's tokenizer): percentile to length.
 _GSM8K = {0: 14, 5: 29, 25: 40, 50: 51, 75: 66, 95: 95, 99: 121, 100: 213}

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from reoac_jax.convert import flax_to_mdlm, mdlm_to_flax
-from reoac_jax.errors import run_command
+from reoac_jax.system.errors import run_command
 from scripts import random_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -206,7 +206,7 @@ def _ckpt(state=None, shadow=None, **more):
 
 def _averages():
     from reoac_jax.backbone import BackboneConfig
-    from reoac_jax.backbone.published import weights
+    from reoac_jax.backbone.mdlm.published import weights
 
     config = BackboneConfig.from_json(json.loads((SMALL / "config.json").read_text()))
     state = golden_state()

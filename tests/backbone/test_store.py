@@ -20,7 +20,7 @@ from reoac_jax.backbone import (
     stored_hash,
     tokenizer_files,
 )
-from reoac_jax.errors import InputError
+from reoac_jax.system.errors import InputError
 
 CONFIG = BackboneConfig(23, 16, 16, 8, 2, 2)
 

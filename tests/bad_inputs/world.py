@@ -13,13 +13,13 @@ import numpy as np
 import toy
 
 from reoac_jax.backbone import Backbone, read_backbone, stored_hash
-from reoac_jax.checkpoints import RunCheckpoints
+from reoac_jax.backbone.peft import Adapter, BaseModel, write_adapter
 from reoac_jax.config import config_hash, to_json, validate
-from reoac_jax.heads import Heads
-from reoac_jax.learner import Learner, LearnerSettings
-from reoac_jax.peft_adapter import Adapter, BaseModel, write_adapter
+from reoac_jax.devices.sharding import make_mesh
+from reoac_jax.learning.learner import Learner, LearnerSettings
+from reoac_jax.policy.heads import Heads
 from reoac_jax.rollout import RolloutSettings
-from reoac_jax.sharding import make_mesh
+from reoac_jax.runs.checkpoints import RunCheckpoints
 
 ROOT = Path(__file__).resolve().parents[2]
 RANK = 3

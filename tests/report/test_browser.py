@@ -10,11 +10,11 @@ import time
 import pytest
 from simulated_run import episode, write_evaluation, write_run
 
-from reoac_jax.errors import run_command
-from reoac_jax.operators import OPERATORS
+from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.__main__ import main
 from reoac_jax.report.page import page as build_page
 from reoac_jax.report.runs import read_runs
+from reoac_jax.system.errors import run_command
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="needs the Python package playwright, which drives the browser"

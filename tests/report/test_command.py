@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import pytest
 from simulated_run import write_evaluation, write_run
 
-from reoac_jax.errors import run_command
 from reoac_jax.report.__main__ import main
+from reoac_jax.system.errors import run_command
 
 PICTURES = {
     "reward_accuracy", "losses", "cost_forward_passes", "accuracy_against_cost",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from simulated_run import metrics_line, write_run
 
-from reoac_jax.operators import OPERATORS
+from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report import curves
 from reoac_jax.report.curves import _running_mean
 from reoac_jax.report.operator_use import shares_by_step

@@ -5,9 +5,9 @@ import json
 import pytest
 from simulated_run import write_evaluation, write_run
 
-from reoac_jax.errors import InputError
 from reoac_jax.report.evaluations import read_evaluations
 from reoac_jax.report.runs import _labels, _spread, read_metrics, read_runs
+from reoac_jax.system.errors import InputError
 
 
 def test_a_whole_run(tmp_path):

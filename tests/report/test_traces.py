@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated_run import episode
 
-from reoac_jax.operators import OPERATORS
+from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.traces import trace
 
 

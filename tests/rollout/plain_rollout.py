@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reoac_jax.features import alignment_features, extra_features, prompt_context
-from reoac_jax.operators import O_BRANCH, O_FAST, O_NUM, O_OP
+from reoac_jax.policy.features import alignment_features, extra_features, prompt_context
+from reoac_jax.policy.operators import O_BRANCH, O_FAST, O_NUM, O_OP
 
 _features = jax.jit(alignment_features, static_argnums=6)
 _extra = jax.jit(extra_features, static_argnums=4)

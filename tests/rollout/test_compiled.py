@@ -11,9 +11,9 @@ import toy
 from jax.extend.core import jaxprs_in_params
 from rollout.toy_rollout import compiled, world
 
-from reoac_jax.backbone.config import BackboneConfig
-from reoac_jax.backbone.model import Backbone
-from reoac_jax.heads import Heads
+from reoac_jax.backbone.mdlm.config import BackboneConfig
+from reoac_jax.backbone.mdlm.model import Backbone
+from reoac_jax.policy.heads import Heads
 
 ROWS, PROMPT, GEN_LEN = 32, 128, 64
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from ml_collections import ConfigDict
 
-from reoac_jax.errors import InputError
+from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import make_task, stories
 from reoac_jax.tasks.equations import annotations, equation_holds
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
-from reoac_jax.errors import InputError
+from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import Problem, make_task
 from reoac_jax.tasks.countdown import draw_problems, problem_keys
 

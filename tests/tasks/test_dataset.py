@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reoac_jax.errors import InputError
+from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import Problem
 from reoac_jax.tasks.dataset import read_problems, write_problems
 

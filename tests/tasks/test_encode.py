@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from reoac_jax.errors import InputError
+from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import Problem
 from reoac_jax.tasks.encode import encode_problems
 from reoac_jax.tasks.keys import key_characters

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 from ml_collections import ConfigDict
 
-from reoac_jax.errors import InputError
+from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import Problem, make_task
 from reoac_jax.tasks.answers import final_answer
 from reoac_jax.tasks.dataset import RawRow, read_rows

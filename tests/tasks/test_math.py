@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reoac_jax.errors import InputError, RunError
+from reoac_jax.system.errors import InputError, RunError
 from reoac_jax.tasks import grading_pool
 from reoac_jax.tasks.boxed import last_boxed, without_repeated_answer
 from reoac_jax.tasks.dataset import RawRow, read_rows

@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from reoac_jax.errors import run_command
+from reoac_jax.system.errors import run_command
 from reoac_jax.tasks import prepare
 from reoac_jax.tasks.dataset import read_problems
 

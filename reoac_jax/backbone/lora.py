@@ -1,0 +1,94 @@
+"""LoRA as data: a pytree of low-rank pairs beside the base parameters (DESIGN.md, section 4).
+
+    {path: {"a": [in, r], "b": [r, out]}},   W + (alpha / r) a @ b      (Hu et al. 2021)
+
+The base parameters stay an argument of their own: never donated, optimised or saved again.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from reoac_jax.system.errors import InputError
+
+DEFAULT_TARGETS = ("attn_qkv", "attn_out")
+
+Overlay = dict[str, dict[str, jax.Array]]
+
+
+def target_paths(shapes: Mapping[str, Any], targets: Sequence[str]) -> tuple[str, ...]:
+    """Paths such as "blocks_0/attn_qkv/kernel" of the matrices that get an overlay.
+
+    Args:
+      shapes: the base parameters, or anything with the same tree and a `.ndim`.
+      targets: regular expressions, searched in the paths of kernels; none: `DEFAULT_TARGETS`.
+
+    Raises:
+      InputError: a pattern is no regular expression or matches no kernel.
+    """
+    flat = flatten_dict(shapes, sep="/")
+    kernels = [path for path, x in flat.items() if path.endswith("/kernel") and x.ndim == 2]
+    chosen: set[str] = set()
+    for pattern in targets or DEFAULT_TARGETS:
+        try:
+            matched = [path for path in kernels if re.search(pattern, path)]
+        except re.error as error:
+            raise InputError(
+                f"lora.targets holds {pattern!r}, which is no regular expression ({error}); "
+                "expected one over parameter paths"
+            ) from error
+        if not matched:
+            raise InputError(
+                f"lora.targets holds {pattern!r}, which matches no kernel; expected a pattern over "
+                f"paths such as {kernels[0]}"
+            )
+        chosen.update(matched)
+    return tuple(path for path in kernels if path in chosen)
+
+
+def init(key: jax.Array, params: Any, targets: Sequence[str], rank: int) -> Overlay:
+    """A new overlay: `a` uniform in +-1/sqrt(in), `b` zero, so that it changes nothing yet.
+
+    Raises `InputError` where a target is narrower than the rank, or as `target_paths` does.
+    """
+    flat = flatten_dict(params, sep="/")
+    overlay = {}
+    for index, path in enumerate(target_paths(params, targets)):
+        inputs, outputs = flat[path].shape
+        if rank > min(inputs, outputs):
+            raise InputError(
+                f"lora.rank is {rank} but {path} is {inputs} x {outputs}; expected at most "
+                f"{min(inputs, outputs)}"
+            )
+        bound = inputs**-0.5
+        path_key = jax.random.fold_in(key, index)
+        overlay[path] = {
+            "a": jax.random.uniform(path_key, (inputs, rank), jnp.float32, -bound, bound),
+            "b": jnp.zeros((rank, outputs), jnp.float32),
+        }
+    return overlay
+
+
+def merge(params: Any, overlay: Overlay, scale: float) -> Any:
+    """The base with `W + scale * a @ b` in float32 at the overlay's paths; the rest is shared."""
+    flat = dict(flatten_dict(params, sep="/"))
+    for path, pair in overlay.items():
+        change = jnp.matmul(pair["a"], pair["b"], precision=jax.lax.Precision.HIGHEST)
+        flat[path] = flat[path] + scale * change
+    return unflatten_dict(flat, sep="/")
+
+
+def collection(overlay: Overlay, scale: float) -> dict[str, Any]:
+    """The overlay as the Flax collection "lora" that the backbone's layers read; the scale is in b.
+
+    With it the product is `x @ W + dropout(x) @ a @ (scale * b)`: no full-size gradient exists.
+    """
+    flat = {}
+    for path, pair in overlay.items():
+        layer = path.removesuffix("/kernel")
+        flat[f"{layer}/a"], flat[f"{layer}/b"] = pair["a"], scale * pair["b"]
+    return unflatten_dict(flat, sep="/")

@@ -1,0 +1,1 @@
+"""MDLM: the published architecture, its sizes and its weight map."""

@@ -1,0 +1,176 @@
+"""LoRA overlays as PEFT adapter folders: `adapter_config.json` and `adapter_model.safetensors`.
+
+PEFT (https://huggingface.co/docs/peft) keeps `lora_A.weight` [r, in] and `lora_B.weight` [out, r]
+for each adapted matrix, under `base_model.model.` and the matrix's name in the PyTorch model; they
+are our `a` and `b` transposed. Neither torch nor peft is needed to write or read them.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from reoac_jax.backbone.mdlm.config import BackboneConfig
+from reoac_jax.backbone.mdlm.published import weights
+from reoac_jax.backbone.pytorch_files import SafetensorsFile, write_tensors
+from reoac_jax.system.errors import InputError
+from reoac_jax.system.files import write_json
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_SUFFIXES = {"a": ".lora_A.weight", "b": ".lora_B.weight"}
+# Fields that do not change what the adapter computes, or that are read below. Any other field that
+# is set names a variant (DoRA, per-module ranks, trained biases ...) that an overlay cannot hold.
+_PLAIN_FIELDS = frozenset(
+    "auto_mapping base_model_name_or_path bias exclude_modules inference_mode init_lora_weights "
+    "layers_pattern layers_to_transform lora_alpha lora_dropout megatron_core peft_type "
+    "peft_version qalora_group_size r revision runtime_config target_modules task_type "
+    "use_rslora".split()
+)
+_PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")  # others change the base
+
+
+class Adapter(NamedTuple):
+    """A LoRA overlay as it lies in a file.
+
+    overlay: path of a kernel to `a` [in, r] and `b` [r, out], NumPy float32 (see `lora`).
+    scale: the factor on a @ b, alpha / r. dropout: rate before `a` in training.
+    """
+
+    overlay: dict[str, dict[str, np.ndarray]]
+    scale: float
+    dropout: float
+
+    @property
+    def rank(self) -> int:
+        return next(iter(self.overlay.values()))["a"].shape[1]
+
+
+class BaseModel(NamedTuple):
+    """The PyTorch model an adapter goes with, as PEFT records it; None: not on the hub."""
+
+    name: str | None
+    revision: str | None
+
+
+def write_adapter(folder: Path, config: BackboneConfig, adapter: Adapter, base: BaseModel) -> None:
+    """Writes an adapter's two files into an existing folder.
+
+    Raises:
+        InputError: the overlay has a path that is no matrix of the backbone. OSError: it cannot be
+            written.
+    """
+    modules = {path: module for module, path in _modules(config).items()}
+    tensors = {}
+    for path, pair in adapter.overlay.items():
+        if path not in modules:
+            raise InputError(f"the overlay holds {path}, which is no matrix of the backbone")
+        for name, suffix in _SUFFIXES.items():
+            value = np.ascontiguousarray(np.asarray(pair[name], np.float32).T)
+            tensors[f"{_PREFIX}{modules[path]}{suffix}"] = value
+    write_tensors(folder / ADAPTER_WEIGHTS, tensors)
+    alpha = adapter.scale * adapter.rank
+    fields = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": base.name,
+        "revision": base.revision,
+        "task_type": None,
+        "inference_mode": True,
+        "r": adapter.rank,
+        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
+        "lora_dropout": adapter.dropout,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "target_modules": sorted(modules[path] for path in adapter.overlay),
+    }
+    write_json(folder / ADAPTER_CONFIG, fields)
+
+
+def read_adapter(folder: str | Path, config: BackboneConfig) -> Adapter:
+    """Reads an adapter folder that PEFT or `write_adapter` wrote for a model of these sizes.
+
+    Raises:
+        InputError: the folder is none or damaged, holds something else than plain LoRA, or does
+            not fit the backbone.
+    """
+    folder = Path(folder)
+    fields = _read_fields(folder / ADAPTER_CONFIG)
+    file = folder / ADAPTER_WEIGHTS
+    if not file.is_file():
+        raise InputError(f"{folder} has no {ADAPTER_WEIGHTS}; expected what PEFT's save writes")
+    overlay = _overlay(file, config, fields["r"])
+    rank = fields["r"] ** 0.5 if fields["use_rslora"] else fields["r"]
+    return Adapter(overlay, fields["lora_alpha"] / rank, fields["lora_dropout"])
+
+
+def _modules(config: BackboneConfig) -> dict[str, str]:
+    """PyTorch module name to the path of our kernel, for every matrix of the backbone."""
+    return {
+        weight.key.removesuffix(".weight"): "/".join(weight.path)
+        for weight in weights(config)
+        if weight.path[-1] == "kernel"
+    }
+
+
+def _read_fields(file: Path) -> dict[str, Any]:
+    """The checked fields of `adapter_config.json`."""
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{file} cannot be read as JSON ({error}); expected what PEFT's save writes"
+        ) from None
+    if not isinstance(fields, dict) or fields.get("peft_type") != "LORA":
+        raise InputError(f"{file} is no LoRA adapter; expected peft_type LORA")
+    for name, value in fields.items():
+        if value and name not in _PLAIN_FIELDS:
+            raise InputError(f"{file}: {name} is {value!r}; expected plain LoRA, without it")
+    if fields.get("bias", "none") != "none":
+        raise InputError(f"{file}: bias is {fields['bias']!r}; expected 'none'")
+    start = fields.get("init_lora_weights", True)
+    if start not in _PLAIN_STARTS:
+        raise InputError(f"{file}: init_lora_weights is {start!r}, which changes the base weights")
+    checked: dict[str, Any] = {"use_rslora": bool(fields.get("use_rslora"))}
+    for name, low in (("r", 1), ("lora_alpha", None), ("lora_dropout", 0)):
+        value = fields.get(name, 0.0 if name == "lora_dropout" else None)
+        legal = int if name == "r" else int | float
+        if isinstance(value, bool) or not isinstance(value, legal):
+            raise InputError(f"{file}: {name} is {value!r}; expected a number")
+        if low is not None and value < low:
+            raise InputError(f"{file}: {name} is {value!r}; expected {low} or more")
+        checked[name] = value
+    return checked
+
+
+def _overlay(file: Path, config: BackboneConfig, rank: int) -> dict[str, dict[str, np.ndarray]]:
+    tensors = SafetensorsFile(file)
+    modules = _modules(config)
+    shapes = {"/".join(w.path): w.flax_shape for w in weights(config)}
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for key, shape in tensors.shapes.items():
+        name = next((name for name, suffix in _SUFFIXES.items() if key.endswith(suffix)), None)
+        module = key.removeprefix(_PREFIX).removesuffix(_SUFFIXES.get(name or "", ""))
+        if name is None or not key.startswith(_PREFIX) or module not in modules:
+            raise InputError(
+                f"{file}: key {key} is no LoRA weight of the backbone; expected keys such as "
+                f"{_PREFIX}backbone.blocks.0.attn_qkv{_SUFFIXES['a']}"
+            )
+        inputs, outputs = shapes[modules[module]]
+        expected = (rank, inputs) if name == "a" else (outputs, rank)
+        if shape != expected:
+            raise InputError(
+                f"{file}: key {key} has shape {list(shape)}; expected {list(expected)}"
+            )
+        value = tensors.read(key)
+        if not np.isfinite(value).all():
+            raise InputError(f"{file}: key {key} holds NaN or infinity; expected finite weights")
+        found.setdefault(modules[module], {})[name] = np.ascontiguousarray(value.T)
+    if not found:
+        raise InputError(f"{file} holds no weights; expected a LoRA adapter's")
+    for path, pair in found.items():
+        if len(pair) < 2:
+            module = next(module for module, place in modules.items() if place == path)
+            missing = _SUFFIXES["b" if "a" in pair else "a"]
+            raise InputError(f"{file}: key {_PREFIX}{module}{missing} is missing")
+    return found

@@ -1,0 +1,1 @@
+"""Policies by name, one evaluation, and the search for fixed sequences."""

@@ -1,0 +1,128 @@
+"""A policy on a problem set, graded strictly, and what is reported of it (DESIGN.md, sec. 11)."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from reoac_jax.devices import sharding
+from reoac_jax.evaluation.policies import Outcome, Policy
+from reoac_jax.learning.episodes import ProblemSet
+from reoac_jax.learning.grading import Grading
+from reoac_jax.learning.parts import Parts
+from reoac_jax.policy.heads import HeadParams
+from reoac_jax.policy.operators import OPERATORS
+from reoac_jax.rollout import in_order
+from reoac_jax.runs.metrics import ProgressLine, wilson_interval, working
+from reoac_jax.tasks import Grade, Task
+
+_ROLLOUT_STREAM = 3  # folded into the seed's key; training's streams are others
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """One entry for each problem of the set, in its order; seconds: of denoising and grading."""
+
+    outcome: Outcome
+    texts: Sequence[str]
+    grades: Sequence[Grade]
+    seconds: float
+
+
+def evaluate_policy(
+    name: str,
+    config: ConfigDict,
+    parts: Parts,
+    params: Any,
+    heads: HeadParams,
+    task: Task,
+    problem_set: ProblemSet,
+) -> Evaluation:
+    """Runs a policy on every problem; its randomness derives from the seed and a problem's place.
+
+    Args:
+      name: of a policy in `reoac_jax.evaluation.policies`. params: the backbone's, LoRA merged.
+      heads: of actor and critic; read by the policy "actor" only.
+
+    Raises:
+      InputError: as `Policy` does.
+    """
+    mesh = sharding.make_mesh()
+    policy = Policy(name, config, parts, mesh)
+    key = jax.random.fold_in(jax.random.key(config.seed), _ROLLOUT_STREAM)
+    questions = [problem_set.question(index, index) for index in range(len(problem_set))]
+    params, heads = sharding.replicate(mesh, (params, heads))
+    began = time.monotonic()
+    batches = []
+    with Grading(task, problem_set.problems, parts, "strict") as grading:
+        with ProgressLine(len(questions), f"evaluating {name}", unit="problem") as progress:
+            for places, outcome in policy(params, heads, key, questions):
+                batches.append((places, outcome))
+                grading.add(places, outcome.tokens)
+                progress.update(len(places))
+        with working("grading"):
+            texts, grades = grading.finish()
+    outcome = in_order(batches)
+    return Evaluation(outcome, texts, grades, time.monotonic() - began)
+
+
+def scores(evaluation: Evaluation) -> dict[str, Any]:
+    """Accuracy with its 95 % interval, and means over problems of what it took."""
+    outcome, grades = evaluation.outcome, evaluation.grades
+    correct, count = sum(grade.correct for grade in grades), len(grades)
+    return {
+        "accuracy": correct / count,
+        "interval_95": list(wilson_interval(correct, count)),
+        "correct": correct,
+        "samples": count,
+        "avg_cost": float(outcome.cost.mean()),
+        "avg_steps": float(outcome.steps.mean()),
+        "forward_passes": float(outcome.forward_passes.mean()),
+        "operator_shares": _operator_shares(outcome),
+        "grader_failures": sum(grade.failed for grade in grades),
+        "seconds": evaluation.seconds,
+        "examples_per_second": count / evaluation.seconds,
+    }
+
+
+def answers(evaluation: Evaluation, problem_set: ProblemSet) -> list[dict[str, Any]]:
+    """Every answer as a JSON object, in the order of the problems."""
+    outcome = evaluation.outcome
+    lines = []
+    for index, (problem, text, grade) in enumerate(
+        zip(problem_set.problems, evaluation.texts, evaluation.grades, strict=True)
+    ):
+        line: dict[str, Any] = {
+            "id": problem.id,
+            "prompt": problem.prompt,
+            "reference": problem_set.references[index],
+            "text": text,
+            "extracted": grade.extracted,
+            "expected": grade.expected,
+            "correct": grade.correct,
+            "failed": grade.failed,
+            "cost": float(outcome.cost[index]),
+            "steps": int(outcome.steps[index]),
+            "forward_passes": int(outcome.forward_passes[index]),
+        }
+        if outcome.operators is not None:
+            acted = outcome.operators[index]
+            line["operators"] = [OPERATORS[operator] for operator in acted[acted >= 0]]
+        lines.append(line)
+    return lines
+
+
+def _operator_shares(outcome: Outcome) -> dict[str, float] | None:
+    """Each operator's share of the steps; None for samplers."""
+    if outcome.operators is None:
+        return None
+    acted = outcome.operators[outcome.operators >= 0]
+    counts = np.bincount(acted, minlength=len(OPERATORS))
+    return {
+        name: float(count / max(len(acted), 1))
+        for name, count in zip(OPERATORS, counts, strict=True)
+    }

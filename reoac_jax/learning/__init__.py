@@ -1,0 +1,1 @@
+"""Losses, replay and the updates; what an iteration of training does."""

@@ -1,0 +1,269 @@
+"""From problems to questions, and from rollouts to graded episodes."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from transformers import PreTrainedTokenizerBase
+
+from reoac_jax.learning.losses import critic_advantage, group_advantage
+from reoac_jax.learning.replay import Episodes
+from reoac_jax.policy.operators import OPERATORS
+from reoac_jax.rollout import Question, Rollout, Trajectory
+from reoac_jax.tasks import Grade, Problem, Split, Task
+from reoac_jax.tasks.encode import Encoded, encode_problems
+
+
+@dataclasses.dataclass(frozen=True)
+class ProblemSet:
+    """A split of a task as tokens: `problems[i]` is row i of `encoded`."""
+
+    problems: Sequence[Problem]
+    references: Sequence[str]
+    encoded: Encoded
+
+    @classmethod
+    def load(
+        cls,
+        task: Task,
+        split: Split,
+        tokenizer: PreTrainedTokenizerBase,
+        config: ConfigDict,
+        limit: int | None = None,
+    ) -> "ProblemSet":
+        """Reads and encodes a split, or its first `limit` problems. Raises `InputError`."""
+        problems = task.problems(split)[:limit]
+        references = [task.reference_text(problem) for problem in problems]
+        encoded = encode_problems(
+            problems,
+            references,
+            tokenizer,
+            gen_len=config.rollout.gen_len,
+            max_prompt_len=config.rollout.max_prompt_len,
+            eos_id=tokenizer.eos_token_id,
+        )
+        return cls(problems, references, encoded)
+
+    def __len__(self) -> int:
+        return len(self.problems)
+
+    def question(self, index: int, row_id: int) -> Question:
+        return Question(
+            self.encoded.prompt_tokens[index], self.encoded.key_mask[index], row_id=row_id
+        )
+
+    @property
+    def hash(self) -> str:
+        """SHA-256, in hex, of the problems as given to the model and as graded."""
+        digest = hashlib.sha256()
+        for problem, tokens in zip(self.problems, self.encoded.prompt_tokens, strict=True):
+            row = [problem.id, problem.prompt, problem.target_answer, tokens.tolist()]
+            digest.update(json.dumps(row).encode())
+        return digest.hexdigest()
+
+    @property
+    def truncation_in_words(self) -> str:
+        counts = (f"{count} {name.replace('_', ' ')}" for name, count in self.truncation.items())
+        return ", ".join(counts)
+
+    @property
+    def truncation(self) -> dict[str, int]:
+        """How many prompts and references did not fit."""
+        return {
+            "prompts_truncated": self.encoded.prompts_truncated,
+            "references_truncated": self.encoded.references_truncated,
+        }
+
+
+def generated_text(
+    tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase, special: np.ndarray | jax.Array
+) -> str:
+    """The text of generated tokens int32 `[G]`: before the first eos, special tokens left out.
+
+    special: bool `[V]`, the vocabulary's table.
+    """
+    ended = np.flatnonzero(tokens == tokenizer.eos_token_id)
+    before = tokens[: ended[0]] if len(ended) else tokens
+    kept = before[~np.asarray(special)[before]]
+    return _decode(tokenizer, kept.tolist()).strip()
+
+
+def token_texts(tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Each token's own text; `[MASK]` for ids that the tokenizer lacks."""
+    return [_decode(tokenizer, [i]) if i < len(tokenizer) else "[MASK]" for i in tokens.tolist()]
+
+
+def _decode(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
+    text = tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
+    assert isinstance(text, str)  # a list is for batches
+    return text
+
+
+def episode_returns(
+    rewards: np.ndarray, steps: Trajectory[np.ndarray], cost_lambda: float
+) -> np.ndarray:
+    """G = reward - cost_lambda * sum of costs, float32 `[E]`; `steps` `[E, T, ...]`."""
+    return (rewards - cost_lambda * steps.cost.sum(axis=1)).astype(np.float32)
+
+
+def replay_episodes(
+    rollout: Rollout[np.ndarray],
+    problem_set: ProblemSet,
+    indices: Sequence[int],
+    returns: np.ndarray,
+    config: ConfigDict,
+) -> Episodes:
+    """What the updates need of a graded rollout.
+
+    Args:
+      rollout: batch axis in front, `E` episodes. indices: int `[E]`, problem of each; episodes of
+        the same problem are compared with each other. returns: float32 `[E]`.
+      config: for the prompts' length and `objective`, the kind of advantage.
+    """
+    steps = rollout.steps
+    prompts = [problem_set.encoded.prompt_tokens[i] for i in indices]
+    padded = np.zeros((len(prompts), config.rollout.max_prompt_len), np.int32)
+    for row, prompt in zip(padded, prompts, strict=True):
+        row[: len(prompt)] = prompt
+    _, groups = np.unique(indices, return_inverse=True)
+    log_probs = np.asarray(jax.nn.log_softmax(steps.logits, axis=-1))
+    chosen = steps.chosen[..., None].astype(np.int64)
+    relative = np.asarray(
+        group_advantage(jnp.asarray(returns), jnp.asarray(groups, jnp.int32)), np.float32
+    )
+    advantage = np.broadcast_to(relative[:, None], steps.active.shape)
+    if config.objective.advantage == "critic":
+        values = (np.exp(log_probs) * steps.q).sum(axis=-1)
+        decay = config.objective.advantage_decay
+        inputs = jnp.asarray(values), jnp.asarray(steps.active), jnp.asarray(returns)
+        advantage = np.asarray(critic_advantage(*inputs, decay))
+    return Episodes(
+        prompt=padded,
+        prompt_length=np.array([len(prompt) for prompt in prompts], np.int32),
+        reference=problem_set.encoded.reference[np.asarray(indices)],
+        final=rollout.tokens,
+        returns=returns,
+        group_advantage=relative,
+        advantage=advantage,
+        active=steps.active,
+        observation=steps.observation,
+        operator=steps.operator,
+        chosen=steps.chosen,
+        decided=steps.decided,
+        log_prob=np.take_along_axis(log_probs, chosen, axis=-1)[..., 0],
+        tokens=steps.tokens,
+        written=steps.written,
+    )
+
+
+def rollout_summary(rollout: Rollout[np.ndarray]) -> dict[str, Any]:
+    """Means over episodes of cost, steps and forward passes, and which operators acted.
+
+    `operator_shares`: share of all steps. `operators_by_step`: how often, at each of the T steps.
+    """
+    steps = rollout.steps
+    active = steps.active
+    by_step = (steps.operator[..., None] == np.arange(len(OPERATORS))) & active[..., None]
+    by_step = by_step.sum(axis=0)
+    taken = by_step.sum(axis=0)
+    return {
+        "cost": float(steps.cost.sum(axis=1).mean()),
+        "steps": float(active.sum(axis=1).mean()),
+        "forward_passes": float(steps.forward_passes.sum(axis=1).mean()),
+        "operator_shares": {
+            name: float(count / max(taken.sum(), 1))
+            for name, count in zip(OPERATORS, taken, strict=True)
+        },
+        "operators_by_step": dict(zip(OPERATORS, by_step.T.tolist(), strict=True)),
+    }
+
+
+def explained_variance(steps: Trajectory[np.ndarray], returns: np.ndarray) -> float:
+    """1 - mean (G - Q(s, a))^2 / var(G) over the active steps; 0 where the returns do not vary.
+
+    Of the critic that acted, on episodes it has not learned from. 1 is perfect, 0 no better than
+    the mean, and below that is worse.
+
+    Args:
+      steps: `[E, T, ...]`. returns: float32 `[E]`.
+    """
+    q: np.ndarray = np.take_along_axis(
+        steps.q, steps.operator[..., None].astype(np.int64), axis=-1
+    )[..., 0]
+    wanted = np.broadcast_to(returns[:, None], q.shape)[steps.active]
+    variance = float(wanted.var())
+    if variance == 0.0:
+        return 0.0
+    return 1.0 - float(np.square(wanted - q[steps.active]).mean()) / variance
+
+
+def sample_record(
+    rollout: Rollout[np.ndarray],
+    episode: int,
+    problem_set: ProblemSet,
+    index: int,
+    text: str,
+    grade: Grade,
+    episode_return: float,
+    tokenizer: PreTrainedTokenizerBase,
+    columns: Mapping[str, int],
+    relation: np.ndarray,
+) -> Mapping[str, Any]:
+    """One episode as JSON, for reading and for the report.
+
+    Args:
+      rollout: batch axis in front. episode: the row. index: its problem's place in `problem_set`.
+      columns: name to column, of the observation's features that have a name.
+      relation: float32 `[P_i, G]`, of the prompt's and the final generated tokens.
+    """
+    steps = jax.tree.map(lambda x: x[episode], rollout.steps)
+    count = int(steps.active.sum())
+    problem = problem_set.problems[index]
+    return {
+        "id": problem.id,
+        "prompt": problem.prompt,
+        "prompt_tokens": token_texts(problem_set.encoded.prompt_tokens[index], tokenizer),
+        "reference": problem_set.references[index],
+        "text": text,
+        "extracted": grade.extracted,
+        "expected": grade.expected,
+        "correct": grade.correct,
+        "reward": grade.reward,
+        "return": episode_return,
+        "cost": float(steps.cost.sum()),
+        "tokens": token_texts(rollout.tokens[episode], tokenizer),
+        "steps": [_step_record(steps, t, tokenizer, columns) for t in range(count)],
+        "relation": np.round(relation, 5).tolist(),
+    }
+
+
+def _step_record(
+    steps: Any, t: int, tokenizer: PreTrainedTokenizerBase, columns: Mapping[str, int]
+) -> Mapping[str, Any]:
+    record = {
+        "operator": OPERATORS[steps.operator[t]],
+        "chosen": OPERATORS[steps.chosen[t]],
+        "executed": OPERATORS[steps.executed[t]],
+        "cost": float(steps.cost[t]),
+        "features": {
+            name: round(float(steps.observation[t, column]), 5) for name, column in columns.items()
+        },
+        "logits": np.round(steps.logits[t], 5).tolist(),
+        "q": np.round(steps.q[t], 5).tolist(),
+        "tokens": token_texts(steps.tokens[t], tokenizer),
+        "confidence": np.round(steps.confidence[t], 5).tolist(),
+        "written": np.flatnonzero(steps.written[t]).tolist(),
+        "repaired": np.flatnonzero(steps.repaired[t]).tolist(),
+    }
+    if steps.branched[t]:
+        record["candidates"] = [
+            {"operator": OPERATORS[operator], "value": float(value), "cost": float(cost)}
+            for operator, value, cost in zip(*(x[t] for x in steps.candidates), strict=True)
+        ]
+    return record

@@ -1,0 +1,49 @@
+"""Grading beside the devices' work: texts of finished rows, while the next rows are denoised."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Self
+
+import numpy as np
+
+from reoac_jax.learning.episodes import generated_text
+from reoac_jax.learning.parts import Parts
+from reoac_jax.tasks import Grade, Problem, Task
+from reoac_jax.tasks.task import RewardMode
+
+
+class Grading:
+    """Decodes and grades answers in a thread of its own, batch after batch; used in a `with`."""
+
+    def __init__(self, task: Task, problems: Sequence[Problem], parts: Parts, mode: RewardMode):
+        """problems: one for each answer. mode: "strict" or "shaped"."""
+        self._task, self._problems, self._parts, self._mode = task, problems, parts, mode
+        self._thread = ThreadPoolExecutor(1)
+        self._batches: list[tuple[Sequence[int], Future]] = []
+
+    def add(self, places: Sequence[int], tokens: np.ndarray) -> None:
+        """Takes the answers to the problems at `places`: tokens int32 `[n, G]`."""
+        self._batches.append((places, self._thread.submit(self._grade, places, tokens)))
+
+    def finish(self) -> tuple[list[str], list[Grade]]:
+        """Waits for all; text and grade of each problem, in their order."""
+        graded: dict[int, tuple[str, Grade]] = {}
+        for places, batch in self._batches:
+            for place, text, grade in zip(places, *batch.result(), strict=True):
+                graded[place] = text, grade
+        ordered = [graded[place] for place in range(len(self._problems))]
+        return [text for text, _ in ordered], [grade for _, grade in ordered]
+
+    def _grade(
+        self, places: Sequence[int], tokens: np.ndarray
+    ) -> tuple[list[str], Sequence[Grade]]:
+        tokenizer, special = self._parts.tokenizer, self._parts.vocabulary.is_special
+        texts = [generated_text(row, tokenizer, special) for row in tokens]
+        problems = [self._problems[place] for place in places]
+        return texts, self._task.grade(texts, problems, self._mode)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._thread.shutdown(cancel_futures=True)

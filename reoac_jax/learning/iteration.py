@@ -1,0 +1,181 @@
+"""What one iteration of training does: graded episodes, gradient steps, and their metrics.
+
+Everything random derives from the run's seed and the iteration.
+"""
+
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from reoac_jax.devices import processes, sharding
+from reoac_jax.learning.episodes import (
+    ProblemSet,
+    episode_returns,
+    explained_variance,
+    rollout_summary,
+)
+from reoac_jax.learning.grading import Grading
+from reoac_jax.learning.learner import Learner, LearnerState
+from reoac_jax.learning.parts import Parts
+from reoac_jax.learning.replay import Replay, crop_prompts
+from reoac_jax.policy.heads import HeadParams
+from reoac_jax.rollout import Rollout, RolloutProgram, in_order
+from reoac_jax.runs.finite import check_finite
+from reoac_jax.system.interrupt import Interrupt, Interrupted
+from reoac_jax.tasks import Grade, Task
+
+# Streams of the run's NumPy generators: one for each use.
+_HEADS_DRAW, _BACKBONE_DRAW, _PROMPT_ORDER = range(3)
+
+
+class Graded(NamedTuple):
+    """Of each episode: reward float32 `[E]`, correct bool `[E]`, failed bool `[E]`."""
+
+    reward: np.ndarray
+    correct: np.ndarray
+    failed: np.ndarray
+
+
+class Collected(NamedTuple):
+    """The graded episodes of one iteration; axis 0 is the episode, of all processes.
+
+    texts, grades: of this process's own episodes, which in the first process come first.
+    rolled_out: when its devices were done with them, by the monotonic clock.
+    """
+
+    indices: list[int]
+    rollout: Rollout
+    graded: Graded
+    returns: np.ndarray
+    texts: list[str]
+    grades: list[Grade]
+    rolled_out: float
+
+
+def collect(
+    config: ConfigDict,
+    program: RolloutProgram,
+    params: Any,
+    heads: HeadParams,
+    key: jax.Array,
+    problem_set: ProblemSet,
+    parts: Parts,
+    task: Task,
+    iteration: int,
+    interrupt: Interrupt,
+) -> Collected:
+    """Rolls out and grades the episodes of one iteration, in the order of the problems drawn.
+
+    Each process does its share of them with its own devices, and has the results of all. Raises
+    `Interrupted` between two batches, and `FloatingPointError` for a reward that is NaN.
+    """
+    indices = episode_problems(config, len(problem_set), iteration)
+    share = processes.own_share(len(indices))
+    first, own = iteration * len(indices) + share.start, indices[share]
+    questions = [problem_set.question(index, first + i) for i, index in enumerate(own)]
+    problems = [problem_set.problems[index] for index in own]
+    batches, abandoned = [], False
+    with Grading(task, problems, parts, config.reward.mode) as grading:
+        try:
+            for batch in interrupt.until_asked(program(params, heads, key, questions)):
+                batches.append(batch)
+                places, part = batch
+                grading.add(places, part.tokens)
+        except Interrupted:
+            abandoned = True
+        if processes.largest(abandoned):
+            raise Interrupted
+        rolled_out = time.monotonic()
+        rollout = in_order(batches)
+        texts, grades = grading.finish()
+    graded = Graded(
+        np.array([grade.reward for grade in grades], np.float32),
+        np.array([grade.correct for grade in grades]),
+        np.array([grade.failed for grade in grades]),
+    )
+    rollout, graded = processes.everywhere((rollout, graded), len(indices))
+    check_finite(iteration, {"reward": graded.reward.mean()}, {})
+    returns = episode_returns(graded.reward, rollout.steps, config.reward.cost_lambda)
+    return Collected(indices, rollout, graded, returns, texts, grades, rolled_out)
+
+
+def episode_problems(config: ConfigDict, problem_count: int, iteration: int) -> list[int]:
+    """Problem of each episode of an iteration: all problems once in random order, then anew."""
+    copies = config.train.episodes_per_prompt
+    prompts = config.train.episodes_per_iter // copies
+    epochs: dict[int, np.ndarray] = {}
+    indices = []
+    for position in range(iteration * prompts, (iteration + 1) * prompts):
+        epoch, place = divmod(position, problem_count)
+        if epoch not in epochs:
+            rng = np.random.default_rng([config.seed, _PROMPT_ORDER, epoch])
+            epochs[epoch] = rng.permutation(problem_count)
+        indices += [int(epochs[epoch][place])] * copies
+    return indices
+
+
+def update(
+    config: ConfigDict,
+    learner: Learner,
+    state: LearnerState,
+    base: Any,
+    replay: Replay,
+    key: jax.Array,
+    mesh: jax.sharding.Mesh,
+    iteration: int,
+) -> tuple[LearnerState, dict[str, float]]:
+    """The gradient steps of one iteration; metrics are means over the steps of each kind."""
+    train = config.train
+    measured: dict[str, list[jax.Array]] = {}
+
+    def note(metrics: dict[str, jax.Array]) -> None:
+        for name, value in metrics.items():
+            measured.setdefault(name, []).append(value)
+
+    # A policy gradient holds for the policy that acted; Q is regressed on all of the replay.
+    on_policy = config.objective.actor == "policy_gradient"
+    latest = train.episodes_per_iter if on_policy else None
+    rng = np.random.default_rng([config.seed, _HEADS_DRAW, iteration])
+    for step, count, among in (
+        (learner.critic_step, train.critic_steps, None),
+        (learner.actor_step, train.actor_steps, latest),
+    ):
+        for _ in range(count):
+            batch = replay.head_batch(rng, train.head_batch, among)
+            state, metrics = step(state, sharding.split_weighted(mesh, batch))
+            note(metrics)
+    if config.backbone.finetune_mode != "frozen":
+        rng = np.random.default_rng([config.seed, _BACKBONE_DRAW, iteration])
+        for number in range(train.backbone_steps):
+            written = crop_prompts(
+                replay.backbone_batch(rng, train.backbone_batch, config.objective.backbone_target)
+            )
+            batch = sharding.split_weighted(mesh, written, train.backbone_accumulate)
+            state, metrics = learner.backbone_step(
+                state, base, batch, jax.random.fold_in(key, number)
+            )
+            note(metrics)
+    return state, {name: float(np.mean(jax.device_get(v))) for name, v in measured.items()}
+
+
+def iteration_metrics(
+    collected: Collected, truncation: dict[str, int], rollout_seconds: float, update_seconds: float
+) -> dict[str, Any]:
+    """The line of metrics.jsonl that an iteration gives, but for its losses; times in seconds."""
+    graded, count = collected.graded, len(collected.indices)
+    return {
+        "reward": float(graded.reward.mean(dtype=np.float64)),
+        "accuracy": float(graded.correct.mean()),
+        "return": float(collected.returns.mean()),
+        **rollout_summary(collected.rollout),
+        "explained_variance": explained_variance(collected.rollout.steps, collected.returns),
+        "grader_failures": int(graded.failed.sum()),
+        **truncation,
+        "rollout_seconds": rollout_seconds,
+        "update_seconds": update_seconds,
+        "rollout_episodes_per_second": count / rollout_seconds,
+        "update_episodes_per_second": count / update_seconds,
+    }

@@ -1,0 +1,222 @@
+"""From a configuration or a checkpoint to the parts that a program runs."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from transformers import PreTrainedTokenizerBase
+
+from reoac_jax.backbone import Backbone, BackboneConfig, load_backbone, lora, stored_hash
+from reoac_jax.backbone.peft import Adapter, read_adapter
+from reoac_jax.backbone.pytorch_files import CONFIG, read_config
+from reoac_jax.learning.learner import INIT_STREAM, initial_heads
+from reoac_jax.policy.heads import HeadParams, Heads
+from reoac_jax.policy.vocabulary import Vocabulary, build_vocabulary, load_tokenizer
+from reoac_jax.rollout import RolloutSettings
+from reoac_jax.runs.checkpoints import find_checkpoint, read_item, read_record
+from reoac_jax.system.errors import InputError
+
+NO_ADAPTER = "none"  # of the key lora.adapter
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What a configuration names: model, frozen parameters, tokenizer, tables, heads.
+
+    base: the backbone's float32 parameters, on the first device. base_hash: their hash.
+    """
+
+    model: Backbone
+    base: Any
+    base_hash: str
+    tokenizer: PreTrainedTokenizerBase
+    vocabulary: Vocabulary
+    heads: Heads
+
+    def training_model(self, config: ConfigDict) -> Backbone:
+        """The backbone with what its own updates need: dropout, and which activations are kept."""
+        return self.model.clone(
+            dropout=config.backbone.dropout,
+            lora_dropout=config.lora.dropout,
+            remat=config.backbone.remat == "blocks",
+        )
+
+    def rollout_settings(self, config: ConfigDict, *, evaluation: bool = False) -> RolloutSettings:
+        """The rollout's settings with this backbone's and tokenizer's own numbers."""
+        return RolloutSettings.from_config(
+            config,
+            mask_id=self.model.config.mask_id,
+            pad_id=self.tokenizer.eos_token_id,
+            time_conditioned=self.model.config.time_conditioning,
+            evaluation=evaluation,
+        )
+
+
+def load_parts(config: ConfigDict) -> Parts:
+    """Loads the backbone and the tokenizer and builds the rest. Raises `InputError`."""
+    backbone = config.backbone
+    model, base = load_backbone(
+        backbone.path, compute_dtype=backbone.compute_dtype, attention=backbone.attention
+    )
+    rollout = config.rollout
+    longest = rollout.max_prompt_len + rollout.gen_len
+    if longest > model.config.model_length:
+        raise InputError(
+            f"rollout.max_prompt_len + rollout.gen_len is {longest}; expected at most the "
+            f"backbone's context of {model.config.model_length}"
+        )
+    tokenizer = load_tokenizer(backbone.tokenizer_source, backbone.tokenizer_path, backbone.path)
+    heads = Heads.create(
+        config.heads.actor_hidden,
+        config.heads.critic_hidden,
+        model.config.hidden_dim,
+        config.features.use_hidden,
+        config.features.extra_features,
+        config.features.operator_preview,
+    )
+    vocabulary = build_vocabulary(tokenizer, model.config.vocab_size)
+    return Parts(model, base, stored_hash(backbone.path), tokenizer, vocabulary, heads)
+
+
+def starting_overlay(config: ConfigDict, parts: Parts, mode: str) -> lora.Overlay | None:
+    """The overlay of `lora.adapter`, from which training in `mode` starts; None: a new one.
+
+    Raises `InputError` where the adapter is unreadable or unlike what `config.lora` describes.
+    """
+    settings = config.lora
+    if settings.adapter == NO_ADAPTER:
+        return None
+    if mode != "lora":
+        raise InputError(
+            f"lora.adapter is {settings.adapter} but the backbone's mode is {mode}; expected mode "
+            "lora, or a backbone with the adapter merged "
+            f"(python -m reoac_jax.convert.peft_to_flax --adapter {settings.adapter})"
+        )
+    adapter = read_adapter(settings.adapter, parts.model.config)
+    alpha = adapter.scale * adapter.rank
+    if adapter.rank != settings.rank or not math.isclose(alpha, settings.alpha):
+        raise InputError(
+            f"lora.adapter {settings.adapter} has rank {adapter.rank} and alpha {alpha:g}; expected"
+            f" lora.rank {settings.rank} and lora.alpha {settings.alpha:g}, or those keys changed"
+        )
+    targets = lora.target_paths(parts.base, settings.targets)
+    if set(targets) != set(adapter.overlay):
+        differing = sorted(set(targets) ^ set(adapter.overlay))[0]
+        raise InputError(
+            f"lora.adapter {settings.adapter} and lora.targets differ in {differing}; expected the "
+            "same matrices in both"
+        )
+    return jax.tree.map(jnp.asarray, adapter.overlay)
+
+
+def adapted_base(config: ConfigDict, parts: Parts) -> Any:
+    """The base parameters that the configuration describes: with `lora.adapter` merged, if any."""
+    if config.lora.adapter == NO_ADAPTER:
+        return parts.base
+    adapter = read_adapter(config.lora.adapter, parts.model.config)
+    return lora.merge(parts.base, jax.tree.map(jnp.asarray, adapter.overlay), adapter.scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A checkpoint's policy.
+
+    params: the backbone's parameters, LoRA merged. heads: of actor and critic.
+    checkpoint: its folder; None if nothing was trained. record: what the run wrote beside it.
+    """
+
+    params: Any
+    heads: HeadParams
+    checkpoint: Path | None
+    record: dict[str, Any]
+
+
+def untrained(config: ConfigDict, parts: Parts) -> Trained:
+    """The configuration's backbone as it is, and heads as training would start from."""
+    key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)
+    return Trained(adapted_base(config, parts), initial_heads(parts.heads, key), None, {})
+
+
+def load_trained(checkpoint: str | Path, parts: Parts) -> Trained:
+    """Reads what a run trained, over the base in `parts`.
+
+    Raises `InputError` where the checkpoint is damaged, was trained over another base, or has heads
+    of another shape.
+    """
+    params, folder, record = load_weights(checkpoint, parts)
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    shapes = jax.eval_shape(parts.heads.init, jax.random.key(0))
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
+    heads = HeadParams(
+        *(read_item(folder, name, shapes._asdict()[name]) for name in shapes._fields)
+    )
+    return Trained(params, heads, folder, record)
+
+
+def load_weights(checkpoint: str | Path, parts: Parts) -> tuple[Any, Path, dict[str, Any]]:
+    """The backbone alone of a checkpoint, also of one of fine-tuning, which has no heads.
+
+    Returns the parameters, LoRA merged, the checkpoint's folder and its record. Raises
+    `InputError` where it is damaged or was trained over another base.
+    """
+    folder = find_checkpoint(checkpoint)
+    record = read_own_record(folder, parts)
+    return _merged(folder, record, parts.base), folder, record
+
+
+def read_own_record(checkpoint: Path, parts: Parts) -> dict[str, Any]:
+    """A checkpoint's record. Raises `InputError` if it was trained over another base."""
+    record = read_record(checkpoint)
+    if record["base_hash"] != parts.base_hash:
+        raise InputError(
+            f"{checkpoint} was trained over a backbone of hash {record['base_hash'][:12]}; "
+            f"expected it in backbone.path, found {parts.base_hash[:12]}"
+        )
+    return record
+
+
+def restore_overlay(checkpoint: str | Path) -> tuple[BackboneConfig, Adapter, Path]:
+    """A checkpoint's LoRA overlay as it is: the backbone's sizes, the overlay, the base's folder.
+
+    Raises `InputError`, also where the run trained no overlay.
+    """
+    folder = find_checkpoint(checkpoint)
+    record = read_record(folder)
+    if record["finetune_mode"] != "lora":
+        raise InputError(
+            f"{folder} holds no LoRA overlay: its backbone's mode was {record['finetune_mode']}; "
+            "expected a checkpoint of mode lora"
+        )
+    config = read_config(Path(record["backbone_path"]) / CONFIG)
+    overlay = read_item(folder, "backbone_lora")
+    return config, Adapter(overlay, record["lora_scale"], 0.0), Path(record["backbone_path"])
+
+
+def restore_backbone(checkpoint: str | Path) -> tuple[BackboneConfig, Any, Path]:
+    """A checkpoint's backbone: sizes, merged parameters (NumPy float32) and the base's folder.
+
+    The base is read from where the run found it. Raises `InputError`.
+    """
+    folder = find_checkpoint(checkpoint)
+    record = read_record(folder)
+    model, base = load_backbone(record["backbone_path"], compute_dtype="float32", attention="xla")
+    if stored_hash(record["backbone_path"]) != record["base_hash"]:
+        raise InputError(
+            f"the backbone in {record['backbone_path']} is not the one that {folder} was trained "
+            f"over; expected hash {record['base_hash'][:12]}"
+        )
+    params = jax.tree.map(np.asarray, _merged(folder, record, base))
+    return model.config, params, Path(record["backbone_path"])
+
+
+def _merged(folder: Path, record: dict[str, Any], base: Any) -> Any:
+    mode = record["finetune_mode"]
+    if mode == "lora":
+        overlay = jax.tree.map(jnp.asarray, read_item(folder, "backbone_lora"))
+        return lora.merge(base, overlay, record["lora_scale"])
+    return read_item(folder, "backbone") if mode == "full" else base

@@ -1,0 +1,187 @@
+"""Replay buffer: the latest episodes, on the host, oldest leave first (DESIGN.md, section 10)."""
+
+from typing import Generic, NamedTuple
+
+import numpy as np
+
+from reoac_jax.backbone.prediction import prompt_width
+from reoac_jax.devices.arrays import ArrayT
+
+
+class Episodes(NamedTuple):
+    """`E` finished episodes of `T` steps; what the three updates need of them.
+
+    prompt: int32 `[E, P]`, right-padded to the longest allowed. prompt_length: int32 `[E]`.
+    reference, final: int32 `[E, G]`, the reference's tokens and the episode's own.
+    returns: float32 `[E]`. group_advantage: float32 `[E]`, relative to the prompt's other episodes.
+    advantage: float32 `[E, T]`, of each of the actor's picks.
+    active: bool `[E, T]`. observation: float32 `[E, T, F]`.
+    operator, chosen: int32 `[E, T]`. decided: bool `[E, T]`.
+    log_prob: float32 `[E, T]`, of `chosen`.
+    tokens: int32 `[E, T, G]`, before the step. written: bool `[E, T, G]`.
+    """
+
+    prompt: np.ndarray
+    prompt_length: np.ndarray
+    reference: np.ndarray
+    final: np.ndarray
+    returns: np.ndarray
+    group_advantage: np.ndarray
+    advantage: np.ndarray
+    active: np.ndarray
+    observation: np.ndarray
+    operator: np.ndarray
+    chosen: np.ndarray
+    decided: np.ndarray
+    log_prob: np.ndarray
+    tokens: np.ndarray
+    written: np.ndarray
+
+
+class HeadBatch(NamedTuple, Generic[ArrayT]):
+    """`N` transitions for critic and actor; fields as in `Episodes`, without the episode axis.
+
+    weight: float32 `[N]`, 1 where the transition counts, 0 for padding.
+    actor_weight: float32 `[N]`, the same, and 0 where the actor did not decide.
+    """
+
+    observation: ArrayT
+    operator: ArrayT
+    chosen: ArrayT
+    log_prob: ArrayT
+    returns: ArrayT
+    advantage: ArrayT
+    weight: ArrayT
+    actor_weight: ArrayT
+
+
+class BackboneBatch(NamedTuple, Generic[ArrayT]):
+    """`N` transitions that wrote something, for the backbone.
+
+    prompt: int32 `[N, P]`. prompt_length: int32 `[N]`. tokens: int32 `[N, G]`, before the step.
+    written: bool `[N, G]`. target: int32 `[N, G]`, what should stand there.
+    advantage: float32 `[N]`. step: int32 `[N]`.
+    weight: float32 `[N]`, 1 where the transition counts, 0 for padding.
+    """
+
+    prompt: ArrayT
+    prompt_length: ArrayT
+    tokens: ArrayT
+    written: ArrayT
+    target: ArrayT
+    advantage: ArrayT
+    step: ArrayT
+    weight: ArrayT
+
+
+def crop_prompts(batch: BackboneBatch[np.ndarray]) -> BackboneBatch[np.ndarray]:
+    """The batch without the columns that `prompt_width` of its longest prompt leaves out."""
+    return batch._replace(prompt=batch.prompt[:, : prompt_width(int(batch.prompt_length.max()))])
+
+
+class Replay:
+    """A ring of `capacity` episodes; minibatches are drawn from all of it, with replacement.
+
+    Attributes:
+      capacity: episodes kept.
+      added: episodes added so far; episode number i lies at i % capacity.
+    """
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self.added = 0
+        self._ring: Episodes | None = None
+
+    def __len__(self) -> int:
+        return min(self.added, self.capacity)
+
+    def add(self, episodes: Episodes) -> None:
+        """Adds episodes in order. Raises `ValueError` for more than the capacity at once."""
+        count = len(episodes.returns)
+        if count > self.capacity:
+            raise ValueError(f"{count} episodes do not fit a buffer of {self.capacity}")
+        if self._ring is None:
+            empty = (np.zeros((self.capacity, *x.shape[1:]), x.dtype) for x in episodes)
+            self._ring = Episodes(*empty)
+        places = (self.added + np.arange(count)) % self.capacity
+        for ring, new in zip(self._ring, episodes, strict=True):
+            ring[places] = new
+        self.added += count
+
+    def head_batch(
+        self, rng: np.random.Generator, size: int, latest: int | None = None
+    ) -> HeadBatch[np.ndarray]:
+        """Draws `size` of the active transitions uniformly; `ValueError` if there is none.
+
+        latest: only of so many episodes, the last ones added; None: of all.
+        """
+        data = self._filled()
+        candidates = data.active
+        if latest is not None:
+            age = (self.added - 1 - np.arange(len(self))) % self.capacity
+            candidates = candidates & (age < latest)[:, None]
+        episode, step = self._draw(candidates, rng, size)
+        weight = np.ones(size, np.float32)
+        return HeadBatch(
+            observation=data.observation[episode, step],
+            operator=data.operator[episode, step],
+            chosen=data.chosen[episode, step],
+            log_prob=data.log_prob[episode, step],
+            returns=data.returns[episode],
+            advantage=data.advantage[episode, step],
+            weight=weight,
+            actor_weight=weight * data.decided[episode, step],
+        )
+
+    def backbone_batch(
+        self, rng: np.random.Generator, size: int, target: str = "reference"
+    ) -> BackboneBatch[np.ndarray]:
+        """Draws `size` of the transitions that wrote something. Raises `ValueError` if none did.
+
+        target: "reference" (the original's), weighted by the return, or "generated": the episode's
+        own tokens, weighted by how much better it ended than the others of its prompt.
+        """
+        data = self._filled()
+        own = target == "generated"
+        episode, step = self._draw(data.active & data.written.any(axis=-1), rng, size)
+        return BackboneBatch(
+            prompt=data.prompt[episode],
+            prompt_length=data.prompt_length[episode],
+            tokens=data.tokens[episode, step],
+            written=data.written[episode, step],
+            target=(data.final if own else data.reference)[episode],
+            advantage=(data.group_advantage if own else data.returns)[episode],
+            step=step.astype(np.int32),
+            weight=np.ones(size, np.float32),
+        )
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything as arrays, copied, for a checkpoint."""
+        state = {name: x.copy() for name, x in self._filled()._asdict().items()}
+        return state | {"added": np.int64(self.added)}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Takes over what `state` of a buffer of the same capacity gave."""
+        arrays = {name: np.asarray(state[name]) for name in Episodes._fields}
+        self._ring = Episodes(
+            **{
+                name: np.concatenate([x, np.zeros((self.capacity - len(x), *x.shape[1:]), x.dtype)])
+                for name, x in arrays.items()
+            }
+        )
+        self.added = int(state["added"])
+
+    def _filled(self) -> Episodes:
+        if self._ring is None:
+            raise ValueError("the replay buffer is empty")
+        return Episodes(*(x[: len(self)] for x in self._ring))
+
+    @staticmethod
+    def _draw(
+        where: np.ndarray, rng: np.random.Generator, size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        episode, step = np.nonzero(where)
+        if not len(episode):
+            raise ValueError("no transition in the replay buffer qualifies")
+        drawn = rng.integers(0, len(episode), size)
+        return episode[drawn], step[drawn]

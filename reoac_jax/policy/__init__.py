@@ -1,0 +1,1 @@
+"""What the actor sees and may do: vocabulary, features, operators, heads."""

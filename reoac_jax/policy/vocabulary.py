@@ -1,0 +1,160 @@
+"""What the loop must know of a token's text, as arrays of length V (DESIGN.md, section 5).
+
+Everything that depends on text is looked up here and never computed on the device.
+"""
+
+import re
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from reoac_jax.system.errors import InputError
+
+NUMBER = re.compile(r"[+-]?(\d+\.\d+|\d+|\d+/\d+)%?")
+_OPERATOR_SIGNS = frozenset("+-*/=<>&^_")
+
+
+class Vocabulary(NamedTuple):
+    """Lookup tables, one entry a token id, each of shape `[V]`.
+
+    text_id: int32, equal for tokens of equal stripped text.
+    folded_id: int32, equal for tokens whose stripped text is equal after casefold.
+    is_number: bool, the stripped text is a number as a whole.
+    number_id: int32, equal for tokens that hold the same number; -1 where there is none.
+    has_digit, is_operator: bool, the stripped text holds a digit, an operator sign.
+    is_special: bool, mask, pad, bos, eos and the like; their text is empty.
+    is_eos: bool, ends the generated text.
+    is_blank: bool, the token adds nothing but white space (or nothing) to the text.
+    space_inside: bool, white space stands before the token's last word.
+    space_at_end: bool, the token ends with white space.
+    last_word_has_digit: bool, a digit stands in the token's last word.
+    """
+
+    text_id: jax.Array | np.ndarray
+    folded_id: jax.Array | np.ndarray
+    is_number: jax.Array | np.ndarray
+    number_id: jax.Array | np.ndarray
+    has_digit: jax.Array | np.ndarray
+    is_operator: jax.Array | np.ndarray
+    is_special: jax.Array | np.ndarray
+    is_eos: jax.Array | np.ndarray
+    is_blank: jax.Array | np.ndarray
+    space_inside: jax.Array | np.ndarray
+    space_at_end: jax.Array | np.ndarray
+    last_word_has_digit: jax.Array | np.ndarray
+
+
+def load_tokenizer(source: str, path: str, backbone_path: str) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer that `tokenizer_source` names (DESIGN.md, section 3).
+
+    Args:
+      source: "mdlm", the tokenizer at `path` (GPT-2's); "auto", the one beside the weights.
+      path: hub id or local folder, used by "mdlm".
+      backbone_path: the backbone's folder, whose `tokenizer/` is used by "auto".
+
+    Raises:
+      InputError: no tokenizer can be loaded from there, or it has no fast form, which the
+        character offsets of the prompt need.
+    """
+    place = str(Path(backbone_path) / "tokenizer") if source == "auto" else path
+    if source == "auto" and not Path(place).is_dir():
+        raise InputError(
+            f"no tokenizer at {place}; expected the files that the converter copies from beside "
+            "the weights, or backbone.tokenizer_source 'mdlm'"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place)
+    except Exception as error:  # broken files raise KeyError, or Exception itself
+        reason = " ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+        raise InputError(
+            f"no tokenizer could be loaded from {place} ({reason}); expected a hub id or a local "
+            "folder with tokenizer files in backbone.tokenizer_path"
+        ) from error
+    if not tokenizer.is_fast or tokenizer.eos_token_id is None:
+        raise InputError(
+            f"the tokenizer at {place} has no fast form or no eos token; it needs both"
+        )
+    return tokenizer
+
+
+def build_vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Vocabulary:
+    """Builds the tables from the tokenizer's own decoding, as NumPy arrays.
+
+    Args:
+      tokenizer: decodes ids below `len(tokenizer)`.
+      vocab_size: V of the model. Its last id is the mask; ids the tokenizer lacks have empty text.
+
+    Raises:
+      InputError: the tokenizer has more tokens than the model has ids below its mask, or none of
+        letters or digits.
+    """
+    mask_id = vocab_size - 1
+    special = set(tokenizer.all_special_ids) | {mask_id}
+    ordinary = [i for i in range(min(len(tokenizer), vocab_size)) if i not in special]
+    if max(len(tokenizer) - 1, tokenizer.eos_token_id) > mask_id:
+        raise InputError(
+            f"the tokenizer has {len(tokenizer)} tokens but the backbone's vocabulary of "
+            f"{vocab_size} has room for {mask_id} and the mask; expected one that matches it"
+        )
+
+    written = [""] * vocab_size
+    for i, piece in zip(ordinary, _pieces_in_context(tokenizer, ordinary), strict=True):
+        written[i] = piece
+    texts = [""] * vocab_size
+    for i, text in zip(ordinary, _decode(tokenizer, [[i] for i in ordinary]), strict=True):
+        texts[i] = text.strip()
+
+    numbers = [NUMBER.search(text) for text in texts]
+    last_words = [(piece.split() or [""])[-1] for piece in written]
+    is_special = np.zeros(vocab_size, bool)
+    is_special[sorted(special)] = True
+    is_special[len(tokenizer) :] = True
+    return Vocabulary(
+        text_id=_number_equal(texts),
+        folded_id=_number_equal([text.casefold() for text in texts]),
+        is_number=np.array([NUMBER.fullmatch(text) is not None for text in texts]),
+        number_id=_number_equal([match and match.group() for match in numbers]),
+        has_digit=np.array([_has_digit(text) for text in texts]),
+        is_operator=np.array([not _OPERATOR_SIGNS.isdisjoint(text) for text in texts]),
+        is_special=is_special,
+        is_eos=np.arange(vocab_size) == tokenizer.eos_token_id,
+        is_blank=np.array([not piece.strip() for piece in written]),
+        space_inside=np.array([len(f".{piece.rstrip()}".split()) > 1 for piece in written]),
+        space_at_end=np.array([piece != piece.rstrip() for piece in written]),
+        last_word_has_digit=np.array([_has_digit(word) for word in last_words]),
+    )
+
+
+def _has_digit(text: str) -> bool:
+    return re.search(r"\d", text) is not None
+
+
+def _number_equal(keys: Sequence[Hashable | None]) -> np.ndarray:
+    """int32 `[V]`: the same small number for equal keys, -1 for None."""
+    seen: dict[Hashable, int] = {}
+    return np.array([-1 if k is None else seen.setdefault(k, len(seen)) for k in keys], np.int32)
+
+
+def _decode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> list[str]:
+    # The Rust decoder itself: the Python wrapper may clean up spaces, and takes 10 times as long.
+    return tokenizer.backend_tokenizer.decode_batch(rows, skip_special_tokens=False)
+
+
+def _pieces_in_context(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """What each token adds to a text that goes before it, its own leading space included.
+
+    Word-level decoders put a space between tokens, which a token decoded alone does not show.
+    """
+    words = (i for i in ids if _decode(tokenizer, [[i]])[0].strip().isalnum())
+    before = next(words, None)
+    if before is None:
+        raise InputError(
+            "the tokenizer has no token of letters or digits; expected one that can write answers"
+        )
+    (prefix,) = _decode(tokenizer, [[before]])
+    rows = _decode(tokenizer, [[before, i] for i in ids])
+    return [row[len(prefix) :] if row.startswith(prefix) else row for row in rows]

@@ -1,0 +1,5 @@
+"""Answers to single problems."""
+
+from reoac_jax.solver.solver import Answer, Solver
+
+__all__ = ["Answer", "Solver"]

@@ -1,0 +1,1 @@
+"""What is true of any program: errors, files, interrupts, progress."""
