@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy
+from support import toy
 
 from reoac_jax.backbone.attention import (
     attention,

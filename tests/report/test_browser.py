@@ -8,7 +8,7 @@ import shutil
 import time
 
 import pytest
-from simulated_run import episode, write_evaluation, write_run
+from support.simulated_run import episode, write_evaluation, write_run
 
 from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.__main__ import main

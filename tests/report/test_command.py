@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from simulated_run import write_evaluation, write_run
+from support.simulated_run import write_evaluation, write_run
 
 from reoac_jax.report.__main__ import main
 from reoac_jax.system.errors import run_command

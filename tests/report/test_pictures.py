@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from simulated_run import metrics_line, write_run
+from support.simulated_run import metrics_line, write_run
 
 from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report import curves

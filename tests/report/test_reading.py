@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from simulated_run import write_evaluation, write_run
+from support.simulated_run import write_evaluation, write_run
 
 from reoac_jax.report.evaluations import read_evaluations
 from reoac_jax.report.runs import _labels, _spread, read_metrics, read_runs

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated_run import episode
+from support.simulated_run import episode
 
 from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.traces import trace

@@ -7,9 +7,9 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
-import toy
 from jax.extend.core import jaxprs_in_params
-from rollout.toy_rollout import compiled, world
+from support import toy
+from support.toy_rollout import compiled, world
 
 from reoac_jax.backbone.mdlm.config import BackboneConfig
 from reoac_jax.backbone.mdlm.model import Backbone

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rollout.toy_rollout import BATCH, VARIANTS, whole_batch, world
+from support import toy
+from support.toy_rollout import BATCH, VARIANTS, whole_batch, world
 
 from reoac_jax.rollout import backbone_denoiser, rollout
 from reoac_jax.rollout.places import Turn, work_through

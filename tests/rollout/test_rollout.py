@@ -5,9 +5,9 @@ import functools
 import jax
 import numpy as np
 import pytest
-import toy
-from rollout.plain_rollout import PlainRollout
-from rollout.toy_rollout import BATCH, VARIANTS, compiled, run, whole_batch, world
+from support import toy
+from support.plain_rollout import PlainRollout
+from support.toy_rollout import BATCH, VARIANTS, compiled, run, whole_batch, world
 
 from reoac_jax.rollout import Prompts, backbone_denoiser
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy
 from scipy import stats
+from support import toy
 
 from reoac_jax.backbone.prediction import DrawSettings, Prediction, predict_tokens
 from reoac_jax.rollout import Prompts

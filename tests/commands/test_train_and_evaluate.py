@@ -1,0 +1,377 @@
+"""The command lines train and evaluate, driven as a user would, on a random countdown backbone."""
+
+import json
+import os
+import shutil
+import signal
+import threading
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from support import toy
+
+from reoac_jax import evaluate, train
+from reoac_jax.backbone import Backbone, BackboneConfig, read_backbone, save_backbone
+from reoac_jax.backbone.mdlm.published import from_flax
+from reoac_jax.config import load_config
+from reoac_jax.convert.flax_to_mdlm import main as export
+from reoac_jax.devices import sharding
+from reoac_jax.devices.compilation import COMPILE_EVENT
+from reoac_jax.learning.learner import INIT_STREAM, Learner, LearnerSettings
+from reoac_jax.learning.parts import load_parts, restore_backbone, untrained
+from reoac_jax.policy.features import FEATURES, PREVIEW_FEATURES
+from reoac_jax.policy.operators import OPERATORS
+from reoac_jax.report import __main__ as report
+from reoac_jax.runs.checkpoints import read_item
+from reoac_jax.system.errors import run_command
+from reoac_jax.tasks import task_options
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = str(ROOT / "configs" / "tiny.py")
+TIMINGS = ("seconds", "per_second")
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    """A random backbone over the bundled word tokenizer, in a converted folder."""
+    folder = tmp_path_factory.mktemp("backbone") / "tiny"
+    config = BackboneConfig(1200, 64, 16, 8, 2, 2)
+    tokens = np.zeros((1, 4), np.int32), np.array([4], np.int32)
+    params = jax.jit(Backbone(config).init)(jax.random.key(0), *tokens)["params"]
+    files = [ROOT / "data/tiny_mdlm" / n for n in ("tokenizer.json", "tokenizer_config.json")]
+    source = {"source": "a test", "sha256": "", "dtype": "float32", "revision": None}
+    save_backbone(folder, config, toy.randomise(params, 0), source=source, tokenizer=files)
+    return folder
+
+
+@pytest.fixture
+def options(backbone, tmp_path):
+    """Overrides for a run of seconds, written below tmp_path."""
+    return [
+        f"--config.backbone.path={backbone}",
+        f"--config.output_dir={tmp_path / 'runs'}",
+        "--config.task.train_size=50",
+        "--config.task.test_size=12",
+        "--config.train.episodes_per_iter=6",
+        "--config.train.episodes_per_prompt=2",
+        "--config.train.critic_steps=2",
+        "--config.train.actor_steps=1",
+        "--config.train.iterations=3",
+        "--config.train.head_batch=16",
+        "--config.train.backbone_batch=4",
+        "--config.train.buffer_size=12",
+        "--config.checkpoint.every=2",
+        "--config.rollout.max_steps=4",
+        "--config.rollout.sample_strategy=sample",
+        "--config.rollout.branch_steps=1,",
+        "--config.rollout.branch_k=2",
+        "--config.features.extra_features=False",
+        # An untrained model earns nothing: let failures move the backbone.
+        "--config.objective.advantage_positive=False",
+    ]
+
+
+def train_run(options, *extra) -> Path:
+    assert run_command(train.main, ["--config", TINY, *options, *extra]) == 0
+    return newest(options)
+
+
+def newest(options) -> Path:
+    output = next(o for o in options if "output_dir" in o).split("=")[1]
+    return max(Path(output, "tiny").iterdir(), key=lambda run: run.stat().st_mtime)
+
+
+def metrics(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if not k.endswith(TIMINGS)} for line in lines]
+
+
+def samples(run: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (run / "samples").iterdir()}
+
+
+@pytest.mark.parametrize("mode", ["frozen", "lora", "full"])
+def test_train_leaves_a_run_folder_and_evaluates(mode, options, backbone, tmp_path, capsys):
+    options = [*options, f"--config.backbone.finetune_mode={mode}"]
+    before = {path: path.read_bytes() for path in backbone.rglob("*") if path.is_file()}
+    run = train_run(options)
+    assert "evaluate it" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in backbone.rglob("*") if path.is_file()}
+
+    lines = metrics(run)
+    assert [line["iteration"] for line in lines] == [0, 1, 2]
+    for name in ("critic_loss", "actor_loss", "reward", "accuracy", "cost", "return"):
+        assert name in lines[0]
+    assert ("backbone_loss" in lines[0]) == (mode != "frozen")
+    assert sum(lines[0]["operator_shares"].values()) == pytest.approx(1)
+    assert lines[0]["forward_passes"] > lines[0]["steps"]  # step 1 branches
+    assert len(samples(run)) == 6
+    sample = json.loads(next(iter(samples(run).values())))
+    assert len(sample["relation"]) == 6 and len(sample["relation"][0]) == 20
+    assert sample["steps"][1]["candidates"]
+    assert list(sample["steps"][0]["features"]) == [*FEATURES, *PREVIEW_FEATURES]
+    assert " ".join(sample["prompt_tokens"]).split() == sample["prompt"].split()
+    assert sample["return"] == pytest.approx(sample["reward"] - 0.01 * sample["cost"])
+    if mode == "lora":
+        assert run_command(report.main, [str(run), "--output", str(tmp_path / "report")]) == 0
+        page = (tmp_path / "report" / "index.html").read_text()
+        assert "No line of" not in page.replace("No line of metrics.jsonl holds loss", "")
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"1", "2"}
+    items = {path.name for path in (run / "checkpoints" / "2").iterdir()}
+    expected = {"frozen": set(), "lora": {"backbone_lora"}, "full": {"backbone"}}[mode]
+    assert items >= {"actor", "critic", "optimizers", "replay", "record"} | expected
+
+    output = tmp_path / "eval.json"
+    argv = ["--config", TINY, *options, "--output", str(output), "--limit", "5"]
+    assert run_command(evaluate.main, argv) == 0
+    result = json.loads(output.read_text())
+    assert result["samples"] == 5 and result["policy"] == "actor" and result["iteration"] == 2
+    assert result["interval_95"][0] <= result["accuracy"] <= result["interval_95"][1]
+    answers = [json.loads(line) for line in output.with_suffix(".jsonl").read_text().splitlines()]
+    assert len(answers) == 5
+    assert result["avg_cost"] == pytest.approx(np.mean([a["cost"] for a in answers]), rel=1e-6)
+
+    argv = ["--checkpoint", str(run / "checkpoints"), "--output", str(tmp_path / "pytorch")]
+    assert run_command(export, argv) == 0
+    exported = load_file(tmp_path / "pytorch" / "model.safetensors")
+    config, base = read_backbone(backbone)
+    originals = from_flax(config, base)
+    changed = {name for name, value in exported.items() if (value != originals[name]).any()}
+    if mode == "frozen":
+        assert not changed
+    elif mode == "lora":
+        assert changed and all("attn_" in name for name in changed)
+    else:
+        assert any("mlp" in name for name in changed)
+    _, merged, _ = restore_backbone(run / "checkpoints")
+    for name, value in from_flax(config, merged).items():
+        np.testing.assert_array_equal(exported[name], value)
+
+
+def test_a_second_iteration_compiles_nothing(options, monkeypatch):
+    """Every program is attributed to the iteration whose episodes or samples asked for it."""
+    thread, compiled = threading.local(), []
+
+    def entering(name, place):
+        function = getattr(train, name)
+
+        def run(*arguments):
+            thread.iteration = arguments[place]
+            return function(*arguments)
+
+        monkeypatch.setattr(train, name, run)
+
+    def note(event, seconds, **_):
+        if event == COMPILE_EVENT:
+            compiled.append(getattr(thread, "iteration", -1))
+
+    entering("collect", 8)
+    entering("write_samples", 1)
+    save = train.RunCheckpoints.save
+
+    def saving(*arguments):  # Orbax cuts replicated arrays with programs of its own, once
+        thread.iteration = -1
+        return save(*arguments)
+
+    monkeypatch.setattr(train.RunCheckpoints, "save", saving)
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        train_run([*options, "--config.backbone.finetune_mode=lora"])
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    assert {-1, 0} <= set(compiled) <= {-1, 0}
+
+
+@pytest.mark.parametrize("mode", ["frozen", "lora"])
+def test_resumed_run_equals_an_uninterrupted_one(mode, options, monkeypatch, capsys):
+    options = [
+        *options,
+        f"--config.backbone.finetune_mode={mode}",
+        "--config.backbone.dropout=0.2",
+        "--config.train.iterations=5",
+    ]
+    whole = train_run(options)
+    shutil.move(whole, whole.parent.parent / "whole")
+    whole = whole.parent.parent / "whole"
+
+    update, calls = train.update, []
+
+    def interrupted_update(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return update(*arguments)
+
+    monkeypatch.setattr(train, "update", interrupted_update)
+    assert run_command(train.main, ["--config", TINY, *options]) == 130
+    run = newest(options)
+    assert f"python -m reoac_jax.train --resume {run}" in capsys.readouterr().err
+    assert len(metrics(run)) == 3
+    # As a kill after the last save would leave it: a line too many, and half of another.
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 3, "reward": 7}\n{"iterat')
+    assert run_command(train.main, ["--resume", str(run)]) == 0
+    assert metrics(run) == metrics(whole)
+    assert samples(run) == samples(whole)
+    for item in ["actor", "critic", *(["backbone_lora"] if mode == "lora" else [])]:
+        resumed, straight = (read_item(r / "checkpoints" / "4", item) for r in (run, whole))
+        jax.tree.map(np.testing.assert_array_equal, resumed, straight)
+
+
+SIZES = [(1, 4), (7, 4), (64, 4), (1, 1), (7, 1), (64, 1)]  # of the batch, and devices
+
+
+def test_answers_depend_neither_on_the_batch_nor_on_the_devices(options, tmp_path, monkeypatch):
+    results = []
+    make_mesh = sharding.make_mesh
+    for size, devices in SIZES:
+        monkeypatch.setattr(sharding, "make_mesh", lambda n=devices: make_mesh(jax.devices()[:n]))
+        output = tmp_path / f"{size}_{devices}.json"
+        argv = ["--config", TINY, *options, f"--config.evaluation.batch_size={size}"]
+        argv += ["--policy", "random_operator", "--config.evaluation.sample_strategy=sample"]
+        assert run_command(evaluate.main, [*argv, "--output", str(output)]) == 0
+        results.append(output.with_suffix(".jsonl").read_text())
+    assert all(result == results[0] for result in results)
+    assert len(results[0].splitlines()) == 12
+
+
+def test_an_evaluation_can_be_repeated_from_its_file(options, tmp_path):
+    """On another seed, policy and number of problems than the configuration file's."""
+    first = tmp_path / "first.json"
+    argv = ["--config", TINY, *options, "--config.seed=5", "--config.evaluation.batch_size=7"]
+    argv += ["--policy", "random_operator", "--limit", "9", "--output", str(first)]
+    assert run_command(evaluate.main, argv) == 0
+    record = json.loads(first.read_text())
+    assert record["command"].split()[:5] == ["python", "-m", "reoac_jax.evaluate", "--config", TINY]
+    config, again = tmp_path / "config.json", tmp_path / "again.json"
+    config.write_text(json.dumps(record["config"]))
+    argv = ["--config", str(config), "--policy", record["policy"], "--output", str(again)]
+    argv += ["--limit", str(record["limit"])]
+    assert run_command(evaluate.main, argv) == 0
+    repeated = json.loads(again.read_text())
+    assert again.with_suffix(".jsonl").read_text() == first.with_suffix(".jsonl").read_text()
+    timings = {"command", "seconds", "examples_per_second"}
+    assert {k: v for k, v in repeated.items() if k not in timings} == {
+        k: v for k, v in record.items() if k not in timings
+    }
+
+
+@pytest.mark.parametrize("policy", ["O_NUM", "confidence", "margin", "ancestral_cached"])
+def test_other_policies_need_no_checkpoint(policy, options, tmp_path):
+    output = tmp_path / "eval.json"
+    argv = ["--config", TINY, *options, "--policy", policy, "--output", str(output)]
+    assert run_command(evaluate.main, argv) == 0
+    result = json.loads(output.read_text())
+    assert result["checkpoint"] is None and 0 < result["forward_passes"] <= 4
+    if policy in OPERATORS:
+        assert result["operator_shares"][policy] > 0
+
+
+def bad_inputs(backbone: Path, tmp_path: Path) -> dict[str, tuple]:
+    out = str(tmp_path / "out.json")
+    config = ["--config", TINY, f"--config.backbone.path={backbone}"]
+    return {
+        "no config": (train, [], "--config"),
+        "both": (train, ["--config", TINY, "--resume", "x"], "--resume"),
+        "unknown option": (train, ["--confg", TINY], "--confg"),
+        "config absent": (train, ["--config", "nowhere.py"], "nowhere.py"),
+        "unknown key": (train, [*config, "--config.rollout.max_step=3"], "rollout.max_steps"),
+        "wrong type": (train, [*config, "--config.rollout.max_steps=x"], "rollout.max_steps"),
+        "out of range": (train, [*config, "--config.rollout.max_steps=0"], "rollout.max_steps"),
+        "resume absent": (train, ["--resume", str(tmp_path / "run")], "run"),
+        "backbone absent": (train, ["--config", TINY, "--config.backbone.path=nil"], "nil"),
+        "backbone is PyTorch": (
+            train, ["--config", TINY, f"--config.backbone.path={ROOT}/tests/golden/mdlm_small"],
+            "convert",
+        ),
+        "tokenizer absent": (
+            train, [*config, "--config.backbone.tokenizer_source=mdlm",
+                    f"--config.backbone.tokenizer_path={tmp_path}"], str(tmp_path),
+        ),
+        "longer than the context": (
+            train, [*config, "--config.rollout.max_prompt_len=60"], "context",
+        ),
+        "lora target": (
+            train, [*config, "--config.backbone.finetune_mode=lora",
+                    "--config.lora.targets=nothing,"], "lora.targets",
+        ),
+        "lora rank": (
+            train, [*config, "--config.backbone.finetune_mode=lora", "--config.lora.rank=32"],
+            "lora.rank",
+        ),
+        "cudnn on a CPU": (train, [*config, "--config.backbone.attention=cudnn"], "cudnn"),
+        "data absent": (
+            train, ["--config", str(ROOT / "configs/gsm8k.py"),
+                    f"--config.backbone.path={backbone}",
+                    "--config.backbone.tokenizer_source=auto",
+                    "--config.rollout.gen_len=8", "--config.rollout.max_prompt_len=8",
+                    "--config.task.train_file=none.jsonl"], "none.jsonl",
+        ),
+        "output is no json": (evaluate, [*config, "--output", str(tmp_path / "x.txt")], "x.txt"),
+        "limit": (evaluate, [*config, "--output", out, "--limit", "0"], "--limit"),
+        "limit is no number": (evaluate, [*config, "--output", out, "--limit", "x"], "--limit"),
+        "policy": (evaluate, [*config, "--output", out, "--policy", "best"], "best"),
+        "no run": (
+            evaluate, [*config, "--output", out, f"--config.output_dir={tmp_path}"], str(tmp_path),
+        ),
+        "checkpoint absent": (
+            evaluate, [*config, "--output", out, "--checkpoint", str(tmp_path / "c")], "c",
+        ),
+        "checkpoint empty": (
+            evaluate, [*config, "--output", out, "--checkpoint", str(tmp_path)], str(tmp_path),
+        ),
+        "output missing": (evaluate, config, "--output"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", bad_inputs(Path(), Path()))
+def test_bad_input_gets_one_line(name, backbone, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command, argv, expected = bad_inputs(backbone, tmp_path)[name]
+    if not any("output_dir" in argument for argument in argv) and "--resume" not in argv:
+        argv = [*argv, f"--config.output_dir={tmp_path / 'runs'}"]
+    assert run_command(command.main, argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and expected in error
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_checkpoint_of_another_shape(options, tmp_path, capsys):
+    run = train_run(options, "--config.train.iterations=1")
+    argv = ["--config", TINY, *options, "--config.heads.actor_hidden=7,"]
+    argv += ["--checkpoint", str(run / "checkpoints"), "--output", str(tmp_path / "eval.json")]
+    capsys.readouterr()
+    assert run_command(evaluate.main, argv) == 2
+    assert "actor" in capsys.readouterr().err
+    assert not (tmp_path / "eval.json").exists()
+
+
+def test_checkpoint_over_another_backbone(options, backbone, tmp_path, capsys):
+    run = train_run(options, "--config.train.iterations=1")
+    config, params = read_backbone(backbone)
+    files = sorted((backbone / "tokenizer").iterdir())
+    other = tmp_path / "other"
+    save_backbone(other, config, toy.randomise(params, 1), source={}, tokenizer=files)
+    argv = ["--config", TINY, *options, f"--config.backbone.path={other}"]
+    argv += ["--checkpoint", str(run / "checkpoints"), "--output", str(tmp_path / "eval.json")]
+    capsys.readouterr()
+    assert run_command(evaluate.main, argv) == 2
+    error = capsys.readouterr().err
+    assert "was trained over a backbone of hash" in error and error.count("\n") == 1
+    assert not (tmp_path / "eval.json").exists()
+
+
+def test_untrained_actor_is_what_training_starts_from(options, backbone):
+    config = load_config(TINY, options, task_options)
+    parts = load_parts(config)
+    settings = parts.rollout_settings(config)
+    learner = Learner(
+        parts.model, parts.heads, settings, LearnerSettings.from_config(config),
+        sharding.make_mesh(),
+    )  # fmt: skip
+    key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)
+    start = learner.init(key, parts.base)
+    jax.tree.map(np.testing.assert_array_equal, start.heads, untrained(config, parts).heads)

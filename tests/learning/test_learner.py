@@ -1,0 +1,367 @@
+"""The three updates: what moves and what does not, losses that fall, padding without weight."""
+
+import dataclasses
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support import toy
+
+from reoac_jax.backbone import lora
+from reoac_jax.config import load_config
+from reoac_jax.devices import sharding
+from reoac_jax.learning.learner import Learner, LearnerSettings
+from reoac_jax.learning.replay import BackboneBatch, HeadBatch
+from reoac_jax.system.errors import InputError
+
+SETTINGS = LearnerSettings(
+    finetune_mode="lora", lora_scale=2.0, lora_targets=(), lora_rank=3, actor_objective="soft_q",
+    actor_temperature=0.5, clip_ratio=0.2, entropy_weight=0.01, advantage_positive=True,
+    advantage_clip=0.0, critic_weight=1.0, actor_weight=1.0, backbone_weight=1.0, actor_rate=0.01,
+    critic_rate=0.01, backbone_rate=0.01, backbone_accumulate=1, weight_decay=0.01,
+    gradient_clip=1.0, fsdp=False,
+)  # fmt: skip
+N, PROMPT = 12, 7
+
+
+@functools.cache
+def learner(time_conditioning=False, **changes):
+    rollout = toy.rollout_settings(time_conditioned=time_conditioning)
+    model, _ = toy.backbone(1, time_conditioning=time_conditioning, dropout=0.1)
+    modules, _ = toy.heads(rollout)
+    settings = dataclasses.replace(SETTINGS, **changes)
+    return Learner(model, modules, rollout, settings, sharding.make_mesh(jax.devices()[:1]))
+
+
+def base(time_conditioning=False):
+    """Fresh arrays: mode `full` donates them."""
+    _, params = toy.backbone(1, time_conditioning=time_conditioning)
+    return jax.tree.map(jnp.copy, params)
+
+
+def host(tree):
+    return jax.tree.map(np.array, tree)
+
+
+def assert_equal(got, want):
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+def moved(before, after):
+    """Whether each leaf changed."""
+    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    return [bool((np.asarray(x) != np.asarray(y)).any()) for x, y in pairs]
+
+
+def head_batch(seed=0, counted=N):
+    """A return that can be learnt from the observation; the actor decided in two rows of three."""
+    rng = np.random.default_rng(seed)
+    observation = rng.standard_normal((N, 11 + 16)).astype(np.float32)
+    operator = rng.integers(0, 5, N).astype(np.int32)
+    weight = (np.arange(N) < counted).astype(np.float32)
+    return HeadBatch(
+        observation=observation,
+        operator=operator,
+        chosen=rng.integers(0, 5, N).astype(np.int32),
+        log_prob=np.log(rng.uniform(0.1, 0.3, N)).astype(np.float32),
+        returns=(observation[:, 0] + 0.3 * operator).astype(np.float32),
+        advantage=rng.standard_normal(N).astype(np.float32),
+        weight=weight,
+        actor_weight=weight * (np.arange(N) % 3 > 0),
+    )
+
+
+def backbone_batch(seed=0, counted=N):
+    rng = np.random.default_rng(seed)
+    prompts = toy.prompts(N, seed=seed, width=PROMPT)
+    tokens = rng.integers(2, toy.VOCAB_SIZE, (N, 8)).astype(np.int32)
+    tokens[rng.random((N, 8)) < 0.6] = toy.MASK_ID
+    return BackboneBatch(
+        prompt=np.asarray(prompts.tokens),
+        prompt_length=np.asarray(prompts.lengths),
+        tokens=tokens,
+        written=(tokens == toy.MASK_ID) & (rng.random((N, 8)) < 0.7),
+        target=rng.integers(0, toy.MASK_ID, (N, 8)).astype(np.int32),
+        advantage=rng.uniform(-0.5, 1.0, N).astype(np.float32),
+        step=rng.integers(0, 6, N).astype(np.int32),
+        weight=(np.arange(N) < counted).astype(np.float32),
+    )
+
+
+def with_padding(batch, other, counted=7):
+    """The same rows that count, followed by the rows of another batch with weight 0."""
+    rows = np.arange(N) < counted
+
+    def mix(x, y):
+        return np.where(rows.reshape(-1, *[1] * (x.ndim - 1)), x, y)
+
+    return jax.tree.map(mix, batch, other)
+
+
+def initial(learner, params):
+    return learner.init(jax.random.key(0), params)
+
+
+def test_lora_steps_leave_the_base_alone():
+    it, params = learner(), base()
+    before = host(params)
+    state = initial(it, params)
+    overlay, heads = host(state.backbone), host(state.heads)
+    for seed in range(3):
+        state, _ = it.backbone_step(state, params, backbone_batch(seed), jax.random.key(seed))
+    assert_equal(params, before)  # bit for bit, and not donated
+    assert all(moved(overlay, state.backbone))
+    assert not any(moved(heads, state.heads))
+    rollout_params = it.rollout_params(params, state.backbone)
+    assert sum(moved(params, rollout_params)) == len(overlay)
+    assert_equal(rollout_params, lora.merge(params, state.backbone, SETTINGS.lora_scale))
+
+
+def test_full_steps_change_the_weights():
+    it, params = learner(finetune_mode="full"), base()
+    before = host(params)
+    state = initial(it, params)
+    state, _ = it.backbone_step(state, None, backbone_batch(), jax.random.key(0))
+    still = [
+        path
+        for (path, x), changed in zip(
+            jax.tree.leaves_with_path(before), moved(before, state.backbone), strict=True
+        )
+        if not changed and x.any()
+    ]
+    assert not still
+    assert it.rollout_params(None, state.backbone) is state.backbone
+
+
+def test_frozen_leaves_the_backbone_alone():
+    it, params = learner(finetune_mode="frozen"), base()
+    before = host(params)
+    state = initial(it, params)
+    heads = host(state.heads)
+    assert state.backbone == {}
+    state, _ = it.critic_step(state, head_batch())
+    state, _ = it.actor_step(state, head_batch())
+    assert any(moved(heads.actor, state.heads.actor))
+    assert any(moved(heads.critic, state.heads.critic))
+    assert it.rollout_params(params, state.backbone) is params
+    assert_equal(params, before)
+
+
+def test_each_head_moves_in_its_own_step_only():
+    it = learner()
+    state = initial(it, base())
+    before = host(state)
+    state, _ = it.critic_step(state, head_batch())
+    after_critic = host(state)
+    state, _ = it.actor_step(state, head_batch())
+    after = host(state)
+    assert any(moved(before.heads.critic, after_critic.heads.critic))
+    assert_equal(after_critic.heads.actor, before.heads.actor)
+    assert_equal(after_critic.optimizers.actor, before.optimizers.actor)
+    assert any(moved(before.heads.actor, after.heads.actor))
+    assert_equal(after.heads.critic, after_critic.heads.critic)
+    assert_equal(after.backbone, before.backbone)
+
+
+def test_the_critic_learns_the_returns():
+    it, batch = learner(), head_batch()
+    state, losses = initial(it, base()), []
+    for _ in range(150):
+        state, metrics = it.critic_step(state, batch)
+        losses.append(float(metrics["critic_loss"]))
+    assert losses[-1] < 0.05 * losses[0]
+    q = it.heads.apply(state.heads, batch.observation).q
+    taken = np.asarray(q)[np.arange(N), batch.operator]
+    assert np.mean((taken - batch.returns) ** 2) < 0.05 * losses[0]
+
+
+def test_the_soft_q_actor_follows_the_critic():
+    """Its loss falls to the target's own entropy, where policy and softmax(Q / T) agree."""
+    it, batch = learner(), head_batch()
+    state, losses = initial(it, base()), []
+    for _ in range(60):
+        state, _ = it.critic_step(state, batch)
+    for _ in range(250):
+        state, metrics = it.actor_step(state, batch)
+        losses.append(float(metrics["actor_loss"]))
+    assert losses[-1] < losses[0]
+    out = it.heads.apply(state.heads, batch.observation)
+    policy, target = (np.asarray(jax.nn.softmax(x)) for x in (out.logits, out.q / 0.5))
+    assert np.abs(target - 0.2).max() > 0.3
+    assert np.abs(policy - target).mean() < 0.03
+
+
+def test_the_policy_gradient_actor_prefers_what_paid():
+    it, batch = learner(actor_objective="policy_gradient"), head_batch()
+    state = initial(it, base())
+
+    def log_prob(heads):
+        logits = it.heads.apply(heads, batch.observation).logits
+        return np.asarray(jax.nn.log_softmax(logits))[np.arange(N), batch.chosen]
+
+    old = log_prob(state.heads)
+    batch = batch._replace(log_prob=old)
+    losses = []
+    for _ in range(15):
+        state, metrics = it.actor_step(state, batch)
+        losses.append(float(metrics["actor_loss"]))
+    assert losses[-1] < losses[0]
+    decided = batch.actor_weight > 0
+    gain = (log_prob(state.heads) - old) * np.sign(batch.advantage)
+    assert gain[decided].mean() > 0.05
+    assert metrics["actor_entropy"] > 0
+
+
+def test_the_policy_gradient_leaves_out_what_the_actor_did_not_decide():
+    it, batch = learner(actor_objective="policy_gradient"), head_batch()
+    other = head_batch(1)
+    undecided = batch.actor_weight == 0
+    assert 0 < undecided.sum() < N
+    changed = batch._replace(
+        advantage=np.where(undecided, other.advantage, batch.advantage),
+        chosen=np.where(undecided, other.chosen, batch.chosen),
+    )
+    steps = [it.actor_step(initial(it, base()), x) for x in (batch, changed)]
+    assert_equal(*(host((state.heads.actor, metrics)) for state, metrics in steps))
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_backbone_steps_lower_the_loss(mode):
+    """On one batch, with dropout on: the mean of the last losses is well under the first ones."""
+    time_conditioning = mode == "full"
+    it = learner(time_conditioning, finetune_mode=mode)
+    params = base(time_conditioning)
+    state, losses = initial(it, params), []
+    frozen = params if mode == "lora" else None
+    batch = backbone_batch()
+    for seed in range(30):
+        state, metrics = it.backbone_step(state, frozen, batch, jax.random.key(seed))
+        losses.append(float(metrics["backbone_loss"]))
+    assert 0 < np.mean(losses[-5:]) < 0.7 * np.mean(losses[:2])
+
+
+def test_sigma_of_the_step_reaches_a_time_conditioned_backbone():
+    it, params = learner(True), base(True)
+    losses = []
+    for step in (0, 5):
+        batch = backbone_batch()._replace(step=np.full(N, step, np.int32))
+        _, metrics = it.backbone_step(initial(it, params), params, batch, jax.random.key(0))
+        losses.append(float(metrics["backbone_loss"]))
+    assert abs(losses[0] - losses[1]) > 1e-4
+
+
+@pytest.mark.parametrize("objective", ["soft_q", "policy_gradient"])
+def test_padding_of_head_batches_weighs_nothing(objective):
+    it = learner(actor_objective=objective)
+    batch = head_batch(counted=7)
+    results = []
+    for other in (1, 2):
+        padded = with_padding(batch, head_batch(other, counted=0))
+        state, critic = it.critic_step(initial(it, base()), padded)
+        state, actor = it.actor_step(state, padded)
+        results.append(host((state, critic["critic_loss"], actor)))
+    assert_equal(*results)
+    # And what counts does: the comparison is not one of two steps that do nothing.
+    state, _ = it.critic_step(initial(it, base()), head_batch(counted=8))
+    assert any(moved(results[0][0].heads.critic, state.heads.critic))
+
+
+def test_padding_of_backbone_batches_weighs_nothing():
+    it, params = learner(), base()
+    batch = backbone_batch(counted=7)
+    results = []
+    for other in (1, 2):
+        padded = with_padding(batch, backbone_batch(other, counted=0))
+        step = it.backbone_step(initial(it, params), params, padded, jax.random.key(0))
+        results.append(host((step[0].backbone, step[1])))
+    assert_equal(*results)
+    step = it.backbone_step(initial(it, params), params, backbone_batch(), jax.random.key(0))
+    assert any(moved(results[0][0], step[0].backbone))
+
+
+def test_steps_donate_the_state():
+    it, params = learner(), base()
+    state = initial(it, params)
+    after, _ = it.backbone_step(state, params, backbone_batch(), jax.random.key(0))
+    assert all(x.is_deleted() for x in jax.tree.leaves(state.backbone))
+    assert not any(x.is_deleted() for x in jax.tree.leaves((after, params)))
+
+
+def test_weights_of_the_losses_scale_the_gradient():
+    """With plain clipping off and weight 0, only the weight decay moves the critic."""
+    it = learner(critic_weight=0.0, gradient_clip=0.0, weight_decay=0.0)
+    state = initial(it, base())
+    before = host(state.heads.critic)
+    state, metrics = it.critic_step(state, head_batch())
+    assert metrics["critic_loss"] > 0.1
+    assert_equal(state.heads.critic, before)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"lora_targets": ("attn_nothing",)}, "lora.targets.*matches no kernel"),
+        ({"lora_targets": ("attn_(",)}, "no regular expression"),
+        ({"lora_rank": 64}, "lora.rank is 64"),
+    ],
+)
+def test_init_refuses(changes, message):
+    params = base()
+    with pytest.raises(InputError, match=message):
+        learner(**changes).init(jax.random.key(0), params)
+    initial(learner(finetune_mode="frozen", **changes), params)  # unused there
+
+
+def test_settings_from_the_configuration(configs):
+    overrides = ["--config.lora.rank=4", "--config.lora.alpha=2", "--config.lora.targets=mlp_in"]
+    overrides += ["--config.optimizer.critic_rate=0.5", "--config.objective.actor=soft_q"]
+    settings = LearnerSettings.from_config(load_config(configs / "gsm8k.py", overrides))
+    assert settings.lora_scale == 0.5 and settings.lora_rank == 4
+    assert settings.lora_targets == ("mlp_in",)
+    assert (settings.actor_rate, settings.critic_rate, settings.backbone_rate) == (1e-4, 0.5, 5e-6)
+    hash(settings)
+
+
+def test_microbatches_and_remat_change_nothing_but_memory():
+    plain = learner(backbone_accumulate=1)
+    still = plain.model.clone(dropout=0.0)  # microbatches draw masks of their own
+    plain = dataclasses.replace(plain, model=still)
+    state, metrics = plain.backbone_step(
+        initial(plain, base()), base(), backbone_batch(), jax.random.key(0)
+    )
+    for changes, remat in (({"backbone_accumulate": 3}, False), ({}, True)):
+        it = learner(**changes)
+        it = dataclasses.replace(it, model=still.clone(remat=remat))
+        other, measured = it.backbone_step(
+            initial(it, base()), base(), backbone_batch(), jax.random.key(0)
+        )
+        np.testing.assert_allclose(measured["backbone_loss"], metrics["backbone_loss"], rtol=1e-5)
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6),
+            host(other.backbone),
+            host(state.backbone),
+        )
+
+
+KERNELS = ((16, 48), (16, 16), (16, 64), (64, 16))  # of the toy backbone's blocks
+MOVES = {"parameter", "copy", "transpose", "bitcast", "get-tuple-element", "fusion", "call"}
+
+
+def computed_in_a_kernels_shape(mode):
+    """Operations of the compiled update that compute something as large as a block's matrix."""
+    it = learner(finetune_mode=mode)
+    params = base()
+    state = initial(it, params)
+    arguments = state, params if mode == "lora" else None, backbone_batch(), jax.random.key(0)
+    text = it.backbone_step.lower(it, *arguments).compile().as_text()
+    found = re.findall(r"= f32\[(\d+),(\d+)\]\S* ([\w-]+)\(", text)
+    shapes = {*KERNELS, *(shape[::-1] for shape in KERNELS)} - {(16, 16)}
+    return {name for rows, columns, name in found if (int(rows), int(columns)) in shapes} - MOVES
+
+
+def test_lora_computes_no_full_size_gradient():
+    assert not computed_in_a_kernels_shape("lora")
+    assert computed_in_a_kernels_shape("full") >= {"dot"}

@@ -1,0 +1,265 @@
+"""The losses and their gradients against PyTorch, and log-probabilities against a full softmax."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support import toy
+
+from reoac_jax.backbone import lora, prediction
+from reoac_jax.backbone.likelihood import reference_log_probs
+from reoac_jax.backbone.prediction import assemble_rows
+from reoac_jax.learning import losses
+
+torch = pytest.importorskip("torch")
+N, A, G = 40, 5, 6
+COUNTED = 29  # the rest has weight 0
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def normal(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def weights():
+    return (np.arange(N) < COUNTED).astype(np.float32)
+
+
+def assert_same(loss_fn, torch_loss, x):
+    """Value and gradient of a function of x; torch_loss sees the counted rows only, in float64."""
+    value, gradient = jax.jit(jax.value_and_grad(loss_fn))(x)
+    reference = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    expected = torch_loss(reference[:COUNTED])
+    expected.backward()
+    assert np.abs(reference.grad.numpy()).max() > 1e-4
+    np.testing.assert_allclose(value, expected.item(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradient, reference.grad.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def counted(x):
+    return torch.tensor(np.asarray(x))[:COUNTED]
+
+
+def test_critic_loss(rng):
+    operator, returns = rng.integers(0, A, N), normal(rng, N)
+    assert_same(
+        lambda q: losses.critic_loss(q, operator, returns, weights()),
+        lambda q: torch.nn.functional.mse_loss(
+            q.gather(1, counted(operator)[:, None])[:, 0], counted(returns).double()
+        ),
+        normal(rng, N, A),
+    )
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.3])
+def test_soft_q_loss(rng, temperature):
+    q = normal(rng, N, A)
+    assert_same(
+        lambda logits: losses.soft_q_loss(logits, q, temperature, weights()),
+        lambda logits: torch.nn.functional.cross_entropy(
+            logits, torch.softmax(counted(q).double() / temperature, dim=1)
+        ),
+        normal(rng, N, A),
+    )
+
+
+def test_soft_q_leaves_the_critic_alone(rng):
+    logits = normal(rng, N, A)
+    gradient = jax.grad(lambda q: losses.soft_q_loss(logits, q, 1.0, weights()))(normal(rng, N, A))
+    assert not np.asarray(gradient).any()
+
+
+@pytest.mark.parametrize("entropy_weight", [0.0, 0.05])
+def test_policy_gradient_loss(rng, entropy_weight):
+    chosen, advantage = rng.integers(0, A, N), normal(rng, N)
+    logits = normal(rng, N, A)
+    log_prob = np.asarray(jax.nn.log_softmax(logits))[np.arange(N), chosen]
+    old = (log_prob + 0.4 * normal(rng, N)).astype(np.float32)  # ratios on both sides of the clip
+
+    def reference(x):
+        policy = torch.distributions.Categorical(logits=x)
+        gain = counted(advantage).double()
+        ratio = (policy.log_prob(counted(chosen)) - counted(old).double()).exp()
+        assert (ratio > 1.2).any() and (ratio < 0.8).any()
+        surrogate = torch.minimum(ratio * gain, ratio.clamp(0.8, 1.2) * gain)
+        return -(surrogate + entropy_weight * policy.entropy()).mean()
+
+    def loss(x):
+        return losses.policy_gradient_loss(
+            x, chosen, old, advantage, 0.2, entropy_weight, weights()
+        )
+
+    assert_same(lambda x: loss(x).loss, reference, logits)
+    entropy = torch.distributions.Categorical(logits=counted(logits)).entropy().mean()
+    np.testing.assert_allclose(loss(logits).entropy, entropy.item(), rtol=1e-5)
+
+
+def test_backbone_loss(rng):
+    written, advantage = rng.random((N, G)) < 0.4, normal(rng, N)
+
+    def reference(log_probs):
+        mask = counted(written)
+        weight = counted(advantage).double()[:, None].expand(-1, G)
+        return -(log_probs * weight)[mask].mean()
+
+    assert_same(
+        lambda log_probs: losses.backbone_loss(
+            log_probs, advantage, losses.position_shares(written, weights())
+        ),
+        reference,
+        -np.abs(normal(rng, N, G)),
+    )
+
+
+def test_nothing_counted_gives_zero(rng):
+    zeros, q = np.zeros(N, np.float32), normal(rng, N, A)
+    index = np.zeros(N, int)
+    assert losses.critic_loss(q, index, zeros, zeros) == 0
+    assert losses.soft_q_loss(q, q, 1.0, zeros) == 0
+    assert losses.policy_gradient_loss(q, index, zeros, zeros, 0.2, 0.1, zeros).loss == 0
+    share = losses.position_shares(np.zeros((N, G), bool), zeros + 1)
+    assert losses.backbone_loss(normal(rng, N, G), zeros + 1, share) == 0
+
+
+@pytest.mark.parametrize(
+    "positive, clip, expected",
+    [
+        (False, 0.0, [-3.0, -0.2, 0.0, 0.7, 2.0]),
+        (True, 0.0, [0.0, 0.0, 0.0, 0.7, 2.0]),
+        (False, 0.5, [-0.5, -0.2, 0.0, 0.5, 0.5]),
+        (True, 1.0, [0.0, 0.0, 0.0, 0.7, 1.0]),
+    ],
+)
+def test_backbone_advantage(positive, clip, expected):
+    returns = jnp.array([-3.0, -0.2, 0.0, 0.7, 2.0])
+    np.testing.assert_allclose(losses.backbone_advantage(returns, positive, clip), expected)
+
+
+def test_group_advantage(rng):
+    groups = np.repeat([3, 0, 7, 1], [4, 1, 3, 2])[rng.permutation(10)].astype(np.int32)
+    returns = normal(rng, 10)
+    centred = returns.astype(np.float64)
+    for group in set(groups.tolist()):
+        centred[groups == group] -= returns[groups == group].astype(np.float64).mean()
+    expected = centred / np.sqrt((centred**2).mean())
+    np.testing.assert_allclose(losses.group_advantage(returns, groups), expected, atol=1e-4)
+
+
+def test_group_advantage_of_equal_returns_is_zero():
+    got = losses.group_advantage(jnp.full(6, 0.4), jnp.array([0, 0, 1, 1, 2, 2]))
+    np.testing.assert_allclose(got, np.zeros(6), atol=0.1)  # rounding over a scale of 1e-6
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.7, 1.0])
+def test_critic_advantage(rng, decay):
+    values, returns = normal(rng, 6, 5), normal(rng, 6)
+    steps = np.array([5, 1, 3, 5, 2, 4])
+    active = np.arange(5) < steps[:, None]
+    expected = np.zeros((6, 5))
+    for row, count in enumerate(steps):
+        path = [*values[row, :count].astype(np.float64), float(returns[row])]
+        deltas = np.diff(path)
+        for t in range(count):
+            expected[row, t] = sum(decay**k * d for k, d in enumerate(deltas[t:]))
+    if decay == 1.0:
+        np.testing.assert_allclose(expected[active], (returns[:, None] - values)[active], atol=1e-6)
+    expected /= np.sqrt((expected[active] ** 2).mean())
+    got = losses.critic_advantage(values, active, returns, decay)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+@functools.cache
+def likelihood_inputs(time_conditioning):
+    model, params = toy.backbone(2, time_conditioning=time_conditioning)
+    targets = ("attn_qkv", "attn_out", "mlp_in", "final/linear")
+    overlay = toy.randomise(lora.init(jax.random.key(0), params, targets, 3), 5)
+    rng = np.random.default_rng(1)
+    prompt = rng.integers(0, toy.VOCAB_SIZE, (6, 6)).astype(np.int32)
+    generated = rng.integers(0, toy.VOCAB_SIZE, (6, 4)).astype(np.int32)
+    rows, lengths = assemble_rows(prompt, np.array([1, 6, 3, 4, 2, 5], np.int32), generated, 0)
+    reference = rng.integers(0, toy.MASK_ID, (6, 4)).astype(np.int32)
+    coefficients = normal(rng, 6, 4)
+    return model, params, overlay, rows, lengths, reference, rng.random(6), coefficients
+
+
+LORA_SCALE = 1.5
+
+
+def gradients_and_value(log_probs_of, time_conditioning):
+    """Gradients of a weighted sum of log-probabilities by base and overlay, and these."""
+    _, params, overlay, *_, coefficients = likelihood_inputs(time_conditioning)
+
+    def total(params, overlay):
+        log_probs = log_probs_of(params, overlay)
+        return (log_probs * coefficients).sum(), log_probs
+
+    return jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))(params, overlay)
+
+
+@functools.cache
+def expected_likelihood(time_conditioning):
+    """All logits at once, merged weights, and a log-softmax without the mask's column."""
+    model, _, _, rows, lengths, reference, sigma, _ = likelihood_inputs(time_conditioning)
+    place = lengths[:, None] - 4 + np.arange(4)
+
+    def log_probs_of(params, overlay):
+        variables = {"params": lora.merge(params, overlay, LORA_SCALE)}
+        logits = model.apply(variables, rows, lengths, sigma).logits[:, :, : toy.MASK_ID]
+        return jax.nn.log_softmax(logits)[jnp.arange(6)[:, None], place, reference]
+
+    return gradients_and_value(log_probs_of, time_conditioning)
+
+
+@pytest.mark.parametrize("time_conditioning, chunk", [(False, 1), (False, 2), (True, None)])
+def test_reference_log_probs_and_gradients(monkeypatch, time_conditioning, chunk):
+    if chunk is not None:
+        monkeypatch.setattr(prediction, "_LOGITS_AT_A_TIME", chunk * 4 * toy.VOCAB_SIZE)
+    model, _, _, rows, lengths, reference, sigma, _ = likelihood_inputs(time_conditioning)
+
+    def log_probs_of(params, overlay):
+        variables = {"params": params, "lora": lora.collection(overlay, LORA_SCALE)}
+        return reference_log_probs(model, variables, rows, lengths, reference, sigma)
+
+    gradients, log_probs = gradients_and_value(log_probs_of, time_conditioning)
+    expected_gradients, expected = expected_likelihood(time_conditioning)
+    np.testing.assert_allclose(log_probs, expected, atol=2e-5)
+    leaves = jax.tree.leaves_with_path(expected_gradients)
+    still = [path for path, x in leaves if not np.asarray(x).any()]
+    assert not still
+    for (path, want), got in zip(leaves, jax.tree.leaves(gradients), strict=True):
+        size = np.abs(want).max() + 1e-3
+        np.testing.assert_allclose(got / size, want / size, atol=3e-4, err_msg=str(path))
+
+
+def test_reference_log_probs_from_another_position():
+    """`first` says where the window begins, which need not end with the row."""
+    model, params, _, rows, lengths, reference, _, _ = likelihood_inputs(False)
+
+    @jax.jit
+    def run(reference, first):
+        return reference_log_probs(model, {"params": params}, rows, lengths, reference, first=first)
+
+    whole = run(reference, None)
+    np.testing.assert_allclose(run(reference, lengths - 4), whole, atol=1e-6)
+    np.testing.assert_allclose(run(reference[:, :2], lengths - 4), whole[:, :2], atol=1e-5)
+    assert np.abs(run(reference[:, :2], lengths - 3) - whole[:, :2]).max() > 1e-3
+
+
+def test_dropout_needs_its_key():
+    inputs = likelihood_inputs(False)
+    _, params, _, rows, lengths, reference, _, _ = inputs
+    model, _ = toy.backbone(2, dropout=0.3)
+
+    @jax.jit
+    def run(key):
+        return reference_log_probs(model, {"params": params}, rows, lengths, reference, None, key)
+
+    first, again, other = (np.asarray(run(jax.random.key(seed))) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-3

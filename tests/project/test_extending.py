@@ -1,0 +1,131 @@
+"""docs/extending.md, done as it says: a task and a sampler evaluated, an operator put in."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from support import toy
+
+from reoac_jax import evaluate
+from reoac_jax.backbone.prediction import TokenPrediction
+from reoac_jax.evaluation import policies
+from reoac_jax.samplers import RULES, rules
+from reoac_jax.system.errors import run_command
+from reoac_jax.tasks import TASKS
+
+ROOT = Path(__file__).resolve().parents[2]
+GUIDE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+TINY = ROOT / "configs" / "tiny.py"
+
+
+def blocks(heading: str, language: str) -> list[str]:
+    """The code blocks of a section."""
+    section = next(part for part in GUIDE.split("\n## ") if part.startswith(heading))
+    return re.findall(rf"^```{language}\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+
+
+def registered(line: str) -> tuple[str, str]:
+    """The name and the object of a line such as `    "successor": Successor,`."""
+    return re.fullmatch(r' {4}"(\w+)": (\w+),\n', line).groups()
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    return toy.word_backbone(tmp_path_factory.mktemp("extending") / "backbone")
+
+
+def options(backbone: Path, output: Path) -> list[str]:
+    return [
+        f"--config.backbone.path={backbone}", "--config.rollout.max_steps=4",
+        "--config.rollout.gen_len=8", "--output", str(output),
+    ]  # fmt: skip
+
+
+def test_a_task_and_a_sampler(backbone, tmp_path, monkeypatch):
+    code, line = blocks("A task", "python")
+    name, class_name = registered(line)
+    file = tmp_path / "successor.py"
+    file.write_text(code)
+    spec = importlib.util.spec_from_file_location("successor", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    task = getattr(module, class_name)
+    monkeypatch.setitem(TASKS, name, task)
+
+    code, line = blocks("A sampler", "python")
+    sampler, function = registered(line)
+    names = dict(vars(rules))
+    exec(code, names)
+    monkeypatch.setitem(RULES, sampler, names[function])
+    for where in (policies, evaluate):  # made from `RULES` when it was imported
+        monkeypatch.setattr(where, "POLICIES", (*policies.POLICIES, sampler))
+
+    # What the rule does: two of three masks in two steps, the last ones.
+    zeros = jnp.zeros(4)
+    view = rules.View(
+        masked=jnp.array([True, True, False, True]),
+        prediction=TokenPrediction(jnp.zeros(4, int), zeros, zeros, zeros),
+        steps_left=jnp.int32(2), key=jax.random.key(0), block_len=1,
+    )  # fmt: skip
+    assert names[function](view).tolist() == [False, True, False, True]
+
+    source = TINY.read_text()
+    section = re.search(r"    task\.name = .*?task\.seed = .*?\n", source, re.DOTALL)[0]
+    config = tmp_path / "config.py"
+    config.write_text(
+        source.replace(section, f'    task.name = "{name}"\n    task.max_number = 60\n')
+    )
+    output = tmp_path / "evaluation.json"
+    argv = ["--config", str(config), "--policy", sampler, *options(backbone, output)]
+    assert run_command(evaluate.main, argv) == 0
+    result = json.loads(output.read_text())
+    assert (result["task"], result["policy"]) == (name, sampler)
+    assert result["grader_version"] == task.grader_version and result["forward_passes"] == 4
+    answers = [json.loads(line) for line in output.with_suffix(".jsonl").read_text().splitlines()]
+    assert len(answers) == result["samples"] > 0
+
+    own = task(type("Options", (), {"max_number": 60}), None)
+    train, test = own.problems("train"), own.problems("test")
+    assert [a["id"] for a in answers] == [problem.id for problem in test]
+    assert len({p.prompt for p in train} | {p.prompt for p in test}) == len(train) + len(test) == 61
+    texts = [own.reference_text(test[0]), "7000 ;", "; ;"]
+    for mode, rewards in (("strict", [1.0, 0.0, 0.0]), ("shaped", [1.0, 0.1, 0.0])):
+        assert [g.reward for g in own.grade(texts, test[:1] * 3, mode)] == rewards
+
+
+def apply(diff: str, root: Path) -> None:
+    """Applies one change of the guide; the text before it must occur exactly once."""
+    first, *lines = diff.splitlines(keepends=True)
+    path = root / first.removeprefix("--- ").strip()
+    before = "".join(line[1:] for line in lines if line[0] != "+")
+    after = "".join(line[1:] for line in lines if line[0] != "-")
+    source = path.read_text()
+    assert source.count(before) == 1, f"{path.name} has changed; extending.md says:\n{before}"
+    path.write_text(source.replace(before, after))
+
+
+def test_an_operator(backbone, tmp_path):
+    """In a process of its own, on a copy of the package: `OPERATORS` is read on import."""
+    copy = tmp_path / "copy"
+    ignore = shutil.ignore_patterns("__pycache__")
+    for folder in ("reoac_jax", "configs"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=ignore)
+    for diff in blocks("An operator", "diff"):
+        apply(diff, copy)
+    output = tmp_path / "evaluation.json"
+    argv = ["--config", "configs/tiny.py", "--policy", "O_SPARSE", "--limit", "4"]
+    subprocess.run(
+        [sys.executable, "-m", "reoac_jax.evaluate", *argv, *options(backbone, output)],
+        cwd=copy, check=True, env=os.environ | {"PYTHONPATH": str(copy), "JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    result = json.loads(output.read_text())
+    # Four of eight positions are even: two steps of two tokens take them, the fallback the rest.
+    assert result["operator_shares"]["O_SPARSE"] == result["operator_shares"]["O_SCOPE"] == 0.5

@@ -1,0 +1,66 @@
+"""Rollouts of the toy world in every variant; compiled once for all tests."""
+
+import functools
+
+import jax
+from support import toy
+
+from reoac_jax.backbone.prediction import DrawSettings
+from reoac_jax.rollout import backbone_denoiser, rollout
+
+VARIANTS = {
+    "denoise": {},
+    "denoise_end": {"operators": toy.operator_settings(scope_anchor="end")},
+    "denoise_argmax": {"selection_mode": "argmax", "draw": DrawSettings("argmax", 1.0)},
+    "denoise_temperature": {"draw": DrawSettings("sample", 0.7)},
+    "denoise_no_fallback": {"ensure_update": False},
+    "denoise_idle": {"ensure_update": False, "draw": DrawSettings("argmax", 1.0)},
+    "denoise_repair": {"repair_tokens": 2, "repair_threshold": 0.6, "max_steps": 9},
+    "denoise_branch": {"branch": True, "branch_steps": (1, 3), "branch_k": 3},
+    "denoise_repair_branch": {
+        "branch": True, "branch_steps": (0, 4, 5), "branch_k": 2, "repair_tokens": 1,
+        "repair_threshold": 0.9, "extra_features": True,
+    },
+    "denoise_preview": {"operator_preview": True, "repair_tokens": 1, "max_steps": 9},
+    "overwrite": {"update_rule": "overwrite"},
+    "overwrite_end": {
+        "update_rule": "overwrite", "operators": toy.operator_settings(scope_anchor="end"),
+        "fallback_operator": 4,
+    },
+    "overwrite_branch": {
+        "update_rule": "overwrite", "branch": True, "branch_steps": (2,), "operator_preview": True,
+    },
+    "features_only": {"use_hidden": False, "branch": True},
+    "time_conditioned": {"time_conditioned": True, "branch": True, "branch_steps": (1,)},
+    "time_conditioned_linear": {"time_conditioned": True, "sigma_schedule": "linear"},
+    "one_step": {"max_steps": 1, "branch": True, "branch_steps": (0,)},
+}  # fmt: skip
+
+
+BATCH = 8
+
+
+@functools.cache
+def world(settings):
+    """Backbone, its variables, heads and their parameters."""
+    model, params = toy.backbone(3, time_conditioning=settings.time_conditioned)
+    return model, {"params": params}, *toy.heads(settings, 4)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def compiled(model, modules, settings, variables, head_params, prompts, vocabulary):
+    denoise = backbone_denoiser(model, variables, settings)
+    heads = functools.partial(modules.apply, head_params)
+    return rollout(denoise, heads, prompts, vocabulary, settings)[0]
+
+
+def run(settings, prompts):
+    model, variables, modules, head_params = world(settings)
+    vocabulary = toy.vocabulary()
+    result = compiled(model, modules, settings, variables, head_params, prompts, vocabulary)
+    return jax.device_get(result)
+
+
+@functools.cache
+def whole_batch(settings):
+    return run(settings, toy.prompts(BATCH))
