@@ -31,14 +31,14 @@ from reoac_jax.config import config_hash, load_config, parse_command_line, to_js
 from reoac_jax.devices.compilation import set_up_compilation
 from reoac_jax.evaluation.policies import ACTOR, POLICIES, UNTRAINED
 from reoac_jax.evaluation.scoring import answers, evaluate_policy, scores
-from reoac_jax.learning.episodes import ProblemSet
 from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
 from reoac_jax.runs.folder import newest_checkpoints
-from reoac_jax.runs.metrics import working
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import write_json, write_text
 from reoac_jax.system.host_memory import keep_freed_memory
+from reoac_jax.system.progress import working
 from reoac_jax.tasks import Task, make_task, task_options
+from reoac_jax.tasks.problem_set import ProblemSet
 
 
 def main(argv: Sequence[str]) -> int:

@@ -39,7 +39,6 @@ from reoac_jax.finetuning.step import (
     FinetuneState,
     zero_sums,
 )
-from reoac_jax.learning.episodes import ProblemSet
 from reoac_jax.learning.parts import (
     Parts,
     adapted_base,
@@ -57,12 +56,13 @@ from reoac_jax.runs.folder import (
     open_run,
     stopped_from_outside,
 )
-from reoac_jax.runs.metrics import ProgressLine, working
 from reoac_jax.runs.sinks import MetricSinks
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.host_memory import keep_freed_memory
 from reoac_jax.system.interrupt import Interrupt
+from reoac_jax.system.progress import ProgressLine, working
 from reoac_jax.tasks import make_task, task_options
+from reoac_jax.tasks.problem_set import ProblemSet
 
 BACKBONE = "backbone"  # the result's folder in the run's
 _INIT, _STEPS = range(2)  # streams of the run's key

@@ -24,11 +24,11 @@ import numpy as np
 from reoac_jax.config import parse_command_line
 from reoac_jax.devices.compilation import set_up_compilation
 from reoac_jax.evaluation.policies import ACTOR, POLICIES
-from reoac_jax.runs.metrics import working
 from reoac_jax.solver import Answer, Solver
 from reoac_jax.solver.denoising_view import DenoisingView
 from reoac_jax.solver.infilling import has_blanks, parse_blanks
 from reoac_jax.system.errors import InputError, run_command
+from reoac_jax.system.progress import working
 
 
 def main(argv: Sequence[str]) -> int:

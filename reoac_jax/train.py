@@ -19,10 +19,7 @@ from ml_collections import ConfigDict
 from reoac_jax.config import load_config, parse_command_line, to_json
 from reoac_jax.devices import processes, sharding
 from reoac_jax.devices.compilation import set_up_compilation
-from reoac_jax.learning.episodes import (
-    ProblemSet,
-    replay_episodes,
-)
+from reoac_jax.learning.episodes import replay_episodes
 from reoac_jax.learning.iteration import collect, iteration_metrics, update
 from reoac_jax.learning.learner import INIT_STREAM, Learner, LearnerSettings
 from reoac_jax.learning.parts import Parts, load_parts, starting_overlay
@@ -47,14 +44,15 @@ from reoac_jax.runs.folder import (
     run_config,
     stopped_from_outside,
 )
-from reoac_jax.runs.metrics import ProgressLine, working
 from reoac_jax.runs.sinks import MetricSinks
 from reoac_jax.system.background import Background
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import write_json
 from reoac_jax.system.host_memory import keep_freed_memory
 from reoac_jax.system.interrupt import Interrupt, Interrupted
+from reoac_jax.system.progress import ProgressLine, working
 from reoac_jax.tasks import Task, make_task, task_options
+from reoac_jax.tasks.problem_set import ProblemSet
 
 # Streams of the run's key: one for each use.
 _ROLLOUT, _DROPOUT = INIT_STREAM + 1, INIT_STREAM + 2
@@ -110,7 +108,7 @@ def _reopen(path: str, lock: RunLock) -> tuple[Path, Path | None]:
         found = latest_checkpoint(open_run(path, lock) / CHECKPOINTS)
         return "" if found is None else str(found)
 
-    checkpoint = processes.from_first(latest)
+    checkpoint = processes.broadcast(latest)
     return Path(path), Path(checkpoint) if checkpoint else None
 
 
@@ -154,7 +152,7 @@ def _train(
     iterations = config.train.iterations
     resumed = run is not None
     if run is None:
-        run = Path(processes.from_first(lambda: str(create_run(config, lock))))
+        run = Path(processes.broadcast(lambda: str(create_run(config, lock))))
         say(f"run folder {run}")
     else:
         say(f"run folder {run}: going on after {start} of {iterations} iterations")
@@ -196,7 +194,7 @@ def _train(
                     iteration, interrupt,
                 )  # fmt: skip
             except Interrupted:
-                stop = processes.largest(interrupt.exit_code)
+                stop = processes.all_reduce_max(interrupt.exit_code)
                 break
             del params, heads
             replay.add(
@@ -237,13 +235,13 @@ def _train(
             if done == iterations or done % config.checkpoint.every == 0:
                 save(iteration, values["reward"])
                 saved = done
-            stop = processes.largest(interrupt.exit_code)
+            stop = processes.all_reduce_max(interrupt.exit_code)
             if stop:
                 break
         if saved < done:  # stopped between two saves
             save(done - 1, values["reward"])
     # No process leaves, and is missed, before the first has finished the last save.
-    stop = processes.largest(stop)
+    stop = processes.all_reduce_max(stop)
     if done < iterations:
         if first:
             print(

@@ -24,9 +24,10 @@ from rich.text import Text
 
 from reoac_jax.config import parse_options
 from reoac_jax.runs.folder import CONFIG, METRICS, run_config
-from reoac_jax.runs.metrics import MetricsTail, is_terminal
+from reoac_jax.runs.metrics import MetricsTail
 from reoac_jax.runs.sinks import flat_numbers
 from reoac_jax.system.errors import InputError, run_command
+from reoac_jax.system.progress import is_terminal
 
 _SECONDS = 1.0  # between looks
 _BLOCKS = "▁▂▃▄▅▆▇█"

@@ -25,9 +25,9 @@ from reoac_jax.backbone.mdlm.config import BackboneConfig
 from reoac_jax.backbone.mdlm.published import INV_FREQ_KEY, Weight, parameter_count, weights
 from reoac_jax.backbone.pytorch_files import write_published
 from reoac_jax.config import parse_options
-from reoac_jax.runs.metrics import ProgressLine
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import check_empty_folder
+from reoac_jax.system.progress import ProgressLine
 
 PRESETS = {
     "small": BackboneConfig(

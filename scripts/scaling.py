@@ -25,12 +25,12 @@ os.environ["XLA_FLAGS"] = (
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
+from collectives import bytes_by_kind  # noqa: E402
 from ml_collections import ConfigDict  # noqa: E402
 
 from reoac_jax.backbone import Backbone, BackboneConfig  # noqa: E402
 from reoac_jax.config import load_config, parse_command_line  # noqa: E402
-from reoac_jax.devices import sharding
-from reoac_jax.devices.collectives import bytes_by_kind  # noqa: E402
+from reoac_jax.devices import sharding  # noqa: E402
 from reoac_jax.learning.learner import Learner, LearnerSettings, LearnerState  # noqa: E402
 from reoac_jax.learning.replay import BackboneBatch, HeadBatch  # noqa: E402
 from reoac_jax.policy.heads import Heads  # noqa: E402

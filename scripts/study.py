@@ -35,7 +35,6 @@ from reoac_jax.config import config_hash, load_config, parse_command_line, to_js
 from reoac_jax.evaluation.policies import ACTOR, RANDOM
 from reoac_jax.evaluation.scoring import evaluate_policy, scores
 from reoac_jax.evaluation.sequence_search import search_sequence
-from reoac_jax.learning.episodes import ProblemSet
 from reoac_jax.learning.parts import Trained, load_parts, load_trained, untrained
 from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.runs.folder import CHECKPOINTS, METRICS
@@ -43,6 +42,7 @@ from reoac_jax.samplers import RULES
 from reoac_jax.system.errors import RunError, run_command
 from reoac_jax.system.files import replacing_file, write_json
 from reoac_jax.tasks import Task, make_task, task_options
+from reoac_jax.tasks.problem_set import ProblemSet
 
 MODES = ("frozen", "lora", "full")
 SEQUENCE = "best_sequence"

@@ -9,7 +9,7 @@ os.environ["TERM"] = "xterm"  # what pseudo-terminals take themselves for
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from reoac_jax.runs import metrics
+from reoac_jax.system import progress
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -18,7 +18,7 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax_tests"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 # A machine that is busy must not add lines to what tests compare.
-metrics.QUIET_SECONDS = 1e6
+progress.QUIET_SECONDS = 1e6
 
 
 def _shared(name: str) -> Path:

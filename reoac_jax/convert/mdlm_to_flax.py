@@ -34,9 +34,9 @@ from reoac_jax.backbone.pytorch_files import (
 )
 from reoac_jax.backbone.store import STORE_DTYPES, load_backbone, write_backbone
 from reoac_jax.config import parse_options
-from reoac_jax.runs.metrics import ProgressLine
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import check_empty_folder, creating_folder
+from reoac_jax.system.progress import ProgressLine
 
 TOLERANCE = 1e-4
 _VERIFY_ROWS, _VERIFY_LENGTH = 3, 48

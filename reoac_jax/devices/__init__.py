@@ -1,1 +1,1 @@
-"""Devices and processes: meshes, collectives, compiled programs."""
+"""Devices and processes: meshes, exchange between processes, compiled programs."""

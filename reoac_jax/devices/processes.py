@@ -1,7 +1,7 @@
 """Several processes as one run: how they find each other, divide the work and share results.
 
 Each process rolls out and grades its own episodes on its own devices, and the results go to all
-(`everywhere`), so that replay, and all that follows from it, is the same in every process. The
+(`all_gather`), so that replay, and all that follows from it, is the same in every process. The
 updates then run on the mesh of all devices (`reoac_jax.devices.sharding`).
 """
 
@@ -96,7 +96,7 @@ def own_share(count: int) -> slice:
     return _shares(count)[jax.process_index()]
 
 
-def everywhere(tree: Any, count: int) -> Any:
+def all_gather(tree: Any, count: int) -> Any:
     """The rows of all processes, in order.
 
     Args:
@@ -121,14 +121,14 @@ def everywhere(tree: Any, count: int) -> Any:
     return jax.tree.map(gather, tree)
 
 
-def largest(value: int) -> int:
+def all_reduce_max(value: int) -> int:
     """The largest of the values that the processes give; all must ask."""
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.process_allgather(np.int32(value)).max())
 
 
-def from_first(make: Callable[[], Answer]) -> Answer:
+def broadcast(make: Callable[[], Answer]) -> Answer:
     """Calls `make` in the first process alone, and gives its result, a JSON value, to all.
 
     All must ask.

@@ -25,7 +25,7 @@ from reoac_jax.rollout import (
     BatchResult,
     DenoiseFn,
     Prompts,
-    Question,
+    Request,
     Rollout,
     RolloutProgram,
     RolloutSettings,
@@ -100,7 +100,7 @@ def sequence_program(
 
 
 class Policy:
-    """A policy by name, ready to be run on any number of questions.
+    """A policy by name, ready to be run on any number of requests.
 
     Raises `InputError` for an unknown name, a sequence of operators that is not of
     `rollout.max_steps`, or `ancestral_cached` on a backbone that sees the time.
@@ -148,16 +148,16 @@ class Policy:
 
     @property
     def tokens_computed(self) -> int:
-        """Tokens that the backbone has been run on so far, padding and idle places included."""
+        """Tokens that the backbone has been run on so far, padding and idle slots included."""
         return self._program.tokens_computed
 
     def __call__(
-        self, params: Any, heads: Any, key: jax.Array, questions: Sequence[Question]
+        self, params: Any, heads: Any, key: jax.Array, requests: Sequence[Request]
     ) -> Iterator[tuple[list[int], Outcome]]:
-        """Runs the questions; yields places in `questions` and their `Outcome`."""
+        """Runs the requests; yields indices in `requests` and their `Outcome`."""
         heads = heads if self._heads is None else self._heads
-        for places, result in self._program(params, heads, key, questions):
-            yield places, self._outcome(result)
+        for indices, result in self._program(params, heads, key, requests):
+            yield indices, self._outcome(result)
 
 
 def _sequence(name: str, max_steps: int) -> jax.Array:
@@ -213,11 +213,11 @@ def _sampler(
         heads: HeadParams,
         prompts: Prompts,
         vocabulary: Vocabulary,
-        places: int,
+        slots: int,
         count: jax.Array,
     ) -> BatchResult:
         return BatchResult(
-            *sample(denoise, prompts, settings, name, block_len, places, count, on_step)
+            *sample(denoise, prompts, settings, name, block_len, slots, count, on_step)
         )
 
     return BatchedProgram(

@@ -10,15 +10,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from reoac_jax.devices import sharding
+from reoac_jax.evaluation.intervals import wilson_interval
 from reoac_jax.evaluation.policies import Outcome, Policy
-from reoac_jax.learning.episodes import ProblemSet
 from reoac_jax.learning.grading import Grading
 from reoac_jax.learning.parts import Parts
 from reoac_jax.policy.heads import HeadParams
 from reoac_jax.policy.operators import OPERATORS
-from reoac_jax.rollout import in_order
-from reoac_jax.runs.metrics import ProgressLine, wilson_interval, working
+from reoac_jax.rollout import Request, in_order
+from reoac_jax.system.progress import ProgressLine, working
 from reoac_jax.tasks import Grade, Task
+from reoac_jax.tasks.problem_set import ProblemSet
 
 _ROLLOUT_STREAM = 3  # folded into the seed's key; training's streams are others
 
@@ -54,16 +55,16 @@ def evaluate_policy(
     mesh = sharding.make_mesh()
     policy = Policy(name, config, parts, mesh)
     key = jax.random.fold_in(jax.random.key(config.seed), _ROLLOUT_STREAM)
-    questions = [problem_set.question(index, index) for index in range(len(problem_set))]
+    requests = [Request.of(problem_set, index, index) for index in range(len(problem_set))]
     params, heads = sharding.replicate(mesh, (params, heads))
     began = time.monotonic()
     batches = []
     with Grading(task, problem_set.problems, parts, "strict") as grading:
-        with ProgressLine(len(questions), f"evaluating {name}", unit="problem") as progress:
-            for places, outcome in policy(params, heads, key, questions):
-                batches.append((places, outcome))
-                grading.add(places, outcome.tokens)
-                progress.update(len(places))
+        with ProgressLine(len(requests), f"evaluating {name}", unit="problem") as progress:
+            for indices, outcome in policy(params, heads, key, requests):
+                batches.append((indices, outcome))
+                grading.add(indices, outcome.tokens)
+                progress.update(len(indices))
         with working("grading"):
             texts, grades = grading.finish()
     outcome = in_order(batches)

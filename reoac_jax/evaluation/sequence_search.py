@@ -12,11 +12,12 @@ from ml_collections import ConfigDict
 
 from reoac_jax.devices import sharding
 from reoac_jax.evaluation.policies import BETWEEN, sequence_program
-from reoac_jax.learning.episodes import ProblemSet, generated_text
 from reoac_jax.learning.parts import Parts
 from reoac_jax.policy.operators import O_BRANCH, OPERATORS
-from reoac_jax.rollout import in_order
+from reoac_jax.rollout import Request, in_order
 from reoac_jax.tasks import Task
+from reoac_jax.tasks.decode import generated_text
+from reoac_jax.tasks.problem_set import ProblemSet
 
 # Sequences and training problems of each round; the best sequences of a round and their mutants
 # (one operator changed) go on to the next, where more problems tell them apart.
@@ -45,9 +46,9 @@ def search_sequence(config: ConfigDict, parts: Parts, task: Task, seed: int) -> 
     params = sharding.replicate(mesh, parts.base)
 
     def accuracy(sequence: tuple[int, ...], count: int) -> float:
-        questions = [problems.question(i, i) for i in range(count)]
+        requests = [Request.of(problems, i, i) for i in range(count)]
         heads = sharding.replicate(mesh, jnp.array(sequence, jnp.int32))
-        tokens = in_order(program(params, heads, jax.random.key(seed), questions)).tokens
+        tokens = in_order(program(params, heads, jax.random.key(seed), requests)).tokens
         special = parts.vocabulary.is_special
         texts = [generated_text(row, parts.tokenizer, special) for row in tokens]
         grades = task.grade(texts, problems.problems[:count])

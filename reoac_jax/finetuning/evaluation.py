@@ -12,12 +12,13 @@ from ml_collections import ConfigDict
 from reoac_jax.evaluation.policies import Policy
 from reoac_jax.finetuning.nelbo import NelboProgram
 from reoac_jax.finetuning.objective import Answers, own_lengths
-from reoac_jax.learning.episodes import ProblemSet, generated_text
 from reoac_jax.learning.parts import Parts
-from reoac_jax.rollout import in_order
-from reoac_jax.runs.metrics import ProgressLine
+from reoac_jax.rollout import Request, in_order
+from reoac_jax.system.progress import ProgressLine
 from reoac_jax.tasks import Task
+from reoac_jax.tasks.decode import generated_text
 from reoac_jax.tasks.encode import Encoded
+from reoac_jax.tasks.problem_set import ProblemSet
 
 _POLICY = "confidence"
 _SHOWN_AFTER = 2.0  # seconds
@@ -83,12 +84,12 @@ class AnswerEvaluation:
 
         done: is called with the number of rows that are finished further.
         """
-        questions = [self.problems.question(index, index) for index in range(len(self.problems))]
+        requests = [Request.of(self.problems, index, index) for index in range(len(self.problems))]
         # Neither heads nor random numbers are read by this policy.
         batches = []
-        for places, outcome in self.policy(params, None, jax.random.key(0), questions):
-            batches.append((places, outcome))
-            done(len(places))
+        for indices, outcome in self.policy(params, None, jax.random.key(0), requests):
+            batches.append((indices, outcome))
+            done(len(indices))
         tokens = in_order(batches).tokens
         special = self.parts.vocabulary.is_special
         return [generated_text(row, self.parts.tokenizer, special) for row in tokens]

@@ -1,8 +1,5 @@
-"""From problems to questions, and from rollouts to graded episodes."""
+"""From rollouts to graded episodes."""
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,94 +12,10 @@ from transformers import PreTrainedTokenizerBase
 from reoac_jax.learning.losses import critic_advantage, group_advantage
 from reoac_jax.learning.replay import Episodes
 from reoac_jax.policy.operators import OPERATORS
-from reoac_jax.rollout import Question, Rollout, Trajectory
-from reoac_jax.tasks import Grade, Problem, Split, Task
-from reoac_jax.tasks.encode import Encoded, encode_problems
-
-
-@dataclasses.dataclass(frozen=True)
-class ProblemSet:
-    """A split of a task as tokens: `problems[i]` is row i of `encoded`."""
-
-    problems: Sequence[Problem]
-    references: Sequence[str]
-    encoded: Encoded
-
-    @classmethod
-    def load(
-        cls,
-        task: Task,
-        split: Split,
-        tokenizer: PreTrainedTokenizerBase,
-        config: ConfigDict,
-        limit: int | None = None,
-    ) -> "ProblemSet":
-        """Reads and encodes a split, or its first `limit` problems. Raises `InputError`."""
-        problems = task.problems(split)[:limit]
-        references = [task.reference_text(problem) for problem in problems]
-        encoded = encode_problems(
-            problems,
-            references,
-            tokenizer,
-            gen_len=config.rollout.gen_len,
-            max_prompt_len=config.rollout.max_prompt_len,
-            eos_id=tokenizer.eos_token_id,
-        )
-        return cls(problems, references, encoded)
-
-    def __len__(self) -> int:
-        return len(self.problems)
-
-    def question(self, index: int, row_id: int) -> Question:
-        return Question(
-            self.encoded.prompt_tokens[index], self.encoded.key_mask[index], row_id=row_id
-        )
-
-    @property
-    def hash(self) -> str:
-        """SHA-256, in hex, of the problems as given to the model and as graded."""
-        digest = hashlib.sha256()
-        for problem, tokens in zip(self.problems, self.encoded.prompt_tokens, strict=True):
-            row = [problem.id, problem.prompt, problem.target_answer, tokens.tolist()]
-            digest.update(json.dumps(row).encode())
-        return digest.hexdigest()
-
-    @property
-    def truncation_in_words(self) -> str:
-        counts = (f"{count} {name.replace('_', ' ')}" for name, count in self.truncation.items())
-        return ", ".join(counts)
-
-    @property
-    def truncation(self) -> dict[str, int]:
-        """How many prompts and references did not fit."""
-        return {
-            "prompts_truncated": self.encoded.prompts_truncated,
-            "references_truncated": self.encoded.references_truncated,
-        }
-
-
-def generated_text(
-    tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase, special: np.ndarray | jax.Array
-) -> str:
-    """The text of generated tokens int32 `[G]`: before the first eos, special tokens left out.
-
-    special: bool `[V]`, the vocabulary's table.
-    """
-    ended = np.flatnonzero(tokens == tokenizer.eos_token_id)
-    before = tokens[: ended[0]] if len(ended) else tokens
-    kept = before[~np.asarray(special)[before]]
-    return _decode(tokenizer, kept.tolist()).strip()
-
-
-def token_texts(tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Each token's own text; `[MASK]` for ids that the tokenizer lacks."""
-    return [_decode(tokenizer, [i]) if i < len(tokenizer) else "[MASK]" for i in tokens.tolist()]
-
-
-def _decode(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
-    text = tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
-    assert isinstance(text, str)  # a list is for batches
-    return text
+from reoac_jax.rollout import Rollout, Trajectory
+from reoac_jax.tasks import Grade
+from reoac_jax.tasks.decode import token_texts
+from reoac_jax.tasks.problem_set import ProblemSet
 
 
 def episode_returns(

@@ -6,9 +6,9 @@ from typing import Self
 
 import numpy as np
 
-from reoac_jax.learning.episodes import generated_text
 from reoac_jax.learning.parts import Parts
 from reoac_jax.tasks import Grade, Problem, Task
+from reoac_jax.tasks.decode import generated_text
 from reoac_jax.tasks.task import RewardMode
 
 
@@ -21,25 +21,25 @@ class Grading:
         self._thread = ThreadPoolExecutor(1)
         self._batches: list[tuple[Sequence[int], Future]] = []
 
-    def add(self, places: Sequence[int], tokens: np.ndarray) -> None:
-        """Takes the answers to the problems at `places`: tokens int32 `[n, G]`."""
-        self._batches.append((places, self._thread.submit(self._grade, places, tokens)))
+    def add(self, indices: Sequence[int], tokens: np.ndarray) -> None:
+        """Takes the answers to the problems at `indices`: tokens int32 `[n, G]`."""
+        self._batches.append((indices, self._thread.submit(self._grade, indices, tokens)))
 
     def finish(self) -> tuple[list[str], list[Grade]]:
         """Waits for all; text and grade of each problem, in their order."""
         graded: dict[int, tuple[str, Grade]] = {}
-        for places, batch in self._batches:
-            for place, text, grade in zip(places, *batch.result(), strict=True):
-                graded[place] = text, grade
-        ordered = [graded[place] for place in range(len(self._problems))]
+        for indices, batch in self._batches:
+            for index, text, grade in zip(indices, *batch.result(), strict=True):
+                graded[index] = text, grade
+        ordered = [graded[index] for index in range(len(self._problems))]
         return [text for text, _ in ordered], [grade for _, grade in ordered]
 
     def _grade(
-        self, places: Sequence[int], tokens: np.ndarray
+        self, indices: Sequence[int], tokens: np.ndarray
     ) -> tuple[list[str], Sequence[Grade]]:
         tokenizer, special = self._parts.tokenizer, self._parts.vocabulary.is_special
         texts = [generated_text(row, tokenizer, special) for row in tokens]
-        problems = [self._problems[place] for place in places]
+        problems = [self._problems[index] for index in indices]
         return texts, self._task.grade(texts, problems, self._mode)
 
     def __enter__(self) -> Self:

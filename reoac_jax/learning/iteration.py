@@ -11,21 +11,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from reoac_jax.devices import processes, sharding
-from reoac_jax.learning.episodes import (
-    ProblemSet,
-    episode_returns,
-    explained_variance,
-    rollout_summary,
-)
+from reoac_jax.learning.episodes import episode_returns, explained_variance, rollout_summary
 from reoac_jax.learning.grading import Grading
 from reoac_jax.learning.learner import Learner, LearnerState
 from reoac_jax.learning.parts import Parts
 from reoac_jax.learning.replay import Replay, crop_prompts
 from reoac_jax.policy.heads import HeadParams
-from reoac_jax.rollout import Rollout, RolloutProgram, in_order
+from reoac_jax.rollout import Request, Rollout, RolloutProgram, in_order
 from reoac_jax.runs.finite import check_finite
 from reoac_jax.system.interrupt import Interrupt, Interrupted
 from reoac_jax.tasks import Grade, Task
+from reoac_jax.tasks.problem_set import ProblemSet
 
 # Streams of the run's NumPy generators: one for each use.
 _HEADS_DRAW, _BACKBONE_DRAW, _PROMPT_ORDER = range(3)
@@ -75,18 +71,18 @@ def collect(
     indices = episode_problems(config, len(problem_set), iteration)
     share = processes.own_share(len(indices))
     first, own = iteration * len(indices) + share.start, indices[share]
-    questions = [problem_set.question(index, first + i) for i, index in enumerate(own)]
+    requests = [Request.of(problem_set, index, first + i) for i, index in enumerate(own)]
     problems = [problem_set.problems[index] for index in own]
     batches, abandoned = [], False
     with Grading(task, problems, parts, config.reward.mode) as grading:
         try:
-            for batch in interrupt.until_asked(program(params, heads, key, questions)):
+            for batch in interrupt.until_asked(program(params, heads, key, requests)):
                 batches.append(batch)
-                places, part = batch
-                grading.add(places, part.tokens)
+                members, part = batch
+                grading.add(members, part.tokens)
         except Interrupted:
             abandoned = True
-        if processes.largest(abandoned):
+        if processes.all_reduce_max(abandoned):
             raise Interrupted
         rolled_out = time.monotonic()
         rollout = in_order(batches)
@@ -96,7 +92,7 @@ def collect(
         np.array([grade.correct for grade in grades]),
         np.array([grade.failed for grade in grades]),
     )
-    rollout, graded = processes.everywhere((rollout, graded), len(indices))
+    rollout, graded = processes.all_gather((rollout, graded), len(indices))
     check_finite(iteration, {"reward": graded.reward.mean()}, {})
     returns = episode_returns(graded.reward, rollout.steps, config.reward.cost_lambda)
     return Collected(indices, rollout, graded, returns, texts, grades, rolled_out)

@@ -10,13 +10,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from reoac_jax.learning.episodes import ProblemSet, sample_record
+from reoac_jax.learning.episodes import sample_record
 from reoac_jax.learning.parts import Parts
 from reoac_jax.policy.features import prompt_context, relation
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout import Rollout
 from reoac_jax.system.files import remove_unfinished, write_text
 from reoac_jax.tasks import Grade
+from reoac_jax.tasks.problem_set import ProblemSet
 
 
 def write_samples(

@@ -27,9 +27,9 @@ from reoac_jax.report.projection import feature_projection
 from reoac_jax.report.relation_map import relation_maps
 from reoac_jax.report.runs import Run, read_runs
 from reoac_jax.runs.folder import REPORT
-from reoac_jax.runs.metrics import ProgressLine
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import write_text
+from reoac_jax.system.progress import ProgressLine
 
 _EPISODES = 500  # a page of that many stays a few megabytes
 

@@ -4,7 +4,7 @@ from reoac_jax.rollout.loop import backbone_denoiser, rollout, sigma_at
 from reoac_jax.rollout.program import (
     BatchedProgram,
     BatchResult,
-    Question,
+    Request,
     RolloutProgram,
     in_order,
 )
@@ -28,7 +28,7 @@ __all__ = [
     "Generated",
     "HeadsFn",
     "Prompts",
-    "Question",
+    "Request",
     "Rollout",
     "RolloutProgram",
     "RolloutSettings",

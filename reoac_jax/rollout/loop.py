@@ -10,7 +10,7 @@ from reoac_jax.backbone.prediction import Prediction, assemble_rows, predict
 from reoac_jax.policy.features import PromptContext, prompt_context
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.act import StepInputs, step_keys
-from reoac_jax.rollout.places import Turn, work_through
+from reoac_jax.rollout.slots import Turn, work_through
 from reoac_jax.rollout.step import Carry, denoising_step
 from reoac_jax.rollout.types import (
     DenoiseFn,
@@ -66,7 +66,7 @@ def rollout(
     prompts: Prompts,
     vocabulary: Vocabulary,
     settings: RolloutSettings,
-    places: int | None = None,
+    slots: int | None = None,
     count: jax.Array | None = None,
     on_step: StepWatcher | None = None,
 ) -> tuple[Rollout, jax.Array]:
@@ -75,24 +75,24 @@ def rollout(
     Args:
       denoise, heads: one forward pass, actor and critic.
       prompts: `Prompts` `[N]`. vocabulary: tables on the device. settings: static.
-      places: rows denoised together; the others wait for one of them to finish. None: all.
+      slots: rows denoised together; the others wait for one of them to finish. None: all.
       count: int32 `[]`, how many of the rows, the first ones, are to be denoised. None: all.
       on_step: is called from the loop, if given.
 
     Returns:
       `Rollout`, steps stacked to `[T, N, ...]`, and int32 `[]`, the forward passes that were made
-      of all places together.
+      of all slots together.
     """
     size = prompts.lengths.shape[0]
-    places = size if places is None else places
+    slots = size if slots is None else slots
     contexts = jax.vmap(prompt_context, (0, 0, 0, None))(
         prompts.tokens, prompts.lengths, prompts.key_mask, vocabulary
     )
 
     def begin(rows: tuple[Prompts, PromptContext]) -> Carry:
         generated = Generated.start(rows[0], settings)
-        nowhere = jnp.zeros(places, bool)
-        step = jnp.zeros(places, jnp.int32)
+        nowhere = jnp.zeros(slots, bool)
+        step = jnp.zeros(slots, jnp.int32)
         shapes = jax.eval_shape(denoise, rows[0], generated.tokens, step)
         prediction = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         return Carry(generated, generated.tokens, prediction, fresh=nowhere, kept=nowhere)
@@ -111,7 +111,7 @@ def rollout(
     worked = work_through(
         (prompts, contexts),
         size if count is None else count,
-        places,
+        slots,
         begin,
         turn,
         settings.max_steps,

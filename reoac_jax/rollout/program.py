@@ -23,20 +23,27 @@ from reoac_jax.rollout.types import (
     RolloutSettings,
     StepWatcher,
 )
+from reoac_jax.tasks.problem_set import ProblemSet
 
 
-class Question(NamedTuple):
+class Request(NamedTuple):
     """One prompt on the host.
 
     tokens: int32 `[P_i]`. key_mask: bool `[P_i]`. row_id: all that is random in its row derives
     from the program's key and this number. given: int32 `[G]`, as in `Prompts`; None for nothing
-    but masks, which is then so for all questions that are run together.
+    but masks, which is then so for all requests that are run together.
     """
 
     tokens: np.ndarray
     key_mask: np.ndarray
     row_id: int
     given: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, problem_set: ProblemSet, index: int, row_id: int) -> "Request":
+        """The prompt of a problem of a set."""
+        encoded = problem_set.encoded
+        return cls(encoded.prompt_tokens[index], encoded.key_mask[index], row_id)
 
 
 class _Batch(NamedTuple, Generic[ArrayT]):
@@ -52,14 +59,14 @@ class _Batch(NamedTuple, Generic[ArrayT]):
 
 class BatchResult(NamedTuple):
     """rows: pytree with the queue's axis `[N, ...]` in front. passes: int32 `[]`, forward passes
-    that were made of all places together.
+    that were made of all slots together.
     """
 
     rows: Any
     passes: jax.Array
 
 
-# (denoise, head_params, prompts [N], vocabulary, places, count int32 []) -> BatchResult; pure.
+# (denoise, head_params, prompts [N], vocabulary, slots, count int32 []) -> BatchResult; pure.
 BatchFn = Callable[[DenoiseFn, HeadParams, Prompts, Vocabulary, int, jax.Array], BatchResult]
 
 
@@ -69,7 +76,7 @@ class BatchedProgram:
     Compiles once for each shape that `plan_groups` makes.
 
     Attributes:
-      tokens_computed: tokens that the backbone has been run on so far, padding and idle places
+      tokens_computed: tokens that the backbone has been run on so far, padding and idle slots
         included.
     """
 
@@ -96,15 +103,15 @@ class BatchedProgram:
         self._run = functools.cache(self._compiled_for)
         self._cast = jax.jit(functools.partial(cast_for_compute, dtype=model.dtype))
 
-    def _compiled_for(self, places: int) -> Callable[..., Any]:
-        run = functools.partial(self._denoise, places // self._mesh.size)
+    def _compiled_for(self, slots: int) -> Callable[..., Any]:
+        run = functools.partial(self._denoise, slots // self._mesh.size)
         # The program's name, as the compilation announces it.
         functools.update_wrapper(run, self._batch_fn)
         return jax.jit(sharding.per_device(self._mesh, run, replicated=4))
 
     def _denoise(
         self,
-        places: int,
+        slots: int,
         params: Any,
         head_params: HeadParams,
         vocabulary: Vocabulary,
@@ -115,41 +122,41 @@ class BatchedProgram:
         prompts = Prompts(batch.tokens, batch.lengths, batch.key_mask, keys, batch.given)
         denoise = backbone_denoiser(self._model, {"params": params}, self._settings)
         count = batch.real.sum(dtype=jnp.int32)
-        result = self._batch_fn(denoise, head_params, prompts, vocabulary, places, count)
+        result = self._batch_fn(denoise, head_params, prompts, vocabulary, slots, count)
         return result._replace(passes=result.passes[None])  # one of each device
 
     def __call__(
-        self, params: Any, head_params: Any, key: jax.Array, questions: Sequence[Question]
+        self, params: Any, head_params: Any, key: jax.Array, requests: Sequence[Request]
     ) -> Iterator[tuple[list[int], Any]]:
-        """Runs every question, those of like length together.
+        """Runs every request, those of like length together.
 
         Args:
           params: the backbone's parameters, LoRA merged. head_params: of actor and critic.
           key: the key from which every row's key is derived by its `row_id`.
 
         Yields:
-          Places in `questions`, and the results for them as host arrays, `[n, ...]` each.
+          Indices into `requests`, and the results for them as host arrays, `[n, ...]` each.
         """
         params = self._cast(params)
-        for group in self._groups(questions):
-            batch = self._batch(group, questions)
-            result = self._run(group.places)(
+        for group in self._groups(requests):
+            batch = self._batch(group, requests)
+            result = self._run(group.slots)(
                 params, head_params, self._vocabulary, key, sharding.split(self._mesh, batch)
             )
             rows, passes = jax.device_get(result)
             row_tokens = group.width + self._settings.gen_len
-            self.tokens_computed += int(passes.sum()) * group.places // len(passes) * row_tokens
+            self.tokens_computed += int(passes.sum()) * group.slots // len(passes) * row_tokens
             yield group.members, jax.tree.map(lambda x, real=batch.real: x[real], rows)
 
-    def _groups(self, questions: Sequence[Question]) -> list[Group]:
-        lengths = [len(question.tokens) for question in questions]
+    def _groups(self, requests: Sequence[Request]) -> list[Group]:
+        lengths = [len(request.tokens) for request in requests]
         return plan_groups(
             lengths, self._settings.gen_len, self._batch_size, self._mesh.size, self._queued
         )
 
-    def _batch(self, group: Group, questions: Sequence[Question]) -> _Batch[np.ndarray]:
+    def _batch(self, group: Group, requests: Sequence[Request]) -> _Batch[np.ndarray]:
         """The group's queue; its members in order are its real rows in order."""
-        chosen = [questions[i] for i in group.members]
+        chosen = [requests[i] for i in group.members]
         # Every device gets as many real rows as any other, or one less.
         shares = np.array_split(np.arange(len(chosen)), self._mesh.size)
         room = group.capacity // self._mesh.size
@@ -167,15 +174,15 @@ class BatchedProgram:
         if chosen[0].given is not None:
             filler = np.repeat(chosen[0].given[None], group.capacity, axis=0)
             batch = batch._replace(given=filler)
-        for row, question in zip(rows, chosen, strict=True):
-            length = len(question.tokens)
-            batch.tokens[row, :length] = question.tokens
-            batch.key_mask[row, :length] = question.key_mask
+        for row, request in zip(rows, chosen, strict=True):
+            length = len(request.tokens)
+            batch.tokens[row, :length] = request.tokens
+            batch.key_mask[row, :length] = request.key_mask
             batch.lengths[row] = length
-            batch.row_ids[row] = question.row_id
+            batch.row_ids[row] = request.row_id
             batch.real[row] = True
             if batch.given is not None:
-                batch.given[row] = question.given
+                batch.given[row] = request.given
         return batch
 
 
@@ -194,7 +201,7 @@ class RolloutProgram(BatchedProgram):
     ):
         """heads: the modules; batch_size: rows denoised together on one device.
 
-        on_step: as `rollout` has it; every row then has its own place.
+        on_step: as `rollout` has it; every row then has its own slot.
         """
 
         def roll_out(
@@ -202,12 +209,12 @@ class RolloutProgram(BatchedProgram):
             head_params: HeadParams,
             prompts: Prompts,
             vocabulary: Vocabulary,
-            places: int,
+            slots: int,
             count: jax.Array,
         ) -> BatchResult:
             apply = functools.partial(heads.apply, head_params)
             result, passes = rollout(
-                denoise, apply, prompts, vocabulary, settings, places, count, on_step
+                denoise, apply, prompts, vocabulary, settings, slots, count, on_step
             )
             steps = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), result.steps)
             return BatchResult(Rollout(steps, result.tokens), passes)
@@ -218,7 +225,7 @@ class RolloutProgram(BatchedProgram):
 
 
 def in_order(batches: Iterable[tuple[list[int], Any]]) -> Any:
-    """The results of all questions in one pytree, in the order they were asked."""
-    places, results = zip(*batches, strict=True)
-    order = np.argsort(np.concatenate(places))
+    """The results of all requests in one pytree, in the order they were asked."""
+    indices, results = zip(*batches, strict=True)
+    order = np.argsort(np.concatenate(indices))
     return jax.tree.map(lambda *x: np.concatenate(x)[order], *results)

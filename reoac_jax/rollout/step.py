@@ -9,7 +9,7 @@ from reoac_jax.backbone.prediction import Prediction
 from reoac_jax.policy.operators import O_BRANCH
 from reoac_jax.rollout.act import StepInputs, act, observe, pick_operator
 from reoac_jax.rollout.branch import Branching, look_ahead, no_candidates
-from reoac_jax.rollout.places import Turn, select_rows
+from reoac_jax.rollout.slots import Turn, select_rows
 from reoac_jax.rollout.types import Generated, RolloutSettings, Trajectory
 from reoac_jax.rollout.update import changeable
 

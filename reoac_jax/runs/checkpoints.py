@@ -46,7 +46,7 @@ class RunCheckpoints:
         """
         quiet_orbax()
         self._folder = Path(folder).absolute()
-        processes.from_first(lambda: _clear(self._folder, after))
+        processes.broadcast(lambda: _clear(self._folder, after))
         policy = policies.AnyPreservationPolicy(
             [
                 policies.LatestN(keep_latest),

@@ -1,24 +1,16 @@
-"""What a run tells about itself: metrics.jsonl, its progress, an accuracy's interval."""
+"""What a run tells about itself: metrics.jsonl, written and followed."""
 
 import contextlib
 import json
 import math
 import os
-import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self, TextIO
-
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn
-from tqdm import tqdm
+from typing import Any, Self
 
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.files import replacing_file
-
-QUIET_SECONDS = 2.0  # work without parts that is done sooner is not spoken of
 
 
 class MetricsLog:
@@ -137,147 +129,3 @@ def _truncate(path: Path, keep_through: int) -> None:
         file.writelines(kept)
         file.flush()
         os.fsync(file.fileno())
-
-
-def wilson_interval(correct: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, `correct` of `n`; 95 % for `z` = 1.96.
-
-        (p + z^2/2n +- z sqrt(p (1-p)/n + z^2/4n^2)) / (1 + z^2/n),  p = correct / n
-
-    (Wilson 1927.) Unlike p +- z sqrt(p (1-p)/n) it stays in [0, 1] and has width at p = 0 and 1.
-    Raises `ValueError` unless 0 <= correct <= n and n >= 1.
-    """
-    if n < 1 or not 0 <= correct <= n:
-        raise ValueError(f"{correct} correct of {n}")
-    share = correct / n
-    scale = 1 + z * z / n
-    centre = (share + z * z / (2 * n)) / scale
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / scale
-    # At the ends the formula gives 0 and 1, but for rounding.
-    low = 0.0 if correct == 0 else max(0.0, centre - half)
-    high = 1.0 if correct == n else min(1.0, centre + half)
-    return low, high
-
-
-class ProgressLine:
-    """A progress bar on a terminal; elsewhere (a log file) a plain line now and then.
-
-    Used in a `with` statement. `update` says that work is done and shows named values; `note`
-    prints a message of its own.
-    """
-
-    def __init__(
-        self,
-        total: int | None,
-        description: str,
-        *,
-        done: int = 0,
-        unit: str = "it",
-        seconds_between_lines: float = 10.0,
-        after: float = 0.0,
-        stream: TextIO | None = None,
-    ):
-        """`done` of `total` units are finished already.
-
-        Args:
-          total: None if nobody knows yet.
-          after: nothing is shown of work that takes fewer seconds, and a bar is removed at the end:
-            for a part of other work.
-          stream: default standard error.
-        """
-        self._stream = sys.stderr if stream is None else stream
-        self._description, self._unit = description, unit
-        self._total, self._done, self._first = total, done, done
-        self._seconds_between_lines = seconds_between_lines
-        self._start, self._after = time.monotonic(), after
-        self._last_line = -math.inf
-        self._bar = None
-        if is_terminal(self._stream):
-            self._bar = tqdm(
-                total=total, initial=done, desc=description, unit=unit, file=self._stream,
-                dynamic_ncols=True, delay=after, leave=not after,
-            )  # fmt: skip
-
-    def update(self, count: int = 1, **values: float | str) -> None:
-        """`count` further units are done; `values` are shown beside, numbers to four digits."""
-        self._done += count
-        shown = {
-            key: value if isinstance(value, str) else f"{float(value):.4g}"
-            for key, value in values.items()
-        }
-        if self._bar is not None:
-            self._bar.set_postfix(shown, refresh=False)
-            self._bar.update(count)
-            return
-        now = time.monotonic()
-        finished = self._total is not None and self._done >= self._total
-        if not finished and now - self._last_line < self._seconds_between_lines:
-            return
-        if now - self._start < self._after:
-            return
-        self._last_line = now
-        seconds = (now - self._start) / max(self._done - self._first, 1)
-        line = f"{self._description}: {self._done}"
-        if self._total is not None:
-            left = seconds * max(self._total - self._done, 0)
-            line += f"/{self._total} {self._unit}, {seconds:.3g} s/{self._unit}, {left:.0f} s left"
-        else:
-            line += f" {self._unit}, {seconds:.3g} s/{self._unit}"
-        self.note(", ".join([line, *(f"{key} {value}" for key, value in shown.items())]))
-
-    def note(self, message: str) -> None:
-        """Prints one line without breaking the bar."""
-        if self._bar is not None:
-            self._bar.write(message, file=self._stream)
-        else:
-            print(message, file=self._stream, flush=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-
-@contextlib.contextmanager
-def working(
-    description: str, *, after: float | None = None, stream: TextIO | None = None
-) -> Iterator[None]:
-    """Says what goes on if it takes more than `after` seconds: for a single call without parts.
-
-    A line that moves and goes away on a terminal, elsewhere one plain line. `after` defaults to
-    `QUIET_SECONDS`, `stream` to standard error.
-    """
-    stream = sys.stderr if stream is None else stream
-    after = QUIET_SECONDS if after is None else after
-    columns = SpinnerColumn(), TextColumn("{task.description}")
-    display = Progress(*columns, console=Console(file=stream), transient=True)
-    terminal = is_terminal(stream)
-
-    def show() -> None:
-        if terminal:
-            display.add_task(description)
-            display.start()
-        else:
-            print(f"{description} ...", file=stream, flush=True)
-
-    timer = threading.Timer(after, show)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()
-        if terminal:
-            display.stop()
-
-
-def is_terminal(stream: TextIO) -> bool:
-    """Whether lines on `stream` can be rewritten: on a terminal that moves its cursor and has a
-    known width (of 0 columns, tqdm shows nothing there).
-    """
-    if not stream.isatty() or os.environ.get("TERM", "") in ("dumb", "unknown"):
-        return False
-    return os.get_terminal_size(stream.fileno()).columns > 0

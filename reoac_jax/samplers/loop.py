@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.rollout import DenoiseFn, Generated, Prompts, RolloutSettings, StepWatcher
 from reoac_jax.rollout.act import step_keys
-from reoac_jax.rollout.places import Turn, select_rows, work_through
+from reoac_jax.rollout.slots import Turn, select_rows, work_through
 from reoac_jax.samplers.rules import RULES, View
 
 _REVEAL_STREAM = 2  # folded into a step's key; the rollout's own streams are 0 and 1
@@ -38,7 +38,7 @@ def sample(
     settings: RolloutSettings,
     name: str,
     block_len: int,
-    places: int | None = None,
+    slots: int | None = None,
     count: jax.Array | None = None,
     on_step: StepWatcher | None = None,
 ) -> tuple[Sampled, jax.Array]:
@@ -52,20 +52,20 @@ def sample(
     Args:
       denoise: one forward pass. prompts: `Prompts` `[N]`.
       settings: T and G. name: of a rule in `RULES`. block_len: for `blocks`.
-      places, count, on_step: as for `rollout`.
+      slots, count, on_step: as for `rollout`.
 
     Returns:
-      `Sampled`, and int32 `[]`, the forward passes that were made of all places together.
+      `Sampled`, and int32 `[]`, the forward passes that were made of all slots together.
     """
     rule, cached = RULES[name], name == "ancestral_cached"
     size = prompts.lengths.shape[0]
-    places = size if places is None else places
+    slots = size if slots is None else slots
 
     def begin(rows: Prompts) -> _State:
-        tokens, zeros = Generated.start(rows, settings).tokens, jnp.zeros(places, jnp.int32)
+        tokens, zeros = Generated.start(rows, settings).tokens, jnp.zeros(slots, jnp.int32)
         shapes = jax.eval_shape(denoise, rows, tokens, zeros)
         prediction = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return _State(tokens, prediction, jnp.zeros(places, bool), zeros, zeros)
+        return _State(tokens, prediction, jnp.zeros(slots, bool), zeros, zeros)
 
     def turn(rows: Prompts, state: _State, step: jax.Array, busy: jax.Array) -> Turn:
         # Rows whose prediction still holds go first; the others then share one forward pass.
@@ -102,5 +102,5 @@ def sample(
         )
 
     everything = size if count is None else count
-    worked = work_through(prompts, everything, places, begin, turn, settings.max_steps)
+    worked = work_through(prompts, everything, slots, begin, turn, settings.max_steps)
     return worked.outcomes, worked.passes

@@ -13,7 +13,7 @@ from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from reoac_jax.policy.operators import OPERATORS
-from reoac_jax.runs.metrics import is_terminal
+from reoac_jax.system.progress import is_terminal
 
 _LEAST_SECONDS = 0.15  # that a step stays on the screen
 _STYLES = {"given": "", "kept": "cyan", "new": "bold green", "repaired": "yellow", "masked": "dim"}

@@ -20,16 +20,16 @@ from reoac_jax.backbone.store import is_backbone_folder
 from reoac_jax.config import load_config
 from reoac_jax.devices import sharding
 from reoac_jax.evaluation.policies import ACTOR, UNTRAINED, Outcome, Policy
-from reoac_jax.learning.episodes import generated_text
 from reoac_jax.learning.parts import Parts, load_parts, load_trained, load_weights, untrained
 from reoac_jax.policy.heads import HeadParams
 from reoac_jax.policy.operators import OPERATORS
-from reoac_jax.rollout import Question, StepWatcher, in_order
+from reoac_jax.rollout import Request, StepWatcher, in_order
 from reoac_jax.runs.checkpoints import find_checkpoint
 from reoac_jax.runs.folder import CONFIG, newest_checkpoints
 from reoac_jax.solver.infilling import BlankedText, parse_blanks
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import Task, make_task, task_options
+from reoac_jax.tasks.decode import generated_text
 from reoac_jax.tasks.encode import encode_prompts
 
 _SOLVE_STREAM = 4  # folded into the seed's key; training's and evaluation's streams are others
@@ -149,17 +149,17 @@ class Solver:
         Raises `InputError` for a prompt of no token or of more than `rollout.max_prompt_len`.
         """
         longest = self.config.rollout.max_prompt_len
-        questions = []
+        requests = []
         for row, (tokens, keys) in enumerate(encode_prompts(prompts, self.parts.tokenizer)):
             if not 1 <= len(tokens) <= longest:
                 raise InputError(
                     f"the question {_short(prompts[row])} has {len(tokens)} tokens; expected 1 to "
                     f"{longest} (rollout.max_prompt_len)"
                 )
-            questions.append(Question(np.array(tokens, np.int32), np.array(keys, bool), row))
-        if not questions:
+            requests.append(Request(np.array(tokens, np.int32), np.array(keys, bool), row))
+        if not requests:
             return []
-        outcome = self._run(questions, self.config.rollout.gen_len)
+        outcome = self._run(requests, self.config.rollout.gen_len)
         special = self.parts.vocabulary.is_special
         texts = [generated_text(row, self.parts.tokenizer, special) for row in outcome.tokens]
         return self._answers(prompts, texts, [()] * len(texts), outcome)
@@ -183,10 +183,10 @@ class Solver:
             by_length.setdefault(len(row.given), []).append(place)
         answers: dict[int, Answer] = {}
         for gen_len, places in by_length.items():
-            questions = [
-                Question(parsed[i].prompt, parsed[i].key_mask, i, parsed[i].given) for i in places
+            requests = [
+                Request(parsed[i].prompt, parsed[i].key_mask, i, parsed[i].given) for i in places
             ]
-            outcome = self._run(questions, gen_len)
+            outcome = self._run(requests, gen_len)
             rows = list(zip(places, outcome.tokens, strict=True))
             filled = [self._filled(parsed[place], tokens) for place, tokens in rows]
             blanks = [self._blanks(parsed[place], tokens) for place, tokens in rows]
@@ -204,7 +204,7 @@ class Solver:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _run(self, questions: Sequence[Question], gen_len: int) -> Outcome:
+    def _run(self, requests: Sequence[Request], gen_len: int) -> Outcome:
         if gen_len not in self._policies:
             config = ConfigDict(self.config)
             config.rollout.gen_len = gen_len
@@ -212,7 +212,7 @@ class Solver:
                 self._name, config, self.parts, self._mesh, self._on_step
             )
         key = jax.random.fold_in(jax.random.key(self.config.seed), _SOLVE_STREAM)
-        return in_order(self._policies[gen_len](self._params, self._heads, key, questions))
+        return in_order(self._policies[gen_len](self._params, self._heads, key, requests))
 
     def _filled(self, text: BlankedText, tokens: np.ndarray) -> str:
         prompt = text.prompt[:0] if text.opens_with_blank else text.prompt

@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from reoac_jax.config import load_config, parse_command_line
-from reoac_jax.runs.metrics import ProgressLine
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import replacing_file
+from reoac_jax.system.progress import ProgressLine
 from reoac_jax.tasks import task_options
 from reoac_jax.tasks.dataset import RawRow, read_rows, write_problems, write_rows
 from reoac_jax.tasks.sources import SOURCES, Source

@@ -34,7 +34,7 @@ class Program:
     run: one whole run, blocking, its result in numbers. operations: floating-point operations that
     a run cannot do without. bytes: that it must read. rows: that a run works on, once for each
     forward pass of a row in a rollout. dtype: whose ceiling it is held against.
-    computed_tokens, needed_tokens: with and without padding and idle places. temporary_bytes: what
+    computed_tokens, needed_tokens: with and without padding and idle slots. temporary_bytes: what
     the compiled program holds besides its arguments and results.
     """
 

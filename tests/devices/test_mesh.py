@@ -11,8 +11,8 @@ import pytest
 from support import toy
 
 from reoac_jax.devices import sharding
-from reoac_jax.devices.collectives import collectives
 from reoac_jax.rollout import Question, RolloutProgram, in_order
+from scripts.collectives import collectives
 
 ROOT = Path(__file__).resolve().parents[2]
 # What places an array on a mesh, or speaks to its other devices by the axis's name.

@@ -241,4 +241,4 @@ def test_shares_and_exchange(monkeypatch):
         parts.append(rows[processes.own_share(10)])
     padded = np.stack([np.concatenate([p, -np.ones((3 - len(p), 2))]) for p in parts])
     monkeypatch.setattr(processes.multihost_utils, "process_allgather", lambda x: padded)
-    np.testing.assert_array_equal(processes.everywhere(parts[0], 10), rows)
+    np.testing.assert_array_equal(processes.all_gather(parts[0], 10), rows)

@@ -6,17 +6,12 @@ import numpy as np
 import pytest
 from support import toy
 
-from reoac_jax.learning.episodes import (
-    ProblemSet,
-    episode_returns,
-    explained_variance,
-    generated_text,
-    rollout_summary,
-    token_texts,
-)
+from reoac_jax.learning.episodes import episode_returns, explained_variance, rollout_summary
 from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.policy.vocabulary import build_vocabulary
 from reoac_jax.tasks import Problem
+from reoac_jax.tasks.decode import generated_text, token_texts
+from reoac_jax.tasks.problem_set import ProblemSet
 
 
 def test_text_ends_before_the_first_eos_and_leaves_special_tokens_out():

@@ -10,8 +10,8 @@ from support import toy
 from test_learner import SETTINGS, backbone_batch, head_batch
 
 from reoac_jax.devices import sharding
-from reoac_jax.devices.collectives import bytes_by_kind, collectives
 from reoac_jax.learning.learner import Learner
+from scripts.collectives import bytes_by_kind, collectives
 
 COUNTS = (1, 2, 4)
 SCALARS = 256  # bytes of losses, weights and norms that may travel beside the gradients

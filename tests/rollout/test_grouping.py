@@ -16,7 +16,7 @@ GEN_LEN, LONGEST = 64, 256
 
 def tokens_computed(groups):
     """With every row at work for as long as any other of its group."""
-    return sum(-(-len(g.members) // g.places) * g.places * (g.width + GEN_LEN) for g in groups)
+    return sum(-(-len(g.members) // g.slots) * g.slots * (g.width + GEN_LEN) for g in groups)
 
 
 @settings(max_examples=60, deadline=None)
@@ -32,15 +32,15 @@ def test_groups_hold_every_question_once(lengths, share, devices, queued):
     assert sorted(i for group in groups for i in group.members) == list(range(len(lengths)))
     for group in groups:
         assert 1 <= len(group.members) <= group.capacity
-        assert group.places % devices == 0 and group.capacity % group.places == 0
-        assert group.places <= batch and (queued or group.capacity == group.places)
+        assert group.slots % devices == 0 and group.capacity % group.slots == 0
+        assert group.slots <= batch and (queued or group.capacity == group.slots)
         assert group.width == prompt_width(max(lengths[i] for i in group.members))
 
 
 def test_questions_of_one_length_make_one_group():
     for count in (5, 32, 96):
         (group,) = plan_groups([6] * count, 13, 32, 1, queued=True)
-        assert group.places == min(count, 32) and group.capacity in (count, 128)
+        assert group.slots == min(count, 32) and group.capacity in (count, 128)
 
 
 def test_widths_are_few():
@@ -69,6 +69,6 @@ def test_padding_of_shuffled_gsm8k(gsm8k_lengths, count, batch, queued, most_sha
         groups = plan_groups(lengths, GEN_LEN, batch, 1, queued)
         computed += tokens_computed(groups)
         real += (lengths + GEN_LEN).sum()
-        shapes |= {(g.width, g.places, g.capacity) for g in groups}
+        shapes |= {(g.width, g.slots, g.capacity) for g in groups}
     assert 1 - real / computed <= 0.10
     assert len(shapes) <= most_shapes <= 16 * 9

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from support.terminal import Terminal
 
-from reoac_jax.runs.metrics import MetricsLog, ProgressLine, wilson_interval, working
+from reoac_jax.evaluation.intervals import wilson_interval
+from reoac_jax.runs.metrics import MetricsLog
 from reoac_jax.system.errors import InputError
+from reoac_jax.system.progress import ProgressLine, working
 
 
 def read(path):

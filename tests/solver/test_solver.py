@@ -15,12 +15,12 @@ from reoac_jax.config import load_config
 from reoac_jax.convert.mdlm_to_flax import main as convert
 from reoac_jax.devices import sharding
 from reoac_jax.evaluation import scoring as evaluation
-from reoac_jax.learning.episodes import ProblemSet
 from reoac_jax.learning.parts import load_parts
 from reoac_jax.solver import Answer, Solver
 from reoac_jax.solver.denoising_view import DenoisingView
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.tasks import TASKS, Problem, make_task, task_options
+from reoac_jax.tasks.problem_set import ProblemSet
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = str(ROOT / "configs" / "tiny.py")

@@ -1,6 +1,6 @@
-"""Continuous batching on the device: a few places work through a queue of rows.
+"""Continuous batching on the device: a few slots work through a queue of rows.
 
-Each place holds one row and its own step number. When a row is finished, its place takes the next
+Each slot holds one row and its own step number. When a row is finished, its slot takes the next
 waiting row, so that the cost follows the mean number of steps and not that of the longest row.
 """
 
@@ -12,12 +12,12 @@ import jax.numpy as jnp
 
 
 class Turn(NamedTuple):
-    """What one turn of all places gave; `B` places.
+    """What one turn of all slots gave; `B` slots.
 
-    state: pytree `[B, ...]`, also of places that did not act. record: pytree `[B, ...]`.
-    outcome: pytree `[B, ...]`, what is kept of a row that is done. acted: bool `[B]`, the places
+    state: pytree `[B, ...]`, also of slots that did not act. record: pytree `[B, ...]`.
+    outcome: pytree `[B, ...]`, what is kept of a row that is done. acted: bool `[B]`, the slots
     whose row took a step. done: bool `[B]`, the row is finished: by this step, or from the start.
-    passes: int32 `[]`, forward passes of all places together that the turn made.
+    passes: int32 `[]`, forward passes of all slots together that the turn made.
     """
 
     state: Any
@@ -36,7 +36,7 @@ BeginFn = Callable[[Any], Any]
 
 class Worked(NamedTuple):
     """records: `[T, N, ...]`, zero where a row took no step. outcomes: `[N, ...]`, zero for rows
-    that were not worked on. passes: int32 `[]`, forward passes of all places together.
+    that were not worked on. passes: int32 `[]`, forward passes of all slots together.
     """
 
     records: Any
@@ -45,28 +45,28 @@ class Worked(NamedTuple):
 
 
 class _Loop(NamedTuple):
-    entry: jax.Array  # int32 [B]: the row of the queue in each place; `count` or more: idle
+    entry: jax.Array  # int32 [B]: the row of the queue in each slot; `count` or more: idle
     step: jax.Array  # int32 [B]: steps that this row has taken
-    waiting: jax.Array  # int32 []: the first row of the queue that no place has taken
+    waiting: jax.Array  # int32 []: the first row of the queue that no slot has taken
     state: Any
     worked: Worked
 
 
 def work_through(
-    queue: Any, count: jax.Array | int, places: int, begin: BeginFn, turn: TurnFn, max_steps: int
+    queue: Any, count: jax.Array | int, slots: int, begin: BeginFn, turn: TurnFn, max_steps: int
 ) -> Worked:
     """Runs every row of the queue to its end; pure, for `jit`.
 
-    A turn need not move every busy place, but it must move one.
+    A turn need not move every busy slot, but it must move one.
 
     Args:
       queue: pytree `[N, ...]`, what a turn reads of a row. count: how many rows, the first ones.
-      places: B, rows worked on together; at most N. begin: gives rows their first state.
+      slots: B, rows worked on together; at most N. begin: gives rows their first state.
       turn: one step. max_steps: T; a row is finished after that many.
     """
     size = jax.tree.leaves(queue)[0].shape[0]
-    first = jnp.arange(places, dtype=jnp.int32)
-    step = jnp.zeros(places, jnp.int32)
+    first = jnp.arange(slots, dtype=jnp.int32)
+    step = jnp.zeros(slots, jnp.int32)
 
     def rows_of(entry: jax.Array) -> Any:
         return jax.tree.map(lambda x: x[jnp.minimum(entry, size - 1)], queue)
@@ -109,7 +109,7 @@ def work_through(
             worked=Worked(records, outcomes, worked.passes + result.passes),
         )
 
-    loop = _Loop(first, step, jnp.int32(places), start, empty)
+    loop = _Loop(first, step, jnp.int32(slots), start, empty)
     return jax.lax.while_loop(running, advance, loop).worked
 
 

@@ -1,4 +1,4 @@
-"""Continuous batching: every row as if alone, in the fewest turns that its places allow."""
+"""Continuous batching: every row as if alone, in the fewest turns that its slots allow."""
 
 import functools
 
@@ -12,13 +12,13 @@ from support import toy
 from support.toy_rollout import BATCH, VARIANTS, whole_batch, world
 
 from reoac_jax.rollout import backbone_denoiser, rollout
-from reoac_jax.rollout.places import Turn, work_through
+from reoac_jax.rollout.slots import Turn, work_through
 
 ROWS, STEPS = 9, 5
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def countdown(lengths, count, places):
+def countdown(lengths, count, slots):
     """Rows that add their own number at each step, and are done after `lengths` steps."""
 
     def turn(rows, total, step, busy):
@@ -32,14 +32,14 @@ def countdown(lengths, count, places):
     def begin(rows):
         return jnp.zeros(rows["number"].shape, jnp.int32)
 
-    return work_through(queue, count, places, begin, turn, STEPS)
+    return work_through(queue, count, slots, begin, turn, STEPS)
 
 
-def plain_turns(lengths, places):
-    """Turns until all rows are done, each place taking the next row when its own is done."""
+def plain_turns(lengths, slots):
+    """Turns until all rows are done, each slot taking the next row when its own is done."""
     waiting, left, turns = list(lengths), [], 0
     while waiting or left:
-        left += [waiting.pop(0) for _ in range(min(places - len(left), len(waiting)))]
+        left += [waiting.pop(0) for _ in range(min(slots - len(left), len(waiting)))]
         left = [steps - 1 for steps in left if steps > 1]
         turns += 1
     return turns
@@ -49,10 +49,10 @@ def plain_turns(lengths, places):
 @given(
     lengths=st.lists(st.integers(1, STEPS + 2), min_size=ROWS, max_size=ROWS),
     count=st.integers(1, ROWS),
-    places=st.sampled_from([1, 4, ROWS]),
+    slots=st.sampled_from([1, 4, ROWS]),
 )
-def test_every_row_is_worked_on_once_and_in_the_fewest_turns(lengths, count, places):
-    worked = jax.device_get(countdown(jnp.array(lengths, jnp.int32), jnp.int32(count), places))
+def test_every_row_is_worked_on_once_and_in_the_fewest_turns(lengths, count, slots):
+    worked = jax.device_get(countdown(jnp.array(lengths, jnp.int32), jnp.int32(count), slots))
     for row in range(ROWS):
         steps = min(lengths[row], STEPS) if row < count else 0
         expected = np.zeros(STEPS, int)
@@ -60,18 +60,18 @@ def test_every_row_is_worked_on_once_and_in_the_fewest_turns(lengths, count, pla
         assert worked.records["total"][:, row].tolist() == expected.tolist()
         assert worked.records["step"][:steps, row].tolist() == list(range(steps))
         assert worked.outcomes[row] == expected.max()
-    assert worked.passes == plain_turns([min(n, STEPS) for n in lengths[:count]], places)
+    assert worked.passes == plain_turns([min(n, STEPS) for n in lengths[:count]], slots)
 
 
-def in_few_places(settings, places, count):
-    """The rollout of `test_rollout.whole_batch` again, in `places` places, its first rows only."""
+def in_few_places(settings, slots, count):
+    """The rollout of `test_rollout.whole_batch` again, in `slots` slots, its first rows only."""
     model, variables, modules, head_params = world(settings)
 
     @jax.jit
     def run(prompts, count):
         denoise = backbone_denoiser(model, variables, settings)
         heads = functools.partial(modules.apply, head_params)
-        return rollout(denoise, heads, prompts, toy.vocabulary(), settings, places, count)
+        return rollout(denoise, heads, prompts, toy.vocabulary(), settings, slots, count)
 
     return jax.device_get(run(toy.prompts(BATCH), jnp.int32(count)))
 
@@ -80,7 +80,7 @@ def in_few_places(settings, places, count):
 def test_a_row_is_the_same_in_few_places(name):
     settings = toy.rollout_settings(**VARIANTS[name])
     whole = whole_batch(settings)
-    part, passes = in_few_places(settings, places=3, count=BATCH - 1)
+    part, passes = in_few_places(settings, slots=3, count=BATCH - 1)
     np.testing.assert_array_equal(part.tokens[:-1], whole.tokens[:-1])
     assert not part.tokens[-1].any() and not part.steps.active[:, -1].any()
     for field in ("active", "operator", "chosen", "cost", "forward_passes", "written", "tokens"):
@@ -102,5 +102,5 @@ def test_a_step_that_changed_nothing_needs_no_forward_pass():
     after_idle = np.append(np.zeros((1, BATCH), bool), idle[:-1], axis=0) & steps.active
     assert after_idle.sum() > 3
     np.testing.assert_array_equal(steps.forward_passes, steps.active & ~after_idle)
-    _, passes = in_few_places(settings, places=1, count=1)
+    _, passes = in_few_places(settings, slots=1, count=1)
     assert passes == steps.forward_passes[:, 0].sum()

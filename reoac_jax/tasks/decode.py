@@ -1,0 +1,29 @@
+"""From tokens back to text."""
+
+import jax
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+
+def generated_text(
+    tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase, special: np.ndarray | jax.Array
+) -> str:
+    """The text of generated tokens int32 `[G]`: before the first eos, special tokens left out.
+
+    special: bool `[V]`, the vocabulary's table.
+    """
+    ended = np.flatnonzero(tokens == tokenizer.eos_token_id)
+    before = tokens[: ended[0]] if len(ended) else tokens
+    kept = before[~np.asarray(special)[before]]
+    return _text_of(tokenizer, kept.tolist()).strip()
+
+
+def token_texts(tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Each token's own text; `[MASK]` for ids that the tokenizer lacks."""
+    return [_text_of(tokenizer, [i]) if i < len(tokenizer) else "[MASK]" for i in tokens.tolist()]
+
+
+def _text_of(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
+    text = tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
+    assert isinstance(text, str)  # a list is for batches
+    return text
