@@ -86,17 +86,15 @@ def get_config() -> ConfigDict:
 
     objective = config.objective = ConfigDict()
     objective.actor = "soft_q"  # soft_q (the original's) | policy_gradient
-    objective.actor_temperature = 1.0  # soft_q: target = softmax(Q / actor_temperature)
-    objective.clip_ratio = 0.2  # policy_gradient
-    objective.entropy_weight = 0.01  # policy_gradient
+    objective.backbone = "reference"  # reference (the original's) | generated (its own text)
     objective.advantage = "group"  # group (the prompt's other episodes) | critic (GAE)
     objective.advantage_decay = 0.9  # advantage critic: lambda of GAE
-    objective.backbone_target = "reference"  # reference (the original's) | generated (its own)
-    objective.advantage_positive = True  # backbone: no update away from failed episodes
-    objective.advantage_clip = 0.0  # backbone: bound on |advantage|; 0: none
-    objective.critic_weight = 1.0
-    objective.actor_weight = 1.0
-    objective.backbone_weight = 1.0
+    # Each objective's own settings, read where it is chosen.
+    objective.soft_q = ConfigDict(dict(temperature=1.0))  # of softmax(Q / temperature)
+    objective.policy_gradient = ConfigDict(dict(clip_ratio=0.2, entropy_weight=0.01))
+    # No update away from failed episodes; bound on |advantage|, 0: none.
+    objective.reference = ConfigDict(dict(advantage_positive=True, advantage_clip=0.0))
+    objective.generated = ConfigDict(dict(advantage_positive=True, advantage_clip=0.0))
 
     optimizer = config.optimizer = ConfigDict()
     optimizer.actor_rate = 1e-4
@@ -109,7 +107,7 @@ def get_config() -> ConfigDict:
     train.iterations = 50
     train.episodes_per_iter = 32
     train.episodes_per_prompt = 1  # policy_gradient compares the episodes of one prompt: 2 or more
-    train.critic_steps = 2  # gradient steps an iteration
+    train.critic_steps = 2  # gradient steps an iteration; 0 switches an update off
     train.actor_steps = 1
     train.backbone_steps = 1
     train.head_batch = 256  # transitions in an actor or critic minibatch

@@ -147,7 +147,7 @@ def update(
         rng = np.random.default_rng([config.seed, _BACKBONE_DRAW, iteration])
         for number in range(train.backbone_steps):
             written = crop_prompts(
-                replay.backbone_batch(rng, train.backbone_batch, config.objective.backbone_target)
+                replay.backbone_batch(rng, train.backbone_batch, config.objective.backbone)
             )
             batch = sharding.split_weighted(mesh, written, train.backbone_accumulate)
             state, metrics = learner.backbone_step(

@@ -70,9 +70,6 @@ class LearnerSettings:
     entropy_weight: float
     advantage_positive: bool
     advantage_clip: float
-    critic_weight: float
-    actor_weight: float
-    backbone_weight: float
     actor_rate: float
     critic_rate: float
     backbone_rate: float
@@ -90,14 +87,11 @@ class LearnerSettings:
             lora_targets=tuple(config.lora.targets),
             lora_rank=config.lora.rank,
             actor_objective=objective.actor,
-            actor_temperature=objective.actor_temperature,
-            clip_ratio=objective.clip_ratio,
-            entropy_weight=objective.entropy_weight,
-            advantage_positive=objective.advantage_positive,
-            advantage_clip=objective.advantage_clip,
-            critic_weight=objective.critic_weight,
-            actor_weight=objective.actor_weight,
-            backbone_weight=objective.backbone_weight,
+            actor_temperature=objective.soft_q.temperature,
+            clip_ratio=objective.policy_gradient.clip_ratio,
+            entropy_weight=objective.policy_gradient.entropy_weight,
+            advantage_positive=objective[objective.backbone].advantage_positive,
+            advantage_clip=objective[objective.backbone].advantage_clip,
             actor_rate=optimizer.actor_rate,
             critic_rate=optimizer.critic_rate,
             backbone_rate=optimizer.backbone_rate,
@@ -187,9 +181,8 @@ class Learner:
 
         optimizer = self.settings.optimizer(self.settings.critic_rate)
         critic, opt, loss = _descend(
-            loss_fn, state.heads.critic, optimizer, state.optimizers.critic,
-            self.settings.critic_weight,
-        )  # fmt: skip
+            loss_fn, state.heads.critic, optimizer, state.optimizers.critic
+        )
         state = state._replace(
             heads=state.heads._replace(critic=critic),
             optimizers=state.optimizers._replace(critic=opt),
@@ -217,9 +210,8 @@ class Learner:
 
         optimizer = self.settings.optimizer(settings.actor_rate)
         actor, opt, (loss, entropy) = _descend(
-            loss_fn, state.heads.actor, optimizer, state.optimizers.actor, settings.actor_weight,
-            has_aux=True,
-        )  # fmt: skip
+            loss_fn, state.heads.actor, optimizer, state.optimizers.actor, has_aux=True
+        )
         state = state._replace(
             heads=state.heads._replace(actor=actor),
             optimizers=state.optimizers._replace(actor=opt),
@@ -267,7 +259,7 @@ class Learner:
         )
         backbone, opt = _step(
             self.settings.optimizer(settings.backbone_rate), gradient, state.optimizers.backbone,
-            state.backbone, settings.backbone_weight,
+            state.backbone,
         )  # fmt: skip
         if settings.fsdp:
             backbone, opt = sharding.keep_split(self.mesh, (backbone, opt))
@@ -282,12 +274,11 @@ def _descend(
     params: Any,
     optimizer: optax.GradientTransformation,
     opt_state: Any,
-    weight: float,
     has_aux: bool = False,
 ) -> tuple[Any, Any, Any]:
-    """One optimiser step on weight * loss; returns params, optimiser state, and loss (and aux)."""
+    """One optimiser step; returns params, optimiser state, and loss (and aux)."""
     value, gradient = jax.value_and_grad(loss_fn, has_aux=has_aux)(params)
-    return *_step(optimizer, gradient, opt_state, params, weight), value
+    return *_step(optimizer, gradient, opt_state, params), value
 
 
 def _step(
@@ -295,9 +286,7 @@ def _step(
     gradient: Any,
     opt_state: Any,
     params: Any,
-    weight: float,
 ) -> tuple[Any, Any]:
-    """The parameters and the optimiser's state after a step along weight * gradient."""
-    gradient = jax.tree.map(lambda g: weight * g, gradient)
+    """The parameters and the optimiser's state after a step along the gradient."""
     updates, opt_state = optimizer.update(gradient, opt_state, params)
     return optax.apply_updates(params, updates), opt_state

@@ -148,9 +148,8 @@ def update_program(
     settings = LearnerSettings(
         finetune_mode=mode, lora_scale=2.0, lora_targets=(), lora_rank=8, actor_objective="soft_q",
         actor_temperature=1.0, clip_ratio=0.2, entropy_weight=0.0, advantage_positive=True,
-        advantage_clip=0.0, critic_weight=1.0, actor_weight=1.0, backbone_weight=1.0,
-        actor_rate=1e-4, critic_rate=1e-4, backbone_rate=5e-6, backbone_accumulate=1,
-        weight_decay=0.01, gradient_clip=1.0, fsdp=False,
+        advantage_clip=0.0, actor_rate=1e-4, critic_rate=1e-4, backbone_rate=5e-6,
+        backbone_accumulate=1, weight_decay=0.01, gradient_clip=1.0, fsdp=False,
     )  # fmt: skip
     mesh = sharding.make_mesh(jax.devices()[:1])
     learner = Learner(model, heads, _rollout_settings(workload), settings, mesh)

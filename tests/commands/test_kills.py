@@ -37,7 +37,7 @@ def options(tmp_path_factory):
         "--config.rollout.max_steps=2",
         "--config.rollout.batch_size=4",
         "--config.rollout.sample_strategy=sample",
-        "--config.objective.advantage_positive=False",
+        "--config.objective.reference.advantage_positive=False",
         f"--config.train.iterations={ITERATIONS}",
         "--config.train.episodes_per_iter=4",
         "--config.train.episodes_per_prompt=2",

@@ -70,7 +70,7 @@ def options(backbone, tmp_path):
         "--config.rollout.branch_k=2",
         "--config.features.extra_features=False",
         # An untrained model earns nothing: let failures move the backbone.
-        "--config.objective.advantage_positive=False",
+        "--config.objective.reference.advantage_positive=False",
     ]
 
 

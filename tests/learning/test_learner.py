@@ -9,22 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import toy
+from support.toy_updates import SETTINGS, N, backbone_batch, head_batch
 
 from reoac_jax.backbone import lora
 from reoac_jax.config import load_config
 from reoac_jax.devices import sharding
 from reoac_jax.learning.learner import Learner, LearnerSettings
-from reoac_jax.learning.replay import BackboneBatch, HeadBatch
 from reoac_jax.system.errors import InputError
-
-SETTINGS = LearnerSettings(
-    finetune_mode="lora", lora_scale=2.0, lora_targets=(), lora_rank=3, actor_objective="soft_q",
-    actor_temperature=0.5, clip_ratio=0.2, entropy_weight=0.01, advantage_positive=True,
-    advantage_clip=0.0, critic_weight=1.0, actor_weight=1.0, backbone_weight=1.0, actor_rate=0.01,
-    critic_rate=0.01, backbone_rate=0.01, backbone_accumulate=1, weight_decay=0.01,
-    gradient_clip=1.0, fsdp=False,
-)  # fmt: skip
-N, PROMPT = 12, 7
 
 
 @functools.cache
@@ -54,41 +45,6 @@ def moved(before, after):
     """Whether each leaf changed."""
     pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
     return [bool((np.asarray(x) != np.asarray(y)).any()) for x, y in pairs]
-
-
-def head_batch(seed=0, counted=N):
-    """A return that can be learnt from the observation; the actor decided in two rows of three."""
-    rng = np.random.default_rng(seed)
-    observation = rng.standard_normal((N, 11 + 16)).astype(np.float32)
-    operator = rng.integers(0, 5, N).astype(np.int32)
-    weight = (np.arange(N) < counted).astype(np.float32)
-    return HeadBatch(
-        observation=observation,
-        operator=operator,
-        chosen=rng.integers(0, 5, N).astype(np.int32),
-        log_prob=np.log(rng.uniform(0.1, 0.3, N)).astype(np.float32),
-        returns=(observation[:, 0] + 0.3 * operator).astype(np.float32),
-        advantage=rng.standard_normal(N).astype(np.float32),
-        weight=weight,
-        actor_weight=weight * (np.arange(N) % 3 > 0),
-    )
-
-
-def backbone_batch(seed=0, counted=N):
-    rng = np.random.default_rng(seed)
-    prompts = toy.prompts(N, seed=seed, width=PROMPT)
-    tokens = rng.integers(2, toy.VOCAB_SIZE, (N, 8)).astype(np.int32)
-    tokens[rng.random((N, 8)) < 0.6] = toy.MASK_ID
-    return BackboneBatch(
-        prompt=np.asarray(prompts.tokens),
-        prompt_length=np.asarray(prompts.lengths),
-        tokens=tokens,
-        written=(tokens == toy.MASK_ID) & (rng.random((N, 8)) < 0.7),
-        target=rng.integers(0, toy.MASK_ID, (N, 8)).astype(np.int32),
-        advantage=rng.uniform(-0.5, 1.0, N).astype(np.float32),
-        step=rng.integers(0, 6, N).astype(np.int32),
-        weight=(np.arange(N) < counted).astype(np.float32),
-    )
 
 
 def with_padding(batch, other, counted=7):
@@ -288,16 +244,6 @@ def test_steps_donate_the_state():
     after, _ = it.backbone_step(state, params, backbone_batch(), jax.random.key(0))
     assert all(x.is_deleted() for x in jax.tree.leaves(state.backbone))
     assert not any(x.is_deleted() for x in jax.tree.leaves((after, params)))
-
-
-def test_weights_of_the_losses_scale_the_gradient():
-    """With plain clipping off and weight 0, only the weight decay moves the critic."""
-    it = learner(critic_weight=0.0, gradient_clip=0.0, weight_decay=0.0)
-    state = initial(it, base())
-    before = host(state.heads.critic)
-    state, metrics = it.critic_step(state, head_batch())
-    assert metrics["critic_loss"] > 0.1
-    assert_equal(state.heads.critic, before)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import toy
-from test_learner import SETTINGS, backbone_batch, head_batch
+from support.toy_updates import SETTINGS, backbone_batch, head_batch
 
 from reoac_jax.devices import sharding
 from reoac_jax.learning.learner import Learner
