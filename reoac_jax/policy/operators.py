@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from reoac_jax.policy.ranking import lowest
 from reoac_jax.policy.vocabulary import Vocabulary
 
 OPERATORS = ("O_NUM", "O_OP", "O_SCOPE", "O_BRANCH", "O_FAST")
@@ -88,18 +89,15 @@ def select_positions(
         positions = jnp.arange(length)
         return (positions >= start) & (positions < start + size)
 
+    def last(chosen: jax.Array, count: int) -> jax.Array:
+        return lowest(-jnp.arange(length), chosen, count)
+
     return jnp.stack(
         [
-            _last(vocabulary.has_digit[written], settings.num_max_tokens),
-            _last(vocabulary.is_operator[written], settings.op_max_tokens),
+            last(vocabulary.has_digit[written], settings.num_max_tokens),
+            last(vocabulary.is_operator[written], settings.op_max_tokens),
             window(settings.scope_len),
             window(settings.branch_scope_len),
             window(settings.fast_scope_len),
         ]
     )
-
-
-def _last(chosen: jax.Array, count: int) -> jax.Array:
-    """The last `count` True positions of bool `[G]`."""
-    from_the_end = jnp.cumsum(chosen[::-1])[::-1]
-    return chosen & (from_the_end <= count)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.backbone.prediction import TokenPrediction
+from reoac_jax.policy.ranking import lowest
 from reoac_jax.rollout.types import Generated, RolloutSettings
 
 
@@ -51,8 +52,7 @@ def revealed_positions(
     """
     masked = generated.tokens == settings.mask_id
     last = step == settings.max_steps - 1
-    confidence = jnp.where(masked & selected, proposal.confidence, -1.0)
-    most_confident = masked & selected & (_rank(-confidence) < quota)
+    most_confident = lowest(-proposal.confidence, masked & selected, quota)
     return jnp.where(last, masked, most_confident)
 
 
@@ -87,7 +87,7 @@ def apply_update(
     # Later steps of scale 1 can write this many more than what is masked already.
     room = settings.base_quota * (settings.max_steps - 1 - step) - (masked & ~reveal).sum()
     count = jnp.clip(room, 0, settings.repair_tokens)
-    repair = due & (_rank(jnp.where(due, generated.confidence, 2.0)) < count)
+    repair = lowest(generated.confidence, due, count)
     repaired = revealed._replace(
         tokens=jnp.where(repair, settings.mask_id, revealed.tokens),
         confidence=jnp.where(repair, 0.0, revealed.confidence),
@@ -112,8 +112,3 @@ def _write(generated: Generated, proposal: TokenPrediction, where: jax.Array) ->
         confidence=jnp.where(where, proposal.confidence, generated.confidence),
         entropy=jnp.where(where, proposal.entropy, generated.entropy),
     )
-
-
-def _rank(values: jax.Array) -> jax.Array:
-    """int32 `[G]`: the place of each value in ascending order, earlier positions first in ties."""
-    return jnp.argsort(jnp.argsort(values, stable=True), stable=True)

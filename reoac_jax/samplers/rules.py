@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.backbone.prediction import TokenPrediction
+from reoac_jax.policy.ranking import lowest
 
 
 class View(NamedTuple):
@@ -67,8 +68,7 @@ def blocks(view: View) -> jax.Array:
 def _first(view: View, priority: jax.Array) -> jax.Array:
     """The masked / steps_left masked positions, rounded up, of lowest priority value."""
     quota = -(-view.masked.sum() // view.steps_left)
-    order = jnp.argsort(jnp.where(view.masked, priority, jnp.inf), stable=True)
-    return view.masked & (jnp.argsort(order, stable=True) < quota)
+    return lowest(priority, view.masked, quota)
 
 
 RULES: dict[str, Rule] = {
