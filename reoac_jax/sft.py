@@ -61,6 +61,7 @@ from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.host_memory import keep_freed_memory
 from reoac_jax.system.interrupt import Interrupt
 from reoac_jax.system.progress import ProgressLine, working
+from reoac_jax.system.shell import shell_command
 from reoac_jax.tasks import make_task, task_options
 from reoac_jax.tasks.problem_set import ProblemSet
 
@@ -241,7 +242,7 @@ def train(config: ConfigDict, run: Path | None, lock: RunLock) -> int:
             save()
     if done < sft.steps:
         print(
-            f"stopped after step {done}; go on with: python -m reoac_jax.sft --resume {run}",
+            f"stopped after step {done}; go on with: {shell_command('sft', '--resume', run)}",
             file=sys.stderr,
         )
         return interrupt.exit_code
@@ -251,10 +252,8 @@ def train(config: ConfigDict, run: Path | None, lock: RunLock) -> int:
     if not result.exists():
         with stopped_from_outside(run):
             _export(result, config, parts, merge(base, state.average))
-    print(
-        f"done: {result}\nuse it: python -m reoac_jax.train --config FILE "
-        f"--config.backbone.path={result}"
-    )
+    use = shell_command("train", "--config", "FILE", f"--config.backbone.path={result}")
+    print(f"done: {result}\nuse it: {use}")
     return 0
 
 

@@ -51,6 +51,7 @@ from reoac_jax.system.files import write_json
 from reoac_jax.system.host_memory import keep_freed_memory
 from reoac_jax.system.interrupt import Interrupt, Interrupted
 from reoac_jax.system.progress import ProgressLine, working
+from reoac_jax.system.shell import shell_command
 from reoac_jax.tasks import Task, make_task, task_options
 from reoac_jax.tasks.problem_set import ProblemSet
 
@@ -246,15 +247,15 @@ def _train(
         if first:
             print(
                 f"stopped after {done} of {iterations} iterations; go on with: "
-                f"python -m reoac_jax.train --resume {run}",
+                f"{shell_command('train', '--resume', run)}",
                 file=sys.stderr,
             )
         return stop
-    say(
-        f"done: {run}\nevaluate it: python -m reoac_jax.evaluate --config {run / CONFIG} "
-        f"--checkpoint {run / CHECKPOINTS} --output {run / 'evaluation.json'}\n"
-        f"look at it: python -m reoac_jax.report {run}"
-    )
+    evaluate = shell_command(
+        "evaluate", "--config", run / CONFIG, "--checkpoint", run / CHECKPOINTS,
+        "--output", run / "evaluation.json",
+    )  # fmt: skip
+    say(f"done: {run}\nevaluate it: {evaluate}\nlook at it: {shell_command('report', run)}")
     return 0
 
 

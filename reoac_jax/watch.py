@@ -9,7 +9,6 @@ It only reads, and may be started and ended at any time.
 
 import argparse
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from reoac_jax.runs.folder import CONFIG, METRICS, run_config
 from reoac_jax.runs.metrics import MetricsTail
 from reoac_jax.runs.sinks import flat_numbers
 from reoac_jax.system.errors import InputError, run_command
+from reoac_jax.system.json_files import read_json_object
 from reoac_jax.system.progress import is_terminal
 
 _SECONDS = 1.0  # between looks
@@ -107,10 +107,10 @@ def _looker(run: Path) -> Callable[[], RunView]:
         return view_of(run, config, tail.read(), tail.age())
 
     # Not validated: a run of an earlier version, with other keys, can be looked at as well.
+    config = read_json_object(run / CONFIG, "a run's configuration")
     try:
-        config = json.loads((run / CONFIG).read_text(encoding="utf-8"))
         look()
-    except (ValueError, LookupError, TypeError) as error:
+    except (LookupError, TypeError) as error:
         raise InputError(
             f"{run / CONFIG} cannot be read ({type(error).__name__}: {error}); expected a run's"
         ) from error

@@ -5,7 +5,6 @@ for each adapted matrix, under `base_model.model.` and the matrix's name in the 
 are our `a` and `b` transposed. Neither torch nor peft is needed to write or read them.
 """
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from reoac_jax.backbone.mdlm.published import weights
 from reoac_jax.backbone.pytorch_files import SafetensorsFile, write_tensors
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.files import write_json
+from reoac_jax.system.json_files import read_json_object
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -115,13 +115,8 @@ def _modules(config: BackboneConfig) -> dict[str, str]:
 
 def _read_fields(file: Path) -> dict[str, Any]:
     """The checked fields of `adapter_config.json`."""
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{file} cannot be read as JSON ({error}); expected what PEFT's save writes"
-        ) from None
-    if not isinstance(fields, dict) or fields.get("peft_type") != "LORA":
+    fields = read_json_object(file, "what PEFT's save writes")
+    if fields.get("peft_type") != "LORA":
         raise InputError(f"{file} is no LoRA adapter; expected peft_type LORA")
     for name, value in fields.items():
         if value and name not in _PLAIN_FIELDS:

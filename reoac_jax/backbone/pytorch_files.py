@@ -5,7 +5,6 @@ else in a pickle is code, and code from a checkpoint is never run.
 """
 
 import hashlib
-import json
 import re
 import shutil
 import zipfile
@@ -22,6 +21,7 @@ from reoac_jax.backbone.mdlm.config import BackboneConfig
 from reoac_jax.backbone.mdlm.published import PUBLISHED_HEADER, TensorFile, infer_sizes, weights
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.files import creating_folder, write_json, write_text
+from reoac_jax.system.json_files import read_json_object
 
 SAFETENSORS, PICKLE, CONFIG = "model.safetensors", "pytorch_model.bin", "config.json"
 TOKENIZER_FILES = (
@@ -182,14 +182,7 @@ def open_source(
 
 def read_config(path: Path) -> BackboneConfig:
     """Reads a published `config.json`. Raises `InputError` naming the file and the field."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read as JSON ({error}); expected the model's fields"
-        ) from None
-    if not isinstance(values, dict):
-        raise InputError(f"{path} holds no JSON object; expected the published model's fields")
+    values = read_json_object(path, "the published model's fields")
     return BackboneConfig.from_json(values, str(path))
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -30,6 +29,8 @@ from reoac_jax.backbone.pytorch_files import (
 from reoac_jax.runs.quiet_orbax import quiet_orbax
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.files import creating_folder, write_json
+from reoac_jax.system.json_files import read_json_object
+from reoac_jax.system.shell import shell_command
 
 PARAMS, SOURCE, TOKENIZER = "params", "source.json", "tokenizer"
 STORE_DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
@@ -158,13 +159,8 @@ def read_backbone(path: str | os.PathLike) -> tuple[BackboneConfig, Params]:
 def read_source(path: str | os.PathLike) -> dict[str, Any]:
     """What `source.json` of a backbone's folder holds. Raises `InputError`."""
     file = Path(path) / SOURCE
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{file} cannot be read as JSON ({error}); expected what the converter wrote"
-        ) from None
-    if not isinstance(record, dict) or not isinstance(record.get("backbone_hash"), str):
+    record = read_json_object(file, "what the converter wrote")
+    if not isinstance(record.get("backbone_hash"), str):
         raise InputError(f"{file} has no key backbone_hash; expected what the converter wrote")
     return record
 
@@ -226,9 +222,10 @@ def _check_kind(path: Path) -> None:
             "expected one that python -m reoac_jax.convert.mdlm_to_flax made"
         )
     if not path.is_dir() or any((path / name).is_file() for name in (SAFETENSORS, PICKLE)):
+        convert = shell_command("convert.mdlm_to_flax", "--source", path, "--output", "DIR")
         raise InputError(
             f"{path} is a PyTorch checkpoint or another file, expected a converted folder; convert "
-            f"it first: python -m reoac_jax.convert.mdlm_to_flax --source {path} --output DIR"
+            f"it first: {convert}"
         )
     for name in (CONFIG, SOURCE, PARAMS):
         if not (path / name).exists():

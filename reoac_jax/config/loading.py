@@ -20,6 +20,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from reoac_jax.config.schema import SCHEMA, Option, check_together, is_text
 from reoac_jax.system.errors import InputError
+from reoac_jax.system.json_files import read_json_object
 
 __all__ = [
     "SCHEMA",
@@ -147,14 +148,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    expected = "expected a run's config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config, Mapping):
-            raise InputError(f"config file {path} holds no JSON object; {expected}")
-        return _flatten(config)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"config file {path} is no readable JSON ({error}); {expected}") from error
+    return _flatten(read_json_object(path, "a run's config.json", what="config file"))
 
 
 def _run_python(path: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Where an exported backbone comes from: its origins, its run and the scores measured with it."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from reoac_jax.config import config_hash
 from reoac_jax.runs.checkpoints import find_checkpoint, read_record
 from reoac_jax.runs.folder import CONFIG
 from reoac_jax.system.errors import InputError
+from reoac_jax.system.json_files import read_json_object
 
 _SCORES = ("task", "policy", "accuracy", "interval_95", "correct", "samples", "base_hash")
 
@@ -146,12 +146,4 @@ def _evaluations(
 
 
 def _read_object(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{file} cannot be read as JSON ({error}); expected what the program wrote"
-        ) from None
-    if not isinstance(value, dict):
-        raise InputError(f"{file} holds no JSON object; expected what the program wrote")
-    return value
+    return read_json_object(file, "what the program wrote")

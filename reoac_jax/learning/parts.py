@@ -20,6 +20,7 @@ from reoac_jax.policy.vocabulary import Vocabulary, build_vocabulary, load_token
 from reoac_jax.rollout import RolloutSettings
 from reoac_jax.runs.checkpoints import find_checkpoint, read_item, read_record
 from reoac_jax.system.errors import InputError
+from reoac_jax.system.shell import shell_command
 
 NO_ADAPTER = "none"  # of the key lora.adapter
 
@@ -92,10 +93,13 @@ def starting_overlay(config: ConfigDict, parts: Parts, mode: str) -> lora.Overla
     if settings.adapter == NO_ADAPTER:
         return None
     if mode != "lora":
+        merge = shell_command(
+            "convert.peft_to_flax", "--adapter", Path(settings.adapter),
+            "--base", Path(config.backbone.path), "--output", "DIR",
+        )  # fmt: skip
         raise InputError(
             f"lora.adapter is {settings.adapter} but the backbone's mode is {mode}; expected mode "
-            "lora, or a backbone with the adapter merged "
-            f"(python -m reoac_jax.convert.peft_to_flax --adapter {settings.adapter})"
+            f"lora, or a backbone with the adapter merged: {merge}"
         )
     adapter = read_adapter(settings.adapter, parts.model.config)
     alpha = adapter.scale * adapter.rank

@@ -1,7 +1,6 @@
 """What `python -m reoac_jax.evaluate` wrote, read for the comparison."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from reoac_jax.evaluation.policies import ACTOR, BETWEEN, RANDOM, UNTRAINED
 from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.runs.folder import CONFIG
 from reoac_jax.system.errors import InputError
+from reoac_jax.system.json_files import read_json_object
 
 _NUMBERS = ("accuracy", "correct", "samples", "avg_cost", "avg_steps", "forward_passes")
 
@@ -70,21 +70,15 @@ def read_evaluations(files: Sequence[str], runs: Sequence[Path]) -> list[Evaluat
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    expected = "expected a .json that python -m reoac_jax.evaluate wrote"
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--eval {file} cannot be read ({reason}); {expected}") from error
-    if not isinstance(record, Mapping):
-        raise InputError(f"--eval {file} holds no JSON object; {expected}")
+    expected = "a .json that python -m reoac_jax.evaluate wrote"
+    record = read_json_object(file, expected, what="--eval")
     interval = record.get("interval_95")
     numbers = [record.get(key) for key in _NUMBERS]
     pair = interval if isinstance(interval, list) and len(interval) == 2 else [None]
     if not all(_is_finite(x) for x in (*numbers, *pair)) or not all(
         isinstance(record.get(key), str) for key in ("policy", "task")
     ):
-        raise InputError(f"--eval {file} is no evaluation; {expected}")
+        raise InputError(f"--eval {file} is no evaluation; expected {expected}")
     return record
 
 

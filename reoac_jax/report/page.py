@@ -3,7 +3,6 @@
 import datetime
 import html
 import json
-import shlex
 import string
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -17,6 +16,7 @@ from reoac_jax.report.picture import Picture
 from reoac_jax.report.runs import Run
 from reoac_jax.report.theme import css_variables
 from reoac_jax.runs.folder import CHECKPOINTS, CONFIG
+from reoac_jax.system.shell import shell_command
 
 _ASSETS = resources.files("reoac_jax.report") / "assets"
 
@@ -206,20 +206,18 @@ def _configuration(runs: Sequence[Run]) -> str:
 
 
 def _commands(run: Run) -> str:
-    folder = shlex.quote(str(run.folder))
-    config = shlex.quote(str(run.folder / CONFIG))
-    command = "sft" if run.is_fine_tuning else "train"
+    config, command = run.folder / CONFIG, "sft" if run.is_fine_tuning else "train"
     lines = [
-        f"python -m reoac_jax.{command} --config {config}",
-        f"python -m reoac_jax.{command} --resume {folder}",
+        shell_command(command, "--config", config),
+        shell_command(command, "--resume", run.folder),
     ]
     if not run.is_fine_tuning:
-        checkpoints = shlex.quote(str(run.folder / CHECKPOINTS))
-        output = shlex.quote(str(run.folder / "evaluation.json"))
         lines.append(
-            f"python -m reoac_jax.evaluate --config {config} --checkpoint {checkpoints} "
-            f"--output {output}"
-        )
+            shell_command(
+                "evaluate", "--config", config, "--checkpoint", run.folder / CHECKPOINTS,
+                "--output", run.folder / "evaluation.json",
+            )
+        )  # fmt: skip
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.traces import trace
 from reoac_jax.runs.folder import CHECKPOINTS, CONFIG, METRICS, SAMPLES, run_config
 from reoac_jax.system.errors import InputError
+from reoac_jax.system.json_files import read_json_object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _labels(folders: Sequence[Path]) -> list[str]:
 
 
 def _read_run(folder: Path, label: str, most_episodes: int) -> Run:
-    config = _read_config(folder / CONFIG)
+    config = read_json_object(folder / CONFIG, "a run's configuration")
     metrics, notes = read_metrics(folder / METRICS)
     files = sorted((folder / SAMPLES).glob("[0-9]*_[0-9]*.json"))
     episodes, damaged = _read_episodes(_spread(files, most_episodes))
@@ -122,16 +123,6 @@ def _read_run(folder: Path, label: str, most_episodes: int) -> Run:
     if not saved:
         notes.append("No checkpoint has been saved yet.")
     return Run(label, folder, config, metrics, len(files), episodes, sorted(saved), notes)
-
-
-def _read_config(path: Path) -> Mapping[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is no readable JSON ({error}); expected a run's") from error
-    if not isinstance(config, Mapping):
-        raise InputError(f"{path} holds no JSON object; expected a run's configuration")
-    return config
 
 
 def read_metrics(path: Path) -> tuple[list[Mapping[str, Any]], list[str]]:

@@ -41,7 +41,8 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
         print("interrupted", file=sys.stderr, flush=True)
         return EXIT_INTERRUPTED
     except (InputError, RunError) as error:
-        line = " ".join(str(error).split())
+        # Only line breaks go: a printed command must keep the spaces of its paths.
+        line = " ".join(part.strip() for part in str(error).splitlines())
         print(f"error: {line}", file=sys.stderr, flush=True)
         return EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED
     except OSError as error:

@@ -122,7 +122,7 @@ def test_no_terminal_gets_one_summary(run, config, capsys):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("{", "JSONDecodeError"), ("{}", "KeyError"), ("[]", "TypeError")]
+    ("text", "expected"), [("{", "line 1 column 2"), ("{}", "KeyError"), ("[]", "no JSON object")]
 )
 def test_damaged_configuration(tmp_path, text, expected, capsys):
     (tmp_path / "config.json").write_text(text)
