@@ -6,35 +6,23 @@
 The bundled tokenizer covers the task, the bundled backbone does not: the script fine-tunes it. A
 prompt has up to 64 tokens, an answer in GSM8K's `equations` style, `<<48/2=24>> <<48+24=72>> ####
 72`, 9 or 16 and eos.
+
+Cost: nine minutes on 2 CPU cores for the backbone. Result to expect, on 500 problems after 10
+iterations: the actor solves 25 % in 4.1 of at most 20 steps; the best sampler, blocks, 24 % in 20.
 """
 
-import runpy
-from pathlib import Path
-
 from ml_collections import ConfigDict
-
-_TINY = runpy.run_path(str(Path(__file__).with_name("tiny.py")))
+from tiny import get_config as tiny
 
 
 def get_config() -> ConfigDict:
-    """The complete configuration: that of `tiny.py` but for what stands here."""
-    config = _TINY["get_config"]()
+    """What differs from `tiny.py`."""
+    config = tiny()
     config.exp_name = "arithmetic"
     config.backbone.path = "checkpoints/arithmetic_mdlm"
-
-    task = config.task = ConfigDict()
-    task.name = "arithmetic"
-    task.steps = (1, 2)  # fewest and most equations of an answer
-    task.max_number = 200  # largest number, given or reached
-    task.distractors = 0.1  # chance of an irrelevant sentence behind each sentence
-    task.train_size = 20000  # problems
-    task.test_size = 1000
-    task.seed = 0  # of the generator; the problems do not depend on config.seed
-
+    config.task = ConfigDict({"name": "arithmetic"})
     config.rollout.max_prompt_len = 64
-    config.sft.batch_size = 64
-    config.sft.steps = 1000
-    config.sft.eval_every = 250
-    config.sft.checkpoint_every = 250
-    config.sft.eval_problems = 250
+
+    config.sft.update(steps=1000, batch_size=64)
+    config.sft.update(eval_every=250, eval_problems=250, checkpoint_every=250)
     return config

@@ -37,7 +37,7 @@ from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import write_json, write_text
 from reoac_jax.system.host_memory import keep_freed_memory
 from reoac_jax.system.progress import working
-from reoac_jax.tasks import Task, make_task, task_options
+from reoac_jax.tasks import Task, make_task
 from reoac_jax.tasks.problem_set import ProblemSet
 
 
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     check_writable(output)
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit is {options.limit}; expected 1 or more")
-    config = load_config(options.config, overrides, task_options)
+    config = load_config(options.config, overrides)
     checkpoint = options.checkpoint
     if checkpoint is None and options.policy == ACTOR:
         checkpoint = newest_checkpoints(config)

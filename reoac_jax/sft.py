@@ -62,7 +62,7 @@ from reoac_jax.system.host_memory import keep_freed_memory
 from reoac_jax.system.interrupt import Interrupt
 from reoac_jax.system.progress import ProgressLine, working
 from reoac_jax.system.shell import shell_command
-from reoac_jax.tasks import make_task, task_options
+from reoac_jax.tasks import make_task
 from reoac_jax.tasks.problem_set import ProblemSet
 
 BACKBONE = "backbone"  # the result's folder in the run's
@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
     if (options.config is None) == (options.resume is None):
         raise InputError("expected one of --config FILE and --resume RUN_DIR")
     if options.resume is None:
-        config = load_config(options.config, overrides, task_options)
+        config = load_config(options.config, overrides)
         if options.eval_only:
             return evaluate_text(config, options.text)
         with RunLock() as lock:
@@ -93,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"{refused} is not possible with --resume; expected --resume alone")
     with RunLock() as lock:
         run = open_run(options.resume, lock)
-        return train(load_config(run / CONFIG, (), task_options), run, lock)
+        return train(load_config(run / CONFIG), run, lock)
 
 
 def evaluate_text(config: ConfigDict, text: str) -> int:

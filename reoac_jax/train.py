@@ -52,7 +52,7 @@ from reoac_jax.system.host_memory import keep_freed_memory
 from reoac_jax.system.interrupt import Interrupt, Interrupted
 from reoac_jax.system.progress import ProgressLine, working
 from reoac_jax.system.shell import shell_command
-from reoac_jax.tasks import Task, make_task, task_options
+from reoac_jax.tasks import Task, make_task
 from reoac_jax.tasks.problem_set import ProblemSet
 
 # Streams of the run's key: one for each use.
@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
     if options.resume is not None:
         _only_resumable(overrides)
     source = options.config if options.resume is None else run_config(options.resume)
-    config = load_config(source, overrides, task_options)
+    config = load_config(source, overrides)
     set_up_compilation(config.compilation.cache_dir)
     with RunLock() as lock, processes.joined(config):
         run = checkpoint = None

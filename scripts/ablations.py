@@ -24,7 +24,7 @@ from reoac_jax.learning.parts import load_parts, load_trained
 from reoac_jax.runs.folder import CHECKPOINTS
 from reoac_jax.system.errors import run_command
 from reoac_jax.system.files import write_json
-from reoac_jax.tasks import make_task, task_options
+from reoac_jax.tasks import make_task
 
 # What is changed, in words, and the keys, `__` for the dot.
 VARIANTS: dict[str, dict[str, object]] = {
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, required=True, help="path without an ending")
     parser.add_argument("--problems", type=int, default=1000, help="test problems")
     options, overrides = parse_command_line(parser, argv)
-    config = load_config(options.config, overrides, task_options)
+    config = load_config(options.config, overrides)
     study = Study(options.output.with_suffix(".jsonl"))
     task = make_task(config.task, config.grader)
     try:

@@ -39,7 +39,6 @@ from reoac_jax.rollout import Prompts, Rollout, RolloutSettings  # noqa: E402
 from reoac_jax.rollout.loop import backbone_denoiser, rollout  # noqa: E402
 from reoac_jax.system.errors import run_command  # noqa: E402
 from reoac_jax.system.files import write_json  # noqa: E402
-from reoac_jax.tasks import task_options  # noqa: E402
 
 PUBLISHED = BackboneConfig(50258, 1024, 768, 128, 12, 12)
 MODES = {"lora": ("lora", False), "full": ("full", False), "full, fsdp": ("full", True)}
@@ -51,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--output", required=True, help="the JSON file to write")
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N")
     options, overrides = parse_command_line(parser, argv)
-    config = load_config(options.config, overrides, task_options)
+    config = load_config(options.config, overrides)
     updates = []
     for name, (mode, fsdp) in MODES.items():
         for devices in options.devices:

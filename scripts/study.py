@@ -41,7 +41,7 @@ from reoac_jax.runs.folder import CHECKPOINTS, METRICS
 from reoac_jax.samplers import RULES
 from reoac_jax.system.errors import RunError, run_command
 from reoac_jax.system.files import replacing_file, write_json
-from reoac_jax.tasks import Task, make_task, task_options
+from reoac_jax.tasks import Task, make_task
 from reoac_jax.tasks.problem_set import ProblemSet
 
 MODES = ("frozen", "lora", "full")
@@ -110,7 +110,7 @@ def main(argv: Sequence[str]) -> int:
         "--only-learned", action="store_true", help="leave out what needs no training of a policy"
     )
     options, overrides = parse_command_line(parser, argv)
-    config = load_config(options.config, overrides, task_options)
+    config = load_config(options.config, overrides)
     # The steps that the actor is trained for belong to every comparison.
     steps = sorted({*options.steps, config.rollout.max_steps})
     study = Study(options.output.with_suffix(".jsonl"))
@@ -134,7 +134,7 @@ def main(argv: Sequence[str]) -> int:
 def with_changes(options: Any, overrides: Sequence[str], **changes: Any) -> FrozenConfigDict:
     """The configuration with further keys changed, `__` for the dot."""
     texts = [f"--config.{key.replace('__', '.')}={value}" for key, value in changes.items()]
-    return load_config(options.config, [*overrides, *texts], task_options)
+    return load_config(options.config, [*overrides, *texts])
 
 
 def score(

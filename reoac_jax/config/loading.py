@@ -1,8 +1,8 @@
 """Configurations: read from a file, changed on the command line, checked whole, then frozen.
 
-A configuration file is a Python file with `get_config()` (see `configs/`) or the `config.json` of a
-run. Every key must be there: `SCHEMA` describes all of them but `task.*`, whose keys depend on
-`task.name` and are described by the task itself (`reoac_jax.tasks.task_options`).
+A configuration file is a Python file whose `get_config()` changes what differs from `base()` (see
+`configs/`), or the `config.json` of a run, which holds every key. The keys, their defaults and
+ranges are those that the rooms declare (`reoac_jax.config.rooms`).
 """
 
 import argparse
@@ -10,66 +10,76 @@ import ast
 import difflib
 import hashlib
 import json
-import runpy
-import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from reoac_jax.config.schema import SCHEMA, Option, check_together, is_text
+from reoac_jax.config.reading import flatten, is_record, read_config
+from reoac_jax.config.rooms import check_together, dependent_options, fixed_options
+from reoac_jax.config.schema import Option, is_text
 from reoac_jax.system.errors import InputError
-from reoac_jax.system.json_files import read_json_object
-
-__all__ = [
-    "SCHEMA",
-    "Option",
-    "config_hash",
-    "load_config",
-    "parse_command_line",
-    "parse_options",
-    "to_json",
-    "validate",
-]
-
-TaskOptions = Callable[[str], Mapping[str, Option]]
-"""Task name to the options of `config.task`, without the prefix `task.`; raises `InputError`."""
 
 _OVERRIDE = "--config."
 # Where a run is written and which processes it has, not what it computes.
 _PLACES = ("exp_name", "output_dir", "distributed.", "compilation.")
 
 
-def load_config(
-    path: str | Path, overrides: Sequence[str] = (), task_options: TaskOptions | None = None
-) -> FrozenConfigDict:
+def base() -> ConfigDict:
+    """Every key at its default, for a configuration file to change what differs.
+
+    The keys that depend on a choice, such as the task's on `task.name`, are not in it: those the
+    file does not set are filled in when it is loaded.
+    """
+    values = {key: option.default for key, option in fixed_options().items()}
+    # Not type-safe: `validate` says better what a key may hold.
+    return ConfigDict(_nest(values), type_safe=False)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> FrozenConfigDict:
     """Reads a configuration, applies overrides in order and validates the result.
 
     Args:
-      path: a Python file with `get_config()`, or a run's `config.json`.
+      path: a Python file with `get_config()`, `FILE.py:ARGUMENT` for `get_config(ARGUMENT)`, or a
+        run's `config.json`. A key that a Python file leaves out has its default; a `config.json`
+        records a run and has to hold them all.
       overrides: `--config.rollout.max_steps=8` and the like; a tuple is `4,8`, `(4,8)` or `()`.
-      task_options: describes the keys `task.*`; without it any plain value is taken for them.
 
     Raises:
       InputError: the file cannot be read or run, or `validate` refuses what it holds.
     """
-    values = _read(Path(path))
+    values = read_config(path)
     split = [_split_override(text) for text in overrides]
-    # The task's name first: it decides which other task keys exist.
-    for text, key, value_text in sorted(split, key=lambda item: item[1] != "task.name"):
-        _override(values, text, key, value_text, task_options)
-    return _validate_flat(values, task_options, f"{path}: ")
+    # The fixed keys first: they decide which others exist, as task.name does.
+    for text, key, value_text in split:
+        if key in fixed_options():
+            values[key] = _accepted(text, fixed_options()[key], value_text)
+    with _of(path):
+        options = _options(values)
+    for text, key, value_text in split:
+        if key in fixed_options():
+            continue
+        if key not in options:
+            if inside := [known for known in options if known.startswith(f"{key}.")]:
+                raise InputError(
+                    f"{text}: {key!r} is a section; expected a key such as {inside[0]!r}"
+                )
+            raise InputError(f"{text}: {_unknown(key, options)}")
+        values[key] = _accepted(text, options[key], value_text)
+    with _of(path):
+        return _validate_flat(values, complete=is_record(path))
 
 
-def validate(config: Any, task_options: TaskOptions | None = None) -> FrozenConfigDict:
-    """Checks a configuration (ConfigDict or nested mapping) and returns it frozen.
+def validate(config: Any) -> FrozenConfigDict:
+    """Completes a configuration (ConfigDict or nested mapping), checks it and returns it frozen.
 
-    In the result numbers and tuples have their option's own type: 1 given for a float is 1.0, a
-    list a tuple. Raises `InputError` at the first key that is unknown, missing or holds what it may
-    not, and where keys do not fit together.
+    In the result every key is there, and numbers and tuples have their option's own type: 1 given
+    for a float is 1.0, a list a tuple. Raises `InputError` at the first key that is unknown or
+    holds what it may not, and where keys do not fit together.
     """
-    return _validate_flat(_flatten(config), task_options, "")
+    return _validate_flat(flatten(config), complete=False)
 
 
 def parse_command_line(
@@ -97,7 +107,7 @@ def parse_command_line(
     if left:
         name = left[0].split("=")[0]
         options = [option for action in parser._actions for option in action.option_strings]
-        known = [*options, *(_OVERRIDE + key for key in SCHEMA)]
+        known = [*options, *(_OVERRIDE + key for key in fixed_options())]
         raise InputError(f"argument {left[0]!r} is unknown{_nearest(name, known)}; try --help")
     return namespace, overrides
 
@@ -118,7 +128,7 @@ def to_json(config: Any) -> dict[str, Any]:
     return _nest(
         {
             key: list(value) if isinstance(value, tuple) else value
-            for key, value in _flatten(config).items()
+            for key, value in flatten(config).items()
         }
     )
 
@@ -129,7 +139,7 @@ def config_hash(config: Any) -> str:
 
     Two configurations with the same hash compute the same; they may write it to different places.
     """
-    values = {k: value for k, value in _flatten(config).items() if not k.startswith(_PLACES)}
+    values = {k: value for k, value in flatten(config).items() if not k.startswith(_PLACES)}
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -138,59 +148,8 @@ def _refuse_command_line(message: str) -> NoReturn:
     raise InputError(f"{message}; try --help")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The flat values of the file at `path`."""
-    if not path.exists():
-        raise InputError(f"config file {path} does not exist; expected one such as configs/tiny.py")
-    if not path.is_file() or path.suffix not in (".py", ".json"):
-        raise InputError(f"config {path} is no configuration; expected a .py or .json file")
-    return _read_json(path) if path.suffix == ".json" else _run_python(path)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return _flatten(read_json_object(path, "a run's config.json", what="config file"))
-
-
-def _run_python(path: Path) -> dict[str, Any]:
-    """Runs the file and flattens what its `get_config()` returns."""
-    try:
-        names = runpy.run_path(str(path))
-        if "get_config" not in names:
-            raise InputError(f"config file {path} has no get_config(); expected one")
-        config = names["get_config"]()
-        if not isinstance(config, ConfigDict):
-            kind = type(config).__name__
-            raise InputError(f"config file {path}: get_config() gives {kind}; expected ConfigDict")
-        return _flatten(config)
-    except InputError:
-        raise
-    except SyntaxError as error:
-        where = f"{error.filename or path}, line {error.lineno or 1}"
-        raise InputError(
-            f"config file {where}: syntax error: {error.msg}; expected Python"
-        ) from error
-    except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
-        where = f"{path}, line {lines[-1]}" if lines else str(path)
-        raise InputError(f"config file {where}: {type(error).__name__}: {error}") from error
-
-
-def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """`{"rollout.max_steps": 32, ...}` of a ConfigDict or nested mapping."""
-    values: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, ConfigDict | Mapping):
-            if not len(value):
-                values[f"{prefix}{key}"] = {}  # kept, so that it can be refused
-            values |= _flatten(value, f"{prefix}{key}.")
-        else:
-            values[f"{prefix}{key}"] = value
-    return values
-
-
 def _nest(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `_flatten`, as plain dicts."""
+    """The inverse of `flatten`, as plain dicts."""
     nested: dict[str, Any] = {}
     for key, value in values.items():
         *sections, last = key.split(".")
@@ -209,19 +168,10 @@ def _split_override(text: str) -> tuple[str, str, str]:
     return text, key, value
 
 
-def _override(
-    values: dict[str, Any], text: str, key: str, value_text: str, task_options: TaskOptions | None
-) -> None:
-    """Writes one override into the flat `values`."""
-    if key not in values:
-        if inside := [known for known in values if known.startswith(f"{key}.")]:
-            raise InputError(f"{text}: {key!r} is a section; expected a key such as {inside[0]!r}")
-        raise InputError(f"{text}: {_unknown(key, values)}")
-    option = _schema(values, task_options).get(key)
-    if option is None:
-        raise InputError(f"{text}: {_unknown(key, SCHEMA)}")
+def _accepted(text: str, option: Option, value_text: str) -> Any:
+    """The value of one override, `text`."""
     try:
-        values[key] = option.accept(_parse(value_text, option.kind))
+        return option.accept(_parse(value_text, option.kind))
     except ValueError:
         raise InputError(f"{text}: expected {option.expected}") from None
 
@@ -249,58 +199,51 @@ def _parse(text: str, kind: str) -> Any:
     return tuple(int(item) for item in items) if kind == "ints" else tuple(items)
 
 
-def _schema(values: Mapping[str, Any], task_options: TaskOptions | None) -> dict[str, Option]:
-    """Every key the configuration may hold, the keys of its task included."""
-    if "task.name" not in values:
-        raise InputError("key 'task.name' is missing; expected the name of a task")
-    name = values["task.name"]
-    if not isinstance(name, str) or not name:
-        raise InputError(f"task.name is {name!r}; expected the name of a task")
-    if task_options is not None:
-        own = {f"task.{key}": option for key, option in task_options(name).items()}
-    else:
-        task = {key: value for key, value in values.items() if key.startswith("task.")}
-        own = {key: Option(_kind(key, value), "of the task") for key, value in task.items()}
-    return {**SCHEMA, **own, "task.name": Option("str", "name of the task")}
+def _options(values: Mapping[str, Any]) -> dict[str, Option]:
+    """Every key that a configuration with these flat `values` has."""
+    fixed = fixed_options()
+    return {**fixed, **dependent_options(_values_of(fixed, values))}
 
 
-def _kind(key: str, value: Any) -> Any:
-    """The option kind of a plain value. Raises `InputError`."""
-    if isinstance(value, tuple | list):
-        return "ints" if all(isinstance(item, int) for item in value) else "strs"
-    for kind, kind_type in (("bool", bool), ("int", int), ("float", float), ("str", str)):
-        if isinstance(value, kind_type):
-            return kind
-    raise InputError(f"{key} is {value!r}; expected a number, a text or a tuple of them")
+def _values_of(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of each option: the given one, or else the default."""
+    accepted = {}
+    for key, option in options.items():
+        if key not in values and option.default is None:
+            raise InputError(f"key {key!r} is missing; expected {option.expected}")
+        try:
+            accepted[key] = option.accept(values[key]) if key in values else option.default
+        except ValueError:
+            raise InputError(f"{key} is {values[key]!r}; expected {option.expected}") from None
+    return accepted
 
 
-def _validate_flat(
-    values: Mapping[str, Any], task_options: TaskOptions | None, source: str
-) -> FrozenConfigDict:
-    """Checks the flat `values`; messages begin with `source`."""
-    try:
-        schema = _schema(values, task_options)
-        for key in values:
-            if key in schema:
-                continue
-            if inside := [known for known in schema if known.startswith(f"{key}.")]:
-                if values[key] == {}:
-                    continue  # an empty section: its keys are missing
-                raise InputError(f"{key!r} is no section; expected keys such as {inside[0]!r}")
-            raise InputError(_unknown(key, schema))
-        if missing := [key for key in schema if key not in values]:
-            expected = schema[missing[0]].expected
-            raise InputError(f"key {missing[0]!r} is missing; expected {expected}")
-        accepted = {}
-        for key, option in schema.items():
-            try:
-                accepted[key] = option.accept(values[key])
-            except ValueError:
-                raise InputError(f"{key} is {values[key]!r}; expected {option.expected}") from None
-        check_together(accepted)
-    except InputError as error:
-        raise InputError(f"{source}{error}") from None
+def _validate_flat(values: Mapping[str, Any], complete: bool) -> FrozenConfigDict:
+    """Checks the flat `values`, to which defaults are added unless they have to be `complete`."""
+    options = _options(values)
+    for key in values:
+        if key in options:
+            continue
+        if inside := [known for known in options if known.startswith(f"{key}.")]:
+            if values[key] == {}:
+                continue  # an empty section: its keys have their defaults
+            raise InputError(f"{key!r} is no section; expected keys such as {inside[0]!r}")
+        raise InputError(_unknown(key, options))
+    if complete and (missing := [key for key in options if key not in values]):
+        expected = options[missing[0]].expected
+        raise InputError(f"key {missing[0]!r} is missing; expected {expected}")
+    accepted = _values_of(options, values)
+    check_together(accepted)
     return FrozenConfigDict(_nest(accepted))
+
+
+@contextmanager
+def _of(source: str | Path) -> Iterator[None]:
+    """Within it the message of an `InputError` begins with the source's name."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:

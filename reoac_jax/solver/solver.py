@@ -28,7 +28,7 @@ from reoac_jax.runs.checkpoints import find_checkpoint
 from reoac_jax.runs.folder import CONFIG, newest_checkpoints
 from reoac_jax.solver.infilling import BlankedText, parse_blanks
 from reoac_jax.system.errors import InputError
-from reoac_jax.tasks import Task, make_task, task_options
+from reoac_jax.tasks import Task, make_task
 from reoac_jax.tasks.decode import generated_text
 from reoac_jax.tasks.encode import encode_prompts
 
@@ -121,7 +121,7 @@ class Solver:
                     f"no configuration for {checkpoint or 'the solver'}; expected --config FILE, "
                     "or a checkpoint that lies in the folder of its run"
                 )
-        values = load_config(config, overrides, task_options)
+        values = load_config(config, overrides)
         if policy == ACTOR and (
             backbone is not None or path is not None and not (path / ACTOR).is_dir()
         ):

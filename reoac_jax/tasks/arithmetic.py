@@ -31,14 +31,20 @@ class Arithmetic(Task):
     name: ClassVar[str] = "arithmetic"
     grader_version: ClassVar[str] = GRADER_VERSION
     options: ClassVar[dict[str, Option]] = {
-        "steps": Option("ints", "fewest and most steps of a problem", low=1, high=4),
-        "max_number": Option("int", "largest number, given or reached", low=10, high=999),
+        "steps": Option("ints", "fewest and most equations of an answer", (1, 2), low=1, high=4),
+        "max_number": Option("int", "largest number, given or reached", 200, low=10, high=999),
         "distractors": Option(
-            "float", "chance of an irrelevant sentence behind each sentence", low=0.0, high=1.0
+            "float", "chance of an irrelevant sentence behind each sentence", 0.1, low=0.0, high=1.0
         ),
-        "train_size": Option("int", "training problems", low=1, high=10_000_000),
-        "test_size": Option("int", "test problems, all different", low=1, high=1_000_000),
-        "seed": Option("int", "of the generator", low=0, high=2**31 - 1),
+        "train_size": Option("int", "training problems", 20_000, low=1, high=10_000_000),
+        "test_size": Option("int", "test problems, all different", 1000, low=1, high=1_000_000),
+        "seed": Option(
+            "int",
+            "of the generator; the problems do not depend on config.seed",
+            0,
+            low=0,
+            high=2**31 - 1,
+        ),
     }
 
     def __init__(self, task: ConfigDict, grader: ConfigDict) -> None:

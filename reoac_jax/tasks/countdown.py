@@ -35,14 +35,25 @@ class Countdown(Task):
     name: ClassVar[str] = "countdown"
     grader_version: ClassVar[str] = "countdown-1"
     options: ClassVar[dict[str, Option]] = {
-        "numbers": Option("int", "how many numbers a problem gives", low=3, high=6),
-        "max_number": Option("int", "largest given number", low=2, high=99),
-        "max_intermediate": Option("int", "largest result of an equation", low=2, high=999),
-        "ordered": Option("bool", "the larger operand of + and * is always written first"),
-        "train_part": Option("str", "which training problems are drawn", choices=TRAIN_PARTS),
-        "train_size": Option("int", "training problems", low=1, high=10_000_000),
-        "test_size": Option("int", "test problems, all different", low=1, high=1_000_000),
-        "seed": Option("int", "of the generator", low=0, high=2**31 - 1),
+        "numbers": Option("int", "how many numbers a problem gives", 3, low=3, high=6),
+        "max_number": Option("int", "largest given number", 25, low=2, high=99),
+        "max_intermediate": Option("int", "largest result of an equation", 120, low=2, high=999),
+        "ordered": Option("bool", "the larger operand of + and * is always written first", False),
+        "train_part": Option(
+            "str",
+            "training problems drawn: all, those of supervised fine-tuning, or new ones after it",
+            "all",
+            choices=TRAIN_PARTS,
+        ),
+        "train_size": Option("int", "training problems", 20_000, low=1, high=10_000_000),
+        "test_size": Option("int", "test problems, all different", 1000, low=1, high=1_000_000),
+        "seed": Option(
+            "int",
+            "of the generator; the problems do not depend on config.seed",
+            0,
+            low=0,
+            high=2**31 - 1,
+        ),
     }
 
     def __init__(self, task: ConfigDict, grader: ConfigDict) -> None:

@@ -23,10 +23,14 @@ class Gsm8k(Task):
     name: ClassVar[str] = "gsm8k"
     grader_version: ClassVar[str] = GRADER_VERSION
     options: ClassVar[dict[str, Option]] = {
-        "train_file": Option("str", "processed training problems, .jsonl"),
-        "test_file": Option("str", "processed test problems, .jsonl"),
+        "train_file": Option(
+            "str", "processed training problems, .jsonl", "data/processed/gsm8k_train.jsonl"
+        ),
+        "test_file": Option(
+            "str", "processed test problems, .jsonl", "data/processed/gsm8k_test.jsonl"
+        ),
         "answer_style": Option(
-            "str", "what the backbone is trained to write", choices=ANSWER_STYLES
+            "str", "what the backbone is trained to write", "equations", choices=ANSWER_STYLES
         ),
     }
 

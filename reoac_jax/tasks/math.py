@@ -21,8 +21,12 @@ class Math(Task):
     name: ClassVar[str] = "math"
     grader_version: ClassVar[str] = f"math-verify-{version('math-verify')}"
     options: ClassVar[dict[str, Option]] = {
-        "train_file": Option("str", "processed training problems, .jsonl"),
-        "test_file": Option("str", "processed test problems, .jsonl"),
+        "train_file": Option(
+            "str", "processed training problems, .jsonl", "data/processed/math_train.jsonl"
+        ),
+        "test_file": Option(
+            "str", "processed test problems, .jsonl", "data/processed/math_test.jsonl"
+        ),
     }
 
     def __init__(self, task: ConfigDict, grader: ConfigDict) -> None:

@@ -18,7 +18,6 @@ from reoac_jax.config import load_config, parse_command_line
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import replacing_file
 from reoac_jax.system.progress import ProgressLine
-from reoac_jax.tasks import task_options
 from reoac_jax.tasks.dataset import RawRow, read_rows, write_problems, write_rows
 from reoac_jax.tasks.sources import SOURCES, Source
 from reoac_jax.tasks.task import Problem, Split
@@ -31,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("split", choices=["train", "test", "all"])
     parser.add_argument("--source", metavar="DIR", help="folder with the raw .jsonl files")
     arguments, overrides = parse_command_line(parser, argv)
-    config = load_config(arguments.config, overrides, task_options)
+    config = load_config(arguments.config, overrides)
     if config.task.name != arguments.task:
         raise InputError(
             f"{arguments.config} is for task {config.task.name!r}; expected {arguments.task!r}"

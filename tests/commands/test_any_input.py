@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from ml_collections import ConfigDict
 from support import toy
 
-from reoac_jax.config import SCHEMA, load_config, to_json, validate
+from reoac_jax.config import fixed_options, load_config, to_json, validate
 from reoac_jax.policy.features import (
     EXTRA_FEATURES,
     FEATURES,
@@ -38,7 +38,9 @@ shares = functools.partial(
     hnp.arrays, np.float32, elements=st.floats(0, 1, width=32, allow_subnormal=False)
 )
 # As the configuration allows it; a few values, among them the ends.
-temperatures = st.sampled_from([SCHEMA["features.relation_temperature"].low, 0.01, 0.5, 1.0, 100.0])
+temperatures = st.sampled_from(
+    [fixed_options()["features.relation_temperature"].low, 0.01, 0.5, 1.0, 100.0]
+)
 
 
 # ---- Features
@@ -79,7 +81,7 @@ def test_features_of_any_row(uncertainty, **row):
 # ---- Configurations and operators
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = load_config(ROOT / "configs" / "tiny.py", (), task_options)
+TINY = load_config(ROOT / "configs" / "tiny.py")
 _SECTIONS = ("rollout.", "operators.", "features.", "reward.", "evaluation.")
 
 
@@ -95,7 +97,8 @@ def legal(option):
 
 
 legal_values = st.fixed_dictionaries(
-    {}, optional={k: legal(option) for k, option in SCHEMA.items() if k.startswith(_SECTIONS)}
+    {},
+    optional={k: legal(option) for k, option in fixed_options().items() if k.startswith(_SECTIONS)},
 )
 
 
@@ -106,7 +109,7 @@ def settings_of(changes):
         *sections, last = key.split(".")
         functools.reduce(dict.__getitem__, sections, values)[last] = value
     try:
-        config = validate(values, task_options)
+        config = validate(values)
     except InputError as error:
         assert "expected" in str(error)
         return None

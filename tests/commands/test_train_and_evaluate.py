@@ -27,7 +27,6 @@ from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report import __main__ as report
 from reoac_jax.runs.checkpoints import read_item
 from reoac_jax.system.errors import run_command
-from reoac_jax.tasks import task_options
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = str(ROOT / "configs" / "tiny.py")
@@ -365,7 +364,7 @@ def test_checkpoint_over_another_backbone(options, backbone, tmp_path, capsys):
 
 
 def test_untrained_actor_is_what_training_starts_from(options, backbone):
-    config = load_config(TINY, options, task_options)
+    config = load_config(TINY, options)
     parts = load_parts(config)
     settings = parts.rollout_settings(config)
     learner = Learner(

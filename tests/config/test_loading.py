@@ -4,7 +4,8 @@ import argparse
 import ast
 import json
 import re
-import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from reoac_jax.config import (
-    SCHEMA,
     Option,
+    base,
     config_hash,
+    dependent_options,
+    fixed_options,
     load_config,
     parse_command_line,
     to_json,
@@ -23,21 +26,27 @@ from reoac_jax.config import (
 )
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import write_json
-from reoac_jax.tasks import task_options
+from reoac_jax.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("gsm8k", "math", "tiny")
-
-TOY_TASKS = {
-    "toy": {"size": Option("int", "size", low=1, high=9)},
-    "big": {"size": Option("int", "size", low=1, high=99)},
-}
+FILES = sorted((ROOT / "configs").glob("*.py"))
+NAMES = [path.stem for path in FILES]
+FIXED = fixed_options()
 
 
-def toy_options(name):
-    if name not in TOY_TASKS:
-        raise InputError(f"task {name!r} is unknown; expected one of {', '.join(TOY_TASKS)}")
-    return TOY_TASKS[name]
+class Toy:
+    options = {"size": Option("int", "size", low=1, high=9)}
+
+
+class Big:
+    options = {"size": Option("int", "size", 7, low=1, high=99)}
+
+
+@pytest.fixture
+def toy_tasks(monkeypatch):
+    """Two tasks more: `toy`, whose `size` has no default, and `big`."""
+    monkeypatch.setitem(TASKS, "toy", Toy)
+    monkeypatch.setitem(TASKS, "big", Big)
 
 
 def flat(config, prefix=""):
@@ -50,8 +59,8 @@ def flat(config, prefix=""):
 
 @pytest.fixture
 def tiny(configs):
-    """The tiny configuration as a nested dict that a test may break."""
-    return runpy.run_path(str(configs / "tiny.py"))["get_config"]().to_dict()
+    """The whole tiny configuration as a nested dict that a test may break."""
+    return to_json(load_config(configs / "tiny.py"))
 
 
 @pytest.fixture
@@ -76,35 +85,37 @@ def refused(*arguments, **options):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_bundled_configs_are_complete(configs, name):
+def test_bundled_configs_become_complete(configs, name):
     values = flat(to_json(load_config(configs / f"{name}.py")))
-    assert {key for key in values if not key.startswith("task.")} == set(SCHEMA)
-    assert values["task.name"] == {"tiny": "countdown"}.get(name, name)
+    assert set(values) == {*FIXED, *dependent_options(values)}
+    assert set(FIXED) < set(values)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "arithmetic", "gsm8k_midsize"])
-def test_bundled_configs_fit_their_task(configs, name):
-    config = load_config(configs / f"{name}.py", task_options=task_options)
-    assert set(config.task) == {"name", *task_options(config.task.name)}
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_bundled_configs_are_short_and_say_command_cost_and_result(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 60
+    said = ast.get_docstring(ast.parse(text))
+    assert re.search(r"^    (python -m|bash) ", said, re.MULTILINE)
+    assert re.search(r"^Cost: ", said, re.MULTILINE) or " Cost: " in said
+    assert "Result to expect" in said
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_choice_is_named_in_the_comment(configs, name):
-    """A comment that lists legal values with | lists exactly those of the schema."""
-    text = (configs / f"{name}.py").read_text()
-    found = 0
-    for key, comment in re.findall(r"^    (\w+\.\w+) = .*?  # (.*)$", text, re.MULTILINE):
-        choices = SCHEMA[key].choices if key in SCHEMA else None
-        if choices is None or "|" not in comment:
-            continue
-        found += 1
-        listed = re.sub(r"\([^)]*\)", "", comment).split(":")[0].split(";")[0].split("|")
-        assert {item.strip() for item in listed} == set(choices), key
-    assert found >= 10
+def test_what_is_known_to_learn(configs):
+    """gsm8k.py and math.py; the original's values stand apart."""
+    for name in ("gsm8k", "math"):
+        config = load_config(configs / f"{name}.py")
+        assert config.objective.actor == "policy_gradient"
+        assert config.objective.backbone == "generated"
+        assert config.train.episodes_per_prompt >= 4 and not config.features.use_hidden
+    assert load_config(configs / "gsm8k_original.py").objective.actor == "soft_q"
+    assert "cannot learn from a backbone that solves nothing" in " ".join(
+        (configs / "gsm8k_original.py").read_text().split()
+    )
 
 
-def test_gsm8k_defaults_are_the_originals(configs):
-    config = load_config(configs / "gsm8k.py")
+def test_gsm8k_original_has_the_originals_values(configs):
+    config = load_config(configs / "gsm8k_original.py")
     assert (config.rollout.max_steps, config.rollout.gen_len) == (32, 64)
     assert (config.rollout.branch_steps, config.rollout.branch_k) == ((4, 8, 12), 3)
     assert (config.lora.rank, config.lora.alpha, config.reward.cost_lambda) == (8, 16.0, 0.01)
@@ -115,15 +126,58 @@ def test_gsm8k_defaults_are_the_originals(configs):
     assert (train.buffer_size, train.iterations, train.episodes_per_iter) == (800, 50, 32)
 
 
-@pytest.mark.parametrize("key", sorted(SCHEMA))
-def test_every_key_is_required_and_typed(tiny, key):
+def every_option():
+    """Key to option, those of every task included."""
+    found = dict(FIXED)
+    for name in TASKS:
+        for key, option in dependent_options({"task.name": name}).items():
+            found[f"{key} of {name}"] = option
+    return found
+
+
+@pytest.mark.parametrize("key", every_option())
+def test_every_option_has_a_sentence_and_a_legal_default(key):
+    option = every_option()[key]
+    assert re.search(r"\w{2}", option.doc) and "\n" not in option.doc
+    assert option.default is not None, f"{key} has no default"
+    accepted = option.accept(option.default)
+    assert accepted == option.default and type(accepted) is type(option.default)
+
+
+def test_a_default_out_of_range_is_refused():
+    for kind, default, bounds in (
+        ("int", 0, {"low": 1}),
+        ("str", "c", {"choices": ("a", "b")}),
+        ("ints", (1, 99), {"high": 9}),
+    ):
+        with pytest.raises(ValueError):
+            Option(kind, "of a test", default, **bounds)
+
+
+def test_every_key_is_read_somewhere_in_the_package():
+    """By its name, as an attribute or a text, in a file other than those that declare it."""
+    words = set()
+    for path in (ROOT / "reoac_jax").rglob("*.py"):
+        if path.name == "options.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute):
+                words.add(node.attr)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                words.add(node.value)
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                words.add(node.target.id)  # a settings field that takes a key's name
+    unread = {key for key in FIXED if not set(key.split(".")) <= words}
+    assert not unread
+
+
+@pytest.mark.parametrize("key", sorted(FIXED))
+def test_every_key_has_its_default_and_its_type(tiny, key):
     *sections, last = key.split(".")
     section = tiny
     for name in sections:
         section = section[name]
     kept = section.pop(last)
-    with pytest.raises(InputError, match=f"key '{re.escape(key)}' is missing"):
-        validate(tiny)
     wrong = 1.5 if isinstance(kept, bool) else True
     for value in (wrong, None, {}, float("nan"), [None], ("", "")):
         section[last] = value
@@ -133,9 +187,77 @@ def test_every_key_is_required_and_typed(tiny, key):
     validate(tiny)
 
 
-@pytest.mark.parametrize("key", [key for key in sorted(SCHEMA) if SCHEMA[key].low is not None])
+@pytest.mark.parametrize("key", sorted(FIXED))
+def test_a_record_has_to_be_complete(tiny, tmp_path, key):
+    """A run's config.json that lacks a key is of another version: no default replaces it."""
+    *sections, last = key.split(".")
+    section = tiny
+    for name in sections:
+        section = section[name]
+    del section[last]
+    write_json(tmp_path / "config.json", tiny)
+    message = refused(tmp_path / "config.json")
+    assert f"key '{key}' is missing" in message or key == "task.name" and "task." in message
+
+
+def test_a_file_that_sets_one_key_is_complete(write_config):
+    path = write_config(
+        "from reoac_jax.config import base\n"
+        "def get_config():\n    config = base()\n    config.task.numbers = 4\n    return config\n"
+    )
+    values = flat(to_json(load_config(path)))
+    assert values.pop("task.numbers") == 4
+    plain = flat(to_json(validate(base())))
+    assert plain.pop("task.numbers") == 3
+    assert values == plain and set(FIXED) < set(plain)
+    for key, option in FIXED.items():
+        expected = list(option.default) if isinstance(option.default, tuple) else option.default
+        assert plain[key] == expected
+
+
+def test_base_is_new_every_time():
+    base().rollout.max_steps = 3
+    assert base().rollout.max_steps == FIXED["rollout.max_steps"].default != 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("config.rollout.max_step = 8", "(did you mean 'rollout.max_steps'?)"),
+        ("config.rollout.update(max_step=8)", "(did you mean 'rollout.max_steps'?)"),
+        ("config.rolout = 3", "key 'rolout' is unknown"),
+        ("config.rolout.max_steps = 3", "line 4: AttributeError"),
+        ("config.rollout.max_steps = 8.0", "rollout.max_steps is 8.0; expected an integer from 1"),
+        ("config.rollout = 3", "'rollout' is no section"),
+        ("config.task.nunbers = 4", "(did you mean 'task.numbers'?)"),
+        ("config.task.name = 'gsm8'", "(did you mean 'gsm8k'?)"),
+        ("config.task.name = 3", "task.name is 3; expected a text"),
+    ],
+)
+def test_mistakes_in_a_file(write_config, line, message):
+    path = write_config(
+        "from reoac_jax.config import base\n"
+        f"def get_config():\n    config = base()\n    {line}\n    return config\n"
+    )
+    assert message in refused(path)
+
+
+def test_finding_the_options_is_light():
+    """Neither the rooms' own imports nor what only some commands need."""
+    code = (
+        "import sys; from reoac_jax.config import load_config; load_config('configs/tiny.py'); "
+        "print([m for m in ('jax', 'torch', 'transformers', 'datasets', 'scipy', 'matplotlib') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("key", [key for key in sorted(FIXED) if FIXED[key].low is not None])
 def test_ranges_are_inclusive(key):
-    option = SCHEMA[key]
+    option = FIXED[key]
     wrap = (lambda value: (value,)) if option.kind == "ints" else (lambda value: value)
     step = 1 if option.kind in ("int", "ints") else 1e-9
     assert option.accept(wrap(option.low)) == wrap(option.low)
@@ -247,7 +369,7 @@ def test_later_override_wins(configs):
     assert load_config(configs / "tiny.py", overrides).rollout.max_steps == 6
 
 
-@given(st.text(max_size=40), st.sampled_from(sorted(SCHEMA)))
+@given(st.text(max_size=40), st.sampled_from(sorted(FIXED)))
 def test_any_override_text_is_taken_or_refused(text, key):
     try:
         load_config(ROOT / "configs" / "tiny.py", [f"--config.{key}={text}"])
@@ -274,7 +396,6 @@ def test_the_result_is_frozen(configs):
         (b"x = '\xff\xfe'\n", "syntax error"),
         (b"\0", "config file"),
         ("", "has no get_config()"),
-        ("from ml_collections import ConfigDict as get_config\n", "key 'task.name' is missing"),
         (
             "from ml_collections import config_dict\ndef get_config():\n"
             "    config = config_dict.ConfigDict()\n"
@@ -303,10 +424,8 @@ def test_files_that_are_none(write_config, tmp_path, configs):
 def test_sections_refused(tiny):
     for broken, message in (
         (tiny | {"rollout": 3}, "'rollout' is no section"),
-        (tiny | {"rollout": {}}, "key 'rollout.max_steps' is missing"),
         (tiny | {"rolout": {}}, "key 'rolout' is unknown"),
         (tiny | {"task": {"name": 3}}, "task.name is 3"),
-        (tiny | {"task": {"name": "toy", "size": None}}, "task.size is None"),
     ):
         with pytest.raises(InputError, match=message):
             validate(broken)
@@ -320,20 +439,109 @@ def test_integers_become_floats_and_lists_tuples(tiny):
     assert config.rollout.branch_steps == (1, 2)
 
 
-def test_task_options(tiny, tmp_path):
+def test_task_options(tiny, tmp_path, toy_tasks):
     tiny["task"] = {"name": "toy", "size": 9}
-    write_json(tmp_path / "config.json", to_json(tiny))
+    write_json(tmp_path / "config.json", tiny)
     path = tmp_path / "config.json"
-    assert load_config(path, task_options=toy_options).task.size == 9
-    message = refused(path, ["--config.task.size=10"], task_options=toy_options)
+    assert load_config(path).task.size == 9
+    message = refused(path, ["--config.task.size=10"])
     assert "expected an integer from 1 to 9" in message
     overrides = ["--config.task.size=10", "--config.task.name=big"]
-    assert load_config(path, overrides, toy_options).task.size == 10
-    message = refused(path, ["--config.task.name=toi"], task_options=toy_options)
-    assert "task 'toi' is unknown" in message
+    assert load_config(path, overrides).task.size == 10
+    assert "'toi'" in (message := refused(path, ["--config.task.name=toi"]))
+    assert "did you mean 'toy'" in message
+    assert "'task.size' is unknown" in refused(path, ["--config.task.name=gsm8k"])
     tiny["task"] = {"name": "toy", "sise": 9}
     with pytest.raises(InputError, match="'task.sise' is unknown .did you mean 'task.size'"):
-        validate(tiny, toy_options)
+        validate(tiny)
+    tiny["task"] = {"name": "toy", "size": None}
+    with pytest.raises(InputError, match="task.size is None"):
+        validate(tiny)
+    tiny["task"] = {"name": "toy"}
+    with pytest.raises(InputError, match="key 'task.size' is missing"):
+        validate(tiny)
+    tiny["task"] = {"name": "big"}
+    assert validate(tiny).task.size == 7
+
+
+# ---- Files: neighbours, arguments, other folders
+
+GET_BASE = "from reoac_jax.config import base\ndef get_config():\n    config = base()\n"
+
+
+def seeded(seed):
+    return f"{GET_BASE}    config.seed = {seed}\n    return config\n"
+
+
+def test_a_config_imports_its_neighbour(tmp_path, monkeypatch):
+    """Each folder's own, whatever else has the name, and nothing of it is left afterwards."""
+    for folder, seed in (("a", 1), ("b", 2), ("elsewhere", 3)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "tiny.py").write_text(seeded(seed))
+    for folder in ("a", "b"):
+        (tmp_path / folder / "mine.py").write_text("from tiny import get_config\n")
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    path, modules = list(sys.path), set(sys.modules)
+    finders = list(sys.meta_path)
+    assert load_config(tmp_path / "a" / "mine.py").seed == 1
+    assert load_config(tmp_path / "b" / "mine.py").seed == 2
+    monkeypatch.chdir(tmp_path / "b")
+    assert load_config("../a/mine.py").seed == 1
+    # Rewritten at once, at the same size.
+    (tmp_path / "b" / "tiny.py").write_text(seeded(4))
+    assert load_config("mine.py").seed == 4
+    assert sys.path == path and sys.meta_path == finders
+    assert not {"tiny", "mine"} & (set(sys.modules) - modules)
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["mine.py", "tiny.py"]
+    import tiny  # of elsewhere, where everything but a configuration finds it
+
+    assert tiny.get_config().seed == 3
+    assert load_config("mine.py").seed == 4
+    assert sys.modules["tiny"] is tiny
+    monkeypatch.delitem(sys.modules, "tiny")
+
+
+def test_a_neighbour_imported_late_or_named_like_pythons(write_config, tmp_path):
+    write_config(seeded(5), "late.py")
+    write_config("pi = 3\n", "math.py")
+    path = write_config(
+        "import math\ndef get_config():\n    from late import get_config\n"
+        "    config = get_config()\n    config.lora.alpha = math.pi\n    return config\n"
+    )
+    config = load_config(path)
+    assert config.seed == 5 and 3.1 < config.lora.alpha < 3.2
+
+
+def test_a_mistake_in_a_neighbour_names_it(write_config, tmp_path):
+    write_config("def get_config():\n    return 1 / 0\n", "wrong.py")
+    message = refused(write_config("from wrong import get_config\n"))
+    assert f"{tmp_path / 'wrong.py'}, line 2: ZeroDivisionError" in message
+    write_config("def get_config(:\n", "wrong.py")
+    message = refused(write_config("from wrong import get_config\n"))
+    assert f"{tmp_path / 'wrong.py'}, line 1: syntax error" in message
+    message = refused(write_config("from wrog import get_config\n"))
+    assert "line 1: ModuleNotFoundError: No module named 'wrog'" in message
+
+
+def test_an_argument(write_config):
+    path = write_config(
+        f"{GET_BASE.replace('()', '(size)', 1)}    config.exp_name = size\n    return config\n"
+    )
+    assert load_config(f"{path}:large").exp_name == "large"
+    assert load_config(f"{path}:a:b").exp_name == "a:b"
+    assert f"does not take no argument; expected {path}:ARGUMENT" in refused(path)
+    plain = write_config(seeded(1), "plain.py")
+    assert f"does not take the argument 'x'; expected {plain} alone" in refused(f"{plain}:x")
+    assert f"{path.with_name('absent.py')} does not exist" in refused(f"{path.parent}/absent.py:x")
+
+
+def test_where_a_relative_path_was_looked_for(write_config, tmp_path, monkeypatch):
+    write_config(seeded(1), "small.py")
+    monkeypatch.chdir(tmp_path)
+    assert load_config("small.py").seed == 1 == load_config(tmp_path / "small.py").seed
+    message = refused("smal.py")
+    assert f"smal.py does not exist in {tmp_path} (did you mean 'small.py'?)" in message
+    assert f"configs/tiny.py does not exist in {tmp_path}; expected" in refused("configs/tiny.py")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -393,12 +601,3 @@ def test_command_line_refused(argv, message):
     with pytest.raises(InputError) as caught:
         parse_command_line(make_parser(), argv)
     assert message in str(caught.value)
-
-
-def test_leaf_imports_nothing_of_the_package_above_it():
-    """The rooms' order: config may import errors and its schema only."""
-    for name in ("config", "config_schema"):
-        tree = ast.parse((ROOT / "reoac_jax" / f"{name}.py").read_text())
-        modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-        ours = {module for module in modules if module.startswith("reoac_jax")}
-        assert ours <= {"reoac_jax.system.errors", "reoac_jax.config.schema"}

@@ -29,7 +29,6 @@ from reoac_jax.learning.state import checkpoint_record
 from reoac_jax.runs.checkpoints import RunCheckpoints, read_item
 from reoac_jax.runs.folder import RunLock, create_run
 from reoac_jax.system.errors import run_command
-from reoac_jax.tasks import task_options
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = str(ROOT / "configs" / "tiny.py")
@@ -118,7 +117,7 @@ def options(backbone, tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(options, backbone):
     """A run as training leaves it after 5 iterations, and an evaluation of its weights in it."""
-    config = load_config(TINY, options, task_options)
+    config = load_config(TINY, options)
     parts = load_parts(config)
     heads = untrained(config, parts).heads
     with RunLock() as lock:
@@ -207,7 +206,7 @@ def test_training_and_evaluation_start_from_an_adapter(adapter, options, run, tm
         for checkpoint in (new / "checkpoints" / "0", run / "checkpoints" / "4")
     ]
     jax.tree.map(np.testing.assert_array_equal, *overlays)
-    config = load_config(TINY, start, task_options)
+    config = load_config(TINY, start)
     merged = untrained(config, load_parts(config)).params
     _, want, _ = restore_backbone(run)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(merged), want)
@@ -290,7 +289,7 @@ def test_peft_needs_a_trained_overlay(backbone, options, tmp_path, capsys):
     output = ["--output", str(tmp_path / "out"), "--peft"]
     assert run_command(flax_to_mdlm.main, ["--source", str(backbone), *output]) == 2
     assert "--peft needs --checkpoint" in capsys.readouterr().err
-    config = load_config(TINY, [*options, "--config.backbone.finetune_mode=frozen"], task_options)
+    config = load_config(TINY, [*options, "--config.backbone.finetune_mode=frozen"])
     parts = load_parts(config)
     record = checkpoint_record(config, parts, LearnerSettings.from_config(config), 0)
     with RunCheckpoints(tmp_path / "checkpoints", 1, 0) as checkpoints:
@@ -326,8 +325,8 @@ def test_the_card_of_an_adapter(adapter, run, torch_base, monkeypatch):
     assert "5 of 1 iterations" in text  # five iterations behind it, whatever the plan says
     assert "python -m reoac_jax.train --config training_config.json" in text
     assert "revision `0123abc`" in text and "jax 0." in text and "--peft" in text
-    config = load_config(adapter / "training_config.json", (), task_options)
-    assert config == load_config(run / "config.json", (), task_options)
+    config = load_config(adapter / "training_config.json")
+    assert config == load_config(run / "config.json")
     monkeypatch.chdir(adapter)
     names = {}
     exec(snippet(text, BASE=str(torch_base)), names)

@@ -25,7 +25,6 @@ from reoac_jax.learning.replay import Replay
 from reoac_jax.learning.state import restore_training
 from reoac_jax.runs.checkpoints import read_item
 from reoac_jax.system.errors import run_command
-from reoac_jax.tasks import task_options
 
 ROOT = Path(__file__).resolve().parents[2]
 SRUN = """#!/usr/bin/env bash
@@ -128,7 +127,7 @@ def test_two_slurm_tasks_are_one_run(checkout, arguments):
     assert mine["text"] == theirs["text"] and len(mine["steps"]) == len(theirs["steps"])
 
     # Its checkpoint, of weights in four parts, into other numbers of devices.
-    config = load_config(run / "config.json", [], task_options)
+    config = load_config(run / "config.json")
     stored = read_item(run / "checkpoints" / "2", "backbone")
     replayed = read_item(whole / "checkpoints" / "2", "replay")
     for count in (1, 2, 4):

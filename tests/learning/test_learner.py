@@ -264,7 +264,7 @@ def test_init_refuses(changes, message):
 def test_settings_from_the_configuration(configs):
     overrides = ["--config.lora.rank=4", "--config.lora.alpha=2", "--config.lora.targets=mlp_in"]
     overrides += ["--config.optimizer.critic_rate=0.5", "--config.objective.actor=soft_q"]
-    settings = LearnerSettings.from_config(load_config(configs / "gsm8k.py", overrides))
+    settings = LearnerSettings.from_config(load_config(configs / "gsm8k_original.py", overrides))
     assert settings.lora_scale == 0.5 and settings.lora_rank == 4
     assert settings.lora_targets == ("mlp_in",)
     assert (settings.actor_rate, settings.critic_rate, settings.backbone_rate) == (1e-4, 0.5, 5e-6)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reoac_jax.config.schema import SCHEMA
+from reoac_jax.config import fixed_options
 from reoac_jax.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,33 +24,20 @@ def test_the_page_is_up_to_date(script):
     )
 
 
-def test_every_key_has_one_row_with_its_range_and_values(configs):
+def test_every_key_has_one_row_with_range_default_and_effect():
     rows = [line[2:-2].split(" | ") for line in PAGE.read_text().splitlines() if line[:3] == "| `"]
     keys = sorted(cells[0].strip("`") for cells in rows)
     tasks = [f"task.{key}" for task in TASKS.values() for key in task.options]
-    assert keys == sorted([*SCHEMA, *tasks])
+    assert keys == sorted([*fixed_options(), *tasks])
     cells = {row[0].strip("`"): row for row in rows}
-    assert cells["rollout.max_steps"][1:5] == ["an integer from 1 to 1024", "`7`", "`32`", "`64`"]
+    steps = cells["rollout.max_steps"]
+    assert steps[1:3] == ["an integer from 1 to 1024", "`32`"]
+    assert "`7` arithmetic, tiny" in steps[3] and "`64` math" in steps[3]
     for row in rows:
         assert re.search(r"\w{2}", row[-1]), f"{row[0]} has no effect"
 
 
-def test_comments_belong_to_their_keys(script):
-    read = script["read_comments"](
-        "# of the file\n"
-        "def get_config():\n"
-        "    # of the section,\n"
-        "    first = config.first = ConfigDict()  # in two parts\n"
-        "    first.a = 1  # of a\n"
-        "    # above b\n"
-        "    first.b = ()\n"
-        "    # lost: nothing follows\n"
-        "\n"
-        "    config.c = (1, 2)  # of c\n"
-        "    # of both operators\n"
-        "    operators.O_ONE = ConfigDict(dict(cost=1.0))\n"
-    )
-    assert read.sections == {
-        "first": "of the section, in two parts", "operators": "of both operators",
-    }  # fmt: skip
-    assert read.keys == {"first.a": "of a", "first.b": "above b", "c": "of c"}
+def test_every_section_has_its_place(script):
+    """A new one would come last; say where it is read."""
+    sections = {key.split(".")[0] if "." in key else "" for key in fixed_options()}
+    assert sections == set(script["ORDER"])

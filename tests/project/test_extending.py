@@ -78,10 +78,14 @@ def test_a_task_and_a_sampler(backbone, tmp_path, monkeypatch):
     assert names[function](view).tolist() == [False, True, False, True]
 
     source = TINY.read_text()
-    section = re.search(r"    task\.name = .*?task\.seed = .*?\n", source, re.DOTALL)[0]
+    section = re.search(
+        r"    config\.task\.name = .*?config\.task\.train_part = .*?\n", source, re.DOTALL
+    )[0]
     config = tmp_path / "config.py"
     config.write_text(
-        source.replace(section, f'    task.name = "{name}"\n    task.max_number = 60\n')
+        source.replace(
+            section, f'    config.task.name = "{name}"\n    config.task.max_number = 60\n'
+        )
     )
     output = tmp_path / "evaluation.json"
     argv = ["--config", str(config), "--policy", sampler, *options(backbone, output)]

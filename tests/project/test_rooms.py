@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "reoac_jax"
 # Rooms may import those that stand before them, and none beside them.
 STOREYS = (
     ("system",),
-    ("config", "devices"),
+    ("config",),
+    ("devices",),
     ("runs",),
     ("backbone", "tasks"),
     ("policy",),

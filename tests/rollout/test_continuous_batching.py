@@ -11,7 +11,7 @@ from reoac_jax.devices import sharding
 from reoac_jax.evaluation.policies import Policy
 from reoac_jax.learning.parts import load_parts
 from reoac_jax.rollout import Request, in_order
-from reoac_jax.tasks import make_task, task_options
+from reoac_jax.tasks import make_task
 from reoac_jax.tasks.problem_set import ProblemSet
 
 PROBLEMS, PLACES = 128, 16
@@ -29,7 +29,7 @@ def tiny(configs, tmp_path_factory):
         f"--config.task.test_size={PROBLEMS}",
         f"--config.evaluation.batch_size={PLACES}",
     ]
-    config = load_config(configs / "tiny.py", overrides, task_options)
+    config = load_config(configs / "tiny.py", overrides)
     parts = load_parts(config)
     problems = ProblemSet.load(
         make_task(config.task, config.grader), "test", parts.tokenizer, config

@@ -11,7 +11,7 @@ import pytest
 from support.terminal import Terminal
 
 from reoac_jax import solve, train
-from reoac_jax.config import load_config
+from reoac_jax.config import base, load_config, validate
 from reoac_jax.convert.mdlm_to_flax import main as convert
 from reoac_jax.devices import sharding
 from reoac_jax.evaluation import scoring as evaluation
@@ -19,7 +19,7 @@ from reoac_jax.learning.parts import load_parts
 from reoac_jax.solver import Answer, Solver
 from reoac_jax.solver.denoising_view import DenoisingView
 from reoac_jax.system.errors import InputError, run_command
-from reoac_jax.tasks import TASKS, Problem, make_task, task_options
+from reoac_jax.tasks import TASKS, Problem, make_task
 from reoac_jax.tasks.problem_set import ProblemSet
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,7 +59,7 @@ def solver(backbone) -> Solver:
 
 def test_answers_are_those_of_the_evaluation(solver, backbone):
     overrides = [f"--config.backbone.path={backbone}", "--config.task.test_size=12"]
-    config = load_config(TINY, overrides, task_options)
+    config = load_config(TINY, overrides)
     parts, task = load_parts(config), make_task(config.task, config.grader)
     problems = ProblemSet.load(task, "test", parts.tokenizer, config)
     expected = evaluation.evaluate_policy(
@@ -217,13 +217,13 @@ def test_view_on_a_terminal_shows_each_step(solver):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_extract_finds_what_grading_finds(name, configs):
+def test_extract_finds_what_grading_finds(name):
     """`math` in its own processes: this is also what a question to it starts."""
-    overrides = ["--config.grader.workers=1"]
-    file = {"gsm8k": "gsm8k", "math": "math"}.get(name, "tiny")
-    config = load_config(configs / f"{file}.py", overrides, task_options)
-    options = config.task if config.task.name == name else _defaults(name)
-    task = make_task(options, config.grader)
+    config = base()
+    config.task.name = name
+    config.grader.workers = 1
+    config = validate(config)
+    task = make_task(config.task, config.grader)
     texts = ["15 - 8 = 7 , 14 / 7 = 2 ;", "#### 1,234", r"so \boxed{\frac12}", "nothing", "= x 3 ,"]
     problem = Problem("id", "8 14 15 = 2 ?", "2", name, {"numbers": [8, 14, 15], "solution": ""})
     try:
@@ -232,11 +232,6 @@ def test_extract_finds_what_grading_finds(name, configs):
         assert any(found is not None for found in task.extract(texts))
     finally:
         task.close()
-
-
-def _defaults(name):
-    values = {"steps": (1, 4), "max_number": 200, "distractors": 0.0, "train_size": 5}
-    return type("Options", (), {"name": name, **values, "test_size": 5, "seed": 0})()
 
 
 def test_solver_refuses_what_it_cannot_load(tmp_path):

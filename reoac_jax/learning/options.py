@@ -1,0 +1,141 @@
+"""The keys of learning: what is trained, towards what, how fast and on how much."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from reoac_jax.config.schema import Option
+from reoac_jax.system.errors import InputError
+
+_POSITIVE = Option("bool", "no update away from failed episodes: the advantage is 0 there", True)
+_CLIP = Option("float", "bound on |advantage|; 0: none", 0.0, low=0.0, high=1e4)
+
+
+def _rate(whose: str, default: float) -> Option:
+    return Option("float", f"AdamW learning rate of the {whose}", default, low=0.0, high=1.0)
+
+
+def _steps(whose: str, default: int) -> Option:
+    return Option(
+        "int",
+        f"the {whose}'s gradient steps an iteration; 0: no update",
+        default,
+        low=0,
+        high=10**4,
+    )
+
+
+OPTIONS: Mapping[str, Option] = {
+    "backbone.finetune_mode": Option(
+        "str",
+        "what of the backbone is trained: a LoRA overlay, all of it, or nothing (actor and critic "
+        "only)",
+        "lora",
+        choices=("lora", "full", "frozen"),
+    ),
+    "reward.mode": Option(
+        "str",
+        "training reward: strict (0 or 1) or shaped (in [0, 1])",
+        "strict",
+        choices=("strict", "shaped"),
+    ),
+    "objective.actor": Option(
+        "str",
+        "what the actor follows: policy_gradient, or soft_q (the original's)",
+        "policy_gradient",
+        choices=("soft_q", "policy_gradient"),
+    ),
+    "objective.backbone": Option(
+        "str",
+        "tokens the backbone is led to: generated (its own) or reference (the original's)",
+        "generated",
+        choices=("reference", "generated"),
+    ),
+    "objective.advantage": Option(
+        "str",
+        "policy_gradient: what an episode is compared with: group (the prompt's other episodes) or "
+        "critic (GAE)",
+        "group",
+        choices=("group", "critic"),
+    ),
+    "objective.advantage_decay": Option(
+        "float", "advantage critic: lambda of GAE", 0.9, low=0.0, high=1.0
+    ),
+    # Each objective's own settings, read where it is chosen.
+    "objective.soft_q.temperature": Option(
+        "float", "target = softmax(Q / temperature)", 1.0, low=1e-4, high=1e4
+    ),
+    "objective.policy_gradient.clip_ratio": Option(
+        "float", "bound on the ratio", 0.2, low=1e-4, high=10.0
+    ),
+    "objective.policy_gradient.entropy_weight": Option(
+        "float", "weight of the entropy", 0.003, low=0.0, high=10.0
+    ),
+    "objective.reference.advantage_positive": _POSITIVE,
+    "objective.reference.advantage_clip": _CLIP,
+    "objective.generated.advantage_positive": _POSITIVE,
+    "objective.generated.advantage_clip": _CLIP,
+    "optimizer.actor_rate": _rate("actor", 3e-3),
+    "optimizer.critic_rate": _rate("critic", 1e-3),
+    "optimizer.backbone_rate": _rate("backbone", 1e-4),
+    "optimizer.weight_decay": Option("float", "of AdamW", 0.01, low=0.0, high=10.0),
+    "optimizer.gradient_clip": Option(
+        "float", "bound on the global norm, of each of the three; 0: none", 1.0, low=0.0, high=1e4
+    ),
+    "train.iterations": Option("int", "rollouts and updates", 50, low=1, high=10**7),
+    "train.episodes_per_iter": Option("int", "episodes an iteration", 32, low=1, high=10**6),
+    "train.episodes_per_prompt": Option(
+        "int",
+        "episodes of the same prompt, which policy_gradient compares: 2 or more there",
+        8,
+        low=1,
+        high=10**4,
+    ),
+    "train.critic_steps": _steps("critic", 16),
+    "train.actor_steps": _steps("actor", 16),
+    "train.backbone_steps": _steps("backbone", 8),
+    "train.head_batch": Option(
+        "int", "transitions in an actor or critic minibatch", 256, low=1, high=10**6
+    ),
+    "train.backbone_batch": Option(
+        "int", "transitions in a backbone minibatch", 16, low=1, high=10**6
+    ),
+    "train.backbone_accumulate": Option(
+        "int", "microbatches that a backbone minibatch is cut into", 1, low=1, high=10**4
+    ),
+    "train.buffer_size": Option(
+        "int", "episodes kept in replay, the oldest leave first", 800, low=1, high=10**7
+    ),
+}
+
+
+def check(values: Mapping[str, Any]) -> None:
+    """Raises `InputError` where the sizes or the actor's objective do not fit the episodes."""
+    episodes, group = values["train.episodes_per_iter"], values["train.episodes_per_prompt"]
+    if episodes % group:
+        raise InputError(
+            f"train.episodes_per_iter is {episodes};"
+            f" expected a multiple of train.episodes_per_prompt, {group}"
+        )
+    if values["objective.actor"] == "policy_gradient" and group < 2:
+        raise InputError(
+            f"train.episodes_per_prompt is {group}; expected 2 or more,"
+            " for objective.actor policy_gradient compares the episodes of a prompt"
+        )
+    if (
+        values["objective.actor"] == "policy_gradient"
+        and values["rollout.selection_mode"] == "argmax"
+    ):
+        raise InputError(
+            "rollout.selection_mode is argmax; expected sample, for objective.actor policy_gradient"
+            " needs the probability with which an operator was picked"
+        )
+    if values["train.backbone_batch"] % values["train.backbone_accumulate"]:
+        raise InputError(
+            f"train.backbone_batch is {values['train.backbone_batch']}; expected a multiple of"
+            f" train.backbone_accumulate, {values['train.backbone_accumulate']}"
+        )
+    if values["train.buffer_size"] < episodes:
+        raise InputError(
+            f"train.buffer_size is {values['train.buffer_size']};"
+            f" expected at least train.episodes_per_iter, {episodes}"
+        )
