@@ -3,6 +3,14 @@ r"""Final answers in MATH's form, `\boxed{...}`."""
 import re
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|([^\s{}\\$]))")
+_BRACE = re.compile(r"(?<!\\)[{}]")
+_LONGEST_END = 60  # characters at the end of an answer that are looked at for punctuation
+# Punctuation, or a command for space, that ends the content; the last point of "..." does not.
+_PUNCTUATION = re.compile(
+    r"(?:(?<![.\\])[.,;:?\u3002\uff0c\uff0e\uff1b]|\\[,;:!> ]|\\(?:quad|qquad|newline)|\\\\|~"
+    r"|\\(?:text|mathrm|mbox)\{\s*[.,;:]?\s*\})\Z"
+)
+_TEXT_PUNCTUATION = re.compile(r"((?:[^.,;:\s{}\\]|\}))[.,;:\s]+\}\Z")
 # The MATH-500 file repeats the boxed answer behind the solution, without a space.
 _REPEATED_ANSWER = re.compile(r"\s*The answer is: (?P<answer>[^\n]*)\Z")
 
@@ -12,13 +20,33 @@ def last_boxed(text: str) -> str | None:
 
     Braces are counted, so nested ones belong to the content; `\boxed 5` holds the one character.
     """
-    for match in reversed(list(_BOX.finditer(text))):
+    boxes = list(_BOX.finditer(text))
+    ends = _closing_braces(text) if boxes else {}
+    for match in reversed(boxes):
         if match[1]:
             return match[1]
-        end = _closing_brace(text, match.end())
+        end = ends.get(match.end() - 1)
         if end is not None:
             return text[match.end() : end].strip()
     return None
+
+
+def bare_answer(content: str) -> str:
+    r"""A boxed answer without the punctuation and space of the sentence it ends.
+
+    `12.`, `12 .`, `12.\,` and `12\text{.}` are `12`, `\text{Evelyn.}` is `\text{Evelyn}`; the
+    points of `1, 2, ...` stay.
+    """
+    content = content.strip()
+    while True:
+        shorter = _PUNCTUATION.sub("", content[-_LONGEST_END:])
+        shorter = _TEXT_PUNCTUATION.sub(r"\1}", shorter)
+        shorter = content[:-_LONGEST_END] + shorter.strip()
+        if len(shorter) > 2 and shorter[0] == shorter[-1] == "$" and "$" not in shorter[1:-1]:
+            shorter = shorter[1:-1]
+        if shorter == content:
+            return content
+        content = shorter
 
 
 def without_repeated_answer(text: str) -> str:
@@ -29,11 +57,13 @@ def without_repeated_answer(text: str) -> str:
     return text[: match.start()]
 
 
-def _closing_brace(text: str, start: int) -> int | None:
-    depth = 1
-    for position in range(start, len(text)):
-        if text[position] in "{}" and text[position - 1] != "\\":
-            depth += 1 if text[position] == "{" else -1
-            if depth == 0:
-                return position
-    return None
+def _closing_braces(text: str) -> dict[int, int]:
+    """The place of the closing brace for that of each opening one that is closed."""
+    ends: dict[int, int] = {}
+    opened: list[int] = []
+    for match in _BRACE.finditer(text):
+        if match[0] == "{":
+            opened.append(match.start())
+        elif opened:
+            ends[opened.pop()] = match.start()
+    return ends

@@ -3,6 +3,8 @@
 import re
 from fractions import Fraction
 
+from reoac_jax.tasks.notation import plain_text
+
 _LONGEST = 500  # characters; longer expressions are refused, which also bounds the numbers' size
 _DEEPEST = 30  # nested parentheses and signs
 _TOKEN = re.compile(r"\s*(?:([0-9]+(?:\.[0-9]+)?|\.[0-9]+)|([-+*/()%]))")
@@ -12,11 +14,13 @@ _ANNOTATION = re.compile(r"<<\s*([^<>]*?)\s*>>")
 def evaluate(expression: str) -> Fraction:
     """The exact value of an expression of decimals, `+ - * /`, parentheses and `n%` (n/100).
 
+    Digits, minus and times signs of any script count (`notation.plain_text`).
+
     Raises `ValueError` where the expression is malformed, too long, too deep, or divides by zero.
     """
     if len(expression) > _LONGEST:
         raise ValueError(f"more than {_LONGEST} characters")
-    parser = _Parser(_tokens(expression))
+    parser = _Parser(_tokens(plain_text(expression)))
     value = parser.sum(0)
     if parser.next is not None:
         raise ValueError(f"unexpected {parser.next!r}")

@@ -7,14 +7,20 @@ from ml_collections import ConfigDict
 
 from reoac_jax.config.schema import Option
 from reoac_jax.system.errors import InputError
-from reoac_jax.tasks.answers import MARK, NumericAnswer, final_answer, has_final_answer
+from reoac_jax.tasks.answers import (
+    MARK,
+    NumericAnswer,
+    final_answer,
+    has_final_answer,
+    target_answer,
+)
 from reoac_jax.tasks.dataset import RawRow, read_problems
 from reoac_jax.tasks.equations import annotations, equation_holds
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 
 AnswerStyle = Literal["full", "equations", "final"]
-ANSWER_STYLES = ("full", "equations", "final")
-GRADER_VERSION = "exact-number-1"
+ANSWER_STYLES: tuple[AnswerStyle, ...] = ("full", "equations", "final")
+GRADER_VERSION = "exact-number-2"
 
 
 class Gsm8k(Task):
@@ -99,10 +105,11 @@ def extract_numbers(texts: Sequence[str]) -> list[str | None]:
 
 
 def _expected_number(problem: Problem) -> NumericAnswer:
-    expected = final_answer(problem.target_answer)
+    expected = target_answer(problem.target_answer)
     if expected is None:
         raise InputError(
-            f"problem {problem.id} has target_answer {problem.target_answer!r}; expected a number"
+            f"problem {problem.id} has target_answer {problem.target_answer!r}; "
+            "expected exactly one number"
         )
     return expected
 
@@ -133,10 +140,24 @@ def _results(equations: Sequence[str]) -> set:
 
 
 def problem_from_row(row: RawRow, split: Split) -> Problem:
-    """A row of `openai/gsm8k` (question, answer) as a problem. Raises `InputError`."""
+    """A row of `openai/gsm8k` (question, answer) as a problem.
+
+    Raises `InputError` naming the row's place where the answer does not end in exactly one number,
+    or would not be graded as right in each of the styles it can be trained on.
+    """
     question, answer = row.text("question"), row.text("answer")
     final = answer.rpartition(MARK)[2].strip() if MARK in answer else ""
-    if final_answer(final) is None:
-        raise row.error(f"'answer' ends in {answer[-30:]!r}; expected '{MARK} <number>' at the end")
+    if target_answer(final) is None:
+        raise row.error(
+            f"'answer' ends in {answer[-30:]!r}; "
+            f"expected '{MARK} ' and exactly one number at the end"
+        )
     metadata: dict[str, Any] = {"solution": answer}
-    return Problem(f"gsm8k/{split}/{row.index}", question, final, "gsm8k", metadata)
+    problem = Problem(f"gsm8k/{split}/{row.index}", question, final, "gsm8k", metadata)
+    for style in ANSWER_STYLES:
+        if not _grade_number(styled_answer(answer, style), problem, "strict").correct:
+            raise row.error(
+                f"'answer' does not grade as right against its own end {final!r} in style "
+                f"{style!r}; expected a solution that does"
+            )
+    return problem

@@ -19,7 +19,7 @@ class Math(Task):
     """Problems from the files that `scripts/download_data.sh math` writes."""
 
     name: ClassVar[str] = "math"
-    grader_version: ClassVar[str] = f"math-verify-{version('math-verify')}"
+    grader_version: ClassVar[str] = f"math-2+math-verify-{version('math-verify')}"
     options: ClassVar[dict[str, Option]] = {
         "train_file": Option(
             "str", "processed training problems, .jsonl", "data/processed/math_train.jsonl"
@@ -38,8 +38,7 @@ class Math(Task):
 
     def reference_text(self, problem: Problem) -> str:
         r"""The published solution, or `\boxed{answer}` where only the answer was published."""
-        solution = problem.metadata.get("solution")
-        return solution if isinstance(solution, str) else rf"\boxed{{{problem.target_answer}}}"
+        return _reference_text(problem)
 
     def grade(
         self, texts: Sequence[str], problems: Sequence[Problem], mode: RewardMode = "strict"
@@ -64,6 +63,26 @@ class Math(Task):
 
     def close(self) -> None:
         self._pool.close()
+
+
+def wrong_references(problems: Sequence[Problem], grader: ConfigDict) -> list[int]:
+    """Which published solutions (indices) are not graded as right against their own answer.
+
+    The grading library cannot read every formula; a problem among these can never earn a reward.
+    """
+    pool = GradingPool(grader.workers, grader.timeout)
+    try:
+        verdicts = pool.judge(
+            [(_reference_text(problem), problem.target_answer) for problem in problems]
+        )
+    finally:
+        pool.close()
+    return [index for index, verdict in enumerate(verdicts) if not verdict.correct]
+
+
+def _reference_text(problem: Problem) -> str:
+    solution = problem.metadata.get("solution")
+    return solution if isinstance(solution, str) else rf"\boxed{{{problem.target_answer}}}"
 
 
 def problem_from_row(row: RawRow, split: Split) -> Problem:

@@ -4,7 +4,9 @@
 
 Writes `data/raw/<task>/<split>.jsonl` (the rows as their authors publish them) and the files
 that the config's `task.train_file` and `task.test_file` name. Either all files are written or
-none is touched.
+none is touched. Each published solution is graded: GSM8K's must be right, or the row is refused
+with its file and line; rows of MATH whose solution the grader cannot confirm are kept, counted and
+listed.
 """
 
 import argparse
@@ -13,6 +15,8 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+from ml_collections import ConfigDict
 
 from reoac_jax.config import load_config, parse_command_line
 from reoac_jax.system.errors import InputError, run_command
@@ -49,6 +53,10 @@ def main(argv: Sequence[str]) -> int:
                 raw[split].append(row)
                 progress.update()
         problems[split] = [source.problem_from_row(row, split) for row in raw[split]]
+    unconfirmed = {
+        split: _unconfirmed(source, problems[split], raw[split], config.grader, split)
+        for split in splits
+    }
     raw_files = {split: f"data/raw/{arguments.task}/{split}.jsonl" for split in splits}
     with contextlib.ExitStack() as files:
         # Leaving the stack puts all files in place; an error before that leaves them all alone.
@@ -60,9 +68,34 @@ def main(argv: Sequence[str]) -> int:
         print(f"{split}: {len(problems[split])} problems in {targets[split]}", file=sys.stderr)
     counts = {split: len(problems[split]) for split in splits}
     written = {split: targets[split] for split in splits}
-    summary = {"task": arguments.task, "problems": counts, "processed": written, "raw": raw_files}
+    summary = {
+        "task": arguments.task,
+        "problems": counts,
+        "processed": written,
+        "raw": raw_files,
+        "not_graded_right": unconfirmed,
+    }
     print(json.dumps(summary))
     return 0
+
+
+def _unconfirmed(
+    source: Source, problems: list[Problem], rows: list[RawRow], grader: ConfigDict, split: Split
+) -> list[str]:
+    """Ids of the problems whose own solution is not graded as right; each is named on stderr."""
+    if source.wrong_references is None:
+        return []
+    with ProgressLine(None, f"grading the solutions of {split}", unit="row", after=2.0):
+        wrong = source.wrong_references(problems, grader)
+    for index in wrong:
+        what = (
+            f"the solution is not graded as right for its answer {problems[index].target_answer!r}"
+        )
+        print(f"warning: {rows[index].place}: {what}", file=sys.stderr)
+    print(
+        f"{split}: {len(wrong)} of {len(problems)} solutions not graded as right", file=sys.stderr
+    )
+    return [problems[index].id for index in wrong]
 
 
 def _check_targets(targets: Mapping[Split, str]) -> None:

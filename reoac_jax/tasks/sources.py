@@ -1,7 +1,9 @@
 """Where the problems of the tasks with published data come from."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from ml_collections import ConfigDict
 
 from reoac_jax.tasks import gsm8k, math
 from reoac_jax.tasks.dataset import RawRow
@@ -17,6 +19,8 @@ class Source:
       configs: its configurations, whose rows are joined in this order.
       local_files: file names looked for in a local folder, by split; the first that is there.
       problem_from_row: turns a raw row into a problem.
+      wrong_references: indices of the problems whose published solution is not graded as right,
+        from the problems and `config.grader`; None where `problem_from_row` refuses such rows.
     """
 
     repository: str
@@ -24,6 +28,7 @@ class Source:
     configs: tuple[str, ...]
     local_files: dict[Split, tuple[str, ...]]
     problem_from_row: Callable[[RawRow, Split], Problem]
+    wrong_references: Callable[[Sequence[Problem], ConfigDict], list[int]] | None = None
 
 
 SOURCES = {
@@ -48,5 +53,6 @@ SOURCES = {
         ),
         {"train": ("train.jsonl",), "test": ("test.jsonl", "test_500.jsonl")},
         math.problem_from_row,
+        math.wrong_references,
     ),
 }

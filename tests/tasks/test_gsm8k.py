@@ -2,6 +2,7 @@
 
 import json
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
@@ -75,6 +76,28 @@ def test_shaped_reward_grows_with_what_is_right():
     assert nothing == 0 < marked == false_equation < unrelated < half < most <= 0.5
     assert _reward("<<48/2=24>> #### 72") == 1.0
     assert _reward("<<48/2=24>> #### 71", mode="strict") == 0.0
+
+
+@pytest.mark.parametrize("name", ["gsm8k_targets_to_read", "gsm8k_targets_to_refuse"])
+def test_targets_are_read_as_texts_are_or_refused(name):
+    lines = (Path(__file__).parent / "cases" / f"{name}.jsonl").read_text(encoding="utf-8")
+    for number, line in enumerate(lines.splitlines()):
+        case = json.loads(line)
+        row = RawRow(case, f"train.jsonl:{number + 1}", number)
+        if name.endswith("refuse"):
+            with pytest.raises(
+                InputError, match=rf"train.jsonl:{number + 1}: .*exactly one number"
+            ):
+                problem_from_row(row, "train")
+            continue
+        problem = problem_from_row(row, "train")
+        assert grade_numbers([f"#### {case['target']}"], [problem], "strict")[0].correct
+        assert grade_numbers([case["answer"]], [problem], "strict")[0].correct
+
+
+def test_a_processed_target_that_is_not_one_number_is_refused():
+    with pytest.raises(InputError, match="expected exactly one number"):
+        grade_numbers(["#### 5"], [_problem(target="5 hours 30 minutes")], "strict")
 
 
 def test_a_row_without_an_answer_mark_is_refused():

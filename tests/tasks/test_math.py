@@ -1,5 +1,6 @@
 """MATH grading in worker processes: right answers, wrong ones, hanging and dying items."""
 
+import json
 import os
 import random
 import signal
@@ -93,6 +94,51 @@ def test_raw_layouts():
 def test_verdicts(pool, text, answer, correct):
     (verdict,) = pool.judge([(text, answer)])
     assert verdict.correct == correct and not verdict.failed
+
+
+def _cases():
+    lines = (Path(__file__).parent / "cases" / "math_texts.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def test_given_texts(pool):
+    cases = _cases()
+    verdicts = pool.judge([(case["text"], case["target"]) for case in cases])
+    wrong = [c for c, v in zip(cases, verdicts, strict=True) if v.correct != c["correct"]]
+    assert wrong == []
+
+
+def test_unicode_and_punctuation_of_other_kinds(pool):
+    same = [
+        ("x\u00b2", "x^2"), ("10\u207b\u00b3", "10^{-3}"), ("\u221a(x+1)", r"\sqrt{x+1}"),
+        ("\u221b8", "2"), ("2\u00bd", r"2\frac12"), ("5\u00d73", "15"), ("\u22125", "-5"),
+        ("\uff15", "5"), ("\u0665", "5"), ("x \u2264 5", r"x\le5"), ("12\u3002", "12"),
+        ("12~", "12"),
+        (r"12\text{.}", "12"), (r"\text{Evelyn.}", r"\text{Evelyn}"), ("$12.$", "12"),
+        (r"12.\quad", "12"), (".5.", "0.5"), (r"\frac{1}{2}.", "0.5"), ("{12.}", "12"),
+    ]  # fmt: skip
+    other = [("12!", "12"), ("\u00bd", "2"), ("x\u00b2", "x2"), (".12", "12"), ("2\u221a3", "23")]
+    verdicts = pool.judge(
+        [(rf"so \boxed{{{written}}}", answer) for written, answer in same + other]
+    )
+    right = [verdict.correct for verdict in verdicts]
+    assert right == [True] * len(same) + [False] * len(other)
+
+
+def test_right_answers_with_punctuation_in_the_box(pool, shared_data):
+    rows = list(read_rows(shared_data / "math" / "train.jsonl"))[:600]
+    answers = [problem_from_row(row, "train").target_answer for row in rows]
+    plain = pool.judge([(rf"\boxed{{{answer}}}", answer) for answer in answers])
+    for mark in (".", ",", r".\,"):
+        dressed = pool.judge([(rf"\boxed{{{answer}{mark}}}", answer) for answer in answers])
+        assert [v.correct for v in dressed] == [v.correct for v in plain]
+    assert sum(verdict.correct for verdict in plain) >= 0.99 * 600
+
+
+def test_many_unclosed_boxes_take_no_time():
+    start = time.monotonic()
+    assert last_boxed(r"\boxed{" * 20_000) is None
+    assert time.monotonic() - start < 5.0
 
 
 def test_math500_against_itself_and_against_others(pool, shared_data):

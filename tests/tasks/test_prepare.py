@@ -79,6 +79,10 @@ def test_one_split_only(here):
         ("{oops", "test.jsonl:1: malformed JSON"),
         ('{"question": "q"}', "test.jsonl:1: field 'answer' is missing"),
         ('{"question": "q", "answer": "5"}', "test.jsonl:1: 'answer' ends in '5'"),
+        (
+            '{"question": "q", "answer": "#### 5 hours 30 minutes"}',
+            "test.jsonl:1: 'answer' ends in '#### 5 hours 30 minutes'; expected '#### ' and",
+        ),
     ],
 )
 def test_a_malformed_line_leaves_everything_as_it_was(here, capsys, line, message):
@@ -88,6 +92,17 @@ def test_a_malformed_line_leaves_everything_as_it_was(here, capsys, line, messag
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1 and message in errors[0]
     assert _files(here) == before
+
+
+def test_math_solutions_that_are_not_graded_right_are_listed(here, capsys):
+    right = json.dumps(_ROWS["math"])
+    unread = json.dumps({"problem": "p", "level": "Level 1", "answer": r"\text{}"})
+    source = _source(here / "source", "math", train=f"{right}\n{unread}")
+    assert _run("math", _config("math"), "train", "--source", source) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["not_graded_right"] == {"train": ["math/train/1"]}
+    assert "train.jsonl:2: the solution is not graded as right" in printed.err
+    assert "train: 1 of 2 solutions not graded as right" in printed.err
 
 
 @pytest.mark.parametrize(
