@@ -7,7 +7,8 @@ _BRACE = re.compile(r"(?<!\\)[{}]")
 _LONGEST_END = 60  # characters at the end of an answer that are looked at for punctuation
 # Punctuation, or a command for space, that ends the content; the last point of "..." does not.
 _PUNCTUATION = re.compile(
-    r"(?:(?<![.\\])[.,;:?\u3002\uff0c\uff0e\uff1b]|\\[,;:!> ]|\\(?:quad|qquad|newline)|\\\\|~"
+    r"(?:(?<!\.\.)(?<!\\)\.|(?<!\\)[,;:?\u3002\uff0c\uff0e\uff1b]"
+    r"|\\[,;:!> ]|\\(?:quad|qquad|newline)|\\\\|~"
     r"|\\(?:text|mathrm|mbox)\{\s*[.,;:]?\s*\})\Z"
 )
 _TEXT_PUNCTUATION = re.compile(r"((?:[^.,;:\s{}\\]|\}))[.,;:\s]+\}\Z")
