@@ -20,7 +20,7 @@ import safetensors.numpy
 from reoac_jax.backbone.mdlm.config import BackboneConfig
 from reoac_jax.backbone.mdlm.published import PUBLISHED_HEADER, TensorFile, infer_sizes, weights
 from reoac_jax.system.errors import InputError
-from reoac_jax.system.files import creating_folder, write_json, write_text
+from reoac_jax.system.files import creating_folder, looked_in, write_json, write_text
 from reoac_jax.system.json_files import read_json_object
 
 SAFETENSORS, PICKLE, CONFIG = "model.safetensors", "pytorch_model.bin", "config.json"
@@ -131,8 +131,8 @@ def find_source(source: str, revision: str | None = None) -> Source:
         return _describe(source, path, None)
     if not _HUB_ID.fullmatch(source) or path.suffix in (".ckpt", ".safetensors", ".bin", ".pt"):
         raise InputError(
-            f"source {source} does not exist; expected a folder with {SAFETENSORS} or {PICKLE} and "
-            f"{CONFIG}, a Lightning .ckpt, or a hub id owner/name"
+            f"source {source} does not exist{looked_in(path)}; expected a folder with "
+            f"{SAFETENSORS} or {PICKLE} and {CONFIG}, a Lightning .ckpt, or a hub id owner/name"
         )
     folder = _download(source, revision)
     return _describe(source, folder, folder.name)

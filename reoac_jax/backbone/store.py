@@ -28,7 +28,7 @@ from reoac_jax.backbone.pytorch_files import (
 )
 from reoac_jax.runs.quiet_orbax import quiet_orbax
 from reoac_jax.system.errors import InputError
-from reoac_jax.system.files import creating_folder, write_json
+from reoac_jax.system.files import creating_folder, looked_in, write_json
 from reoac_jax.system.json_files import read_json_object
 from reoac_jax.system.shell import shell_command
 
@@ -218,7 +218,7 @@ def is_backbone_folder(path: Path) -> bool:
 def _check_kind(path: Path) -> None:
     if not path.exists():
         raise InputError(
-            f"backbone folder {path} does not exist; "
+            f"backbone folder {path} does not exist{looked_in(path)}; "
             "expected one that python -m reoac_jax.convert.mdlm_to_flax made"
         )
     if not path.is_dir() or any((path / name).is_file() for name in (SAFETENSORS, PICKLE)):

@@ -16,6 +16,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from reoac_jax.system.errors import InputError
+from reoac_jax.system.files import looked_in
 from reoac_jax.system.json_files import read_json_object
 
 
@@ -31,9 +32,8 @@ def read_config(name: str | Path) -> dict[str, Any]:
     """
     path, argument = _split_argument(str(name))
     if not path.exists():
-        where = "" if path.is_absolute() else f" in {Path.cwd()}"
         raise InputError(
-            f"config file {path} does not exist{where}{_nearest_file(path)};"
+            f"config file {path} does not exist{looked_in(path)}{_nearest_file(path)};"
             " expected one such as configs/tiny.py"
         )
     if not path.is_file() or path.suffix not in (".py", ".json"):

@@ -15,6 +15,7 @@ from reoac_jax.backbone.mdlm.model import Backbone
 from reoac_jax.devices import sharding
 from reoac_jax.finetuning.objective import Answers, add_noise, denoising_nats, noise_level
 from reoac_jax.system.errors import InputError
+from reoac_jax.system.files import looked_in
 
 _GOLDEN_RATIO = 0.6180339887498949
 
@@ -115,7 +116,8 @@ def text_blocks(path: str | Path, tokenizer: PreTrainedTokenizerBase, length: in
         text = Path(path).read_bytes().decode("utf-8")
     except OSError as error:
         raise InputError(
-            f"cannot read --text {path} ({error.strerror}); expected a file of UTF-8 text"
+            f"cannot read --text {path}{looked_in(path)} ({error.strerror});"
+            " expected a file of UTF-8 text"
         ) from None
     except UnicodeDecodeError as error:
         raise InputError(

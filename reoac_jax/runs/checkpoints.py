@@ -22,6 +22,7 @@ from reoac_jax.devices import processes
 from reoac_jax.runs.checksums import find_damage, write_checksums
 from reoac_jax.runs.quiet_orbax import quiet_orbax
 from reoac_jax.system.errors import InputError
+from reoac_jax.system.files import looked_in
 
 RECORD = "record"
 DAMAGED = "damaged"  # beside the folder of checkpoints: where damaged ones are put aside
@@ -156,7 +157,10 @@ def find_checkpoint(path: str | Path) -> Path:
     if (path / "checkpoints").is_dir():
         path = path / "checkpoints"
     if not path.is_dir():
-        raise InputError(f"checkpoint {path} is no folder; expected runs/<exp>/<time>/checkpoints")
+        raise InputError(
+            f"checkpoint {path} is no folder{looked_in(path)};"
+            " expected runs/<exp>/<time>/checkpoints"
+        )
     if path.name.isdecimal() or (path / RECORD).is_dir():
         damage = find_damage(path)
         if damage is not None:

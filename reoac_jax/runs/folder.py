@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax.config import to_json
 from reoac_jax.system.errors import InputError, RunError
-from reoac_jax.system.files import remove_unfinished, write_json
+from reoac_jax.system.files import looked_in, remove_unfinished, write_json
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
@@ -88,7 +88,10 @@ def run_config(path: str | Path) -> Path:
     """The configuration of an existing run. Raises `InputError` if `path` is no run folder."""
     run = Path(path)
     if not (run / CONFIG).is_file():
-        raise InputError(f"{run} is no run folder: it has no {CONFIG}; expected runs/<exp>/<time>")
+        raise InputError(
+            f"{run} is no run folder{looked_in(run)}: it has no {CONFIG};"
+            " expected runs/<exp>/<time>"
+        )
     return run / CONFIG
 
 

@@ -46,6 +46,13 @@ def creating_folder(path: str | os.PathLike) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def looked_in(path: str | os.PathLike) -> str:
+    """` in FOLDER`, for a message that a relative path is not there; else nothing."""
+    if os.path.isabs(path) or os.path.exists(path):
+        return ""
+    return f" in {os.getcwd()}"
+
+
 def remove_unfinished(folder: str | os.PathLike) -> None:
     """Removes what the two functions above left in `folder` when their process was killed."""
     for path in Path(folder).glob(".*.tmp"):

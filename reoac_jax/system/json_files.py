@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reoac_jax.system.errors import InputError
+from reoac_jax.system.files import looked_in
 
 
 def read_json_object(path: str | os.PathLike, expected: str, *, what: str = "") -> dict[str, Any]:
@@ -25,7 +26,7 @@ def read_json_object(path: str | os.PathLike, expected: str, *, what: str = "") 
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(
-            f"{named} cannot be read as JSON ({reason}); expected {expected}"
+            f"{named}{looked_in(path)} cannot be read as JSON ({reason}); expected {expected}"
         ) from None
     if not isinstance(value, dict):
         raise InputError(f"{named} holds no JSON object; expected {expected}")

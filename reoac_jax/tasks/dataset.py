@@ -8,6 +8,7 @@ from typing import Any
 
 from reoac_jax.config.schema import is_text
 from reoac_jax.system.errors import InputError
+from reoac_jax.system.files import looked_in
 from reoac_jax.tasks.task import Problem
 
 
@@ -52,7 +53,7 @@ def read_rows(path: str | Path) -> Iterator[RawRow]:
                 place = f"{path}:{index + 1}"
                 yield RawRow(_parse_line(line, place), place, index)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
+        raise InputError(f"cannot read {path}{looked_in(path)}: {error.strerror}") from None
     if index < 0:
         raise InputError(f"{path} is empty; expected one JSON object a line")
 
@@ -66,7 +67,7 @@ def read_problems(path: str | Path, task: str) -> list[Problem]:
     path = Path(path)
     if not path.is_file():
         raise InputError(
-            f"{path} is not there; expected the problems that "
+            f"{path} is not there{looked_in(path)}; expected the problems that "
             f"`bash scripts/download_data.sh {task} <config> all` writes"
         )
     problems: dict[str, Problem] = {}

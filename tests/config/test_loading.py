@@ -416,8 +416,8 @@ def test_files_that_are_none(write_config, tmp_path, configs):
     assert "does not exist" in refused(tmp_path / "absent.py")
     assert "expected a .py or .json" in refused(tmp_path)
     assert "expected a .py or .json" in refused(write_config("", "config.yaml"))
-    assert "no readable JSON" in refused(write_config("{", "a.json"))
-    assert "no readable JSON" in refused(write_config(b"\xff", "b.json"))
+    assert "cannot be read as JSON" in refused(write_config("{", "a.json"))
+    assert "cannot be read as JSON" in refused(write_config(b"\xff", "b.json"))
     assert "no JSON object" in refused(write_config("[1]", "c.json"))
 
 
