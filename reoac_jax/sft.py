@@ -30,6 +30,7 @@ from reoac_jax.backbone.store import derived_source, versions
 from reoac_jax.config import config_hash, load_config, parse_command_line
 from reoac_jax.devices import sharding
 from reoac_jax.devices.compilation import set_up_compilation
+from reoac_jax.devices.streams import RunStream
 from reoac_jax.finetuning.evaluation import AnswerEvaluation, pad_prompts
 from reoac_jax.finetuning.nelbo import NelboProgram, text_blocks
 from reoac_jax.finetuning.step import (
@@ -66,7 +67,6 @@ from reoac_jax.tasks import make_task
 from reoac_jax.tasks.problem_set import ProblemSet
 
 BACKBONE = "backbone"  # the result's folder in the run's
-_INIT, _STEPS = range(2)  # streams of the run's key
 _TEXT_TOKENS_AT_A_TIME = 8192  # per device
 
 
@@ -168,7 +168,7 @@ def train(config: ConfigDict, run: Path | None, lock: RunLock) -> int:
     )
     key = jax.random.key(config.seed)
     overlay = None if checkpoint else starting_overlay(config, parts, sft.mode)
-    init_key = jax.random.fold_in(key, _INIT)
+    init_key = jax.random.fold_in(key, RunStream.INIT)
     state = finetuner.place(finetuner.init(init_key, parts.base, overlay))
     start = 0
     if checkpoint is not None:
@@ -177,7 +177,7 @@ def train(config: ConfigDict, run: Path | None, lock: RunLock) -> int:
     base = None if sft.mode == "full" else sharding.replicate(mesh, parts.base)
     merge = jax.jit(finetuner.params, out_shardings=sharding.whole(mesh))
     evaluation = AnswerEvaluation.create(config, parts, task, mesh)
-    step_key = jax.random.fold_in(key, _STEPS)
+    step_key = jax.random.fold_in(key, RunStream.FINETUNING)
 
     # ---- Run folder: made last, so that a mistake found above leaves nothing behind
     if run is None:

@@ -19,9 +19,10 @@ from ml_collections import ConfigDict
 from reoac_jax.config import load_config, parse_command_line, to_json
 from reoac_jax.devices import processes, sharding
 from reoac_jax.devices.compilation import set_up_compilation
+from reoac_jax.devices.streams import RunStream
 from reoac_jax.learning.episodes import replay_episodes
 from reoac_jax.learning.iteration import collect, iteration_metrics, update
-from reoac_jax.learning.learner import INIT_STREAM, Learner, LearnerSettings
+from reoac_jax.learning.learner import Learner, LearnerSettings
 from reoac_jax.learning.parts import Parts, load_parts, starting_overlay
 from reoac_jax.learning.replay import Replay
 from reoac_jax.learning.samples import remove_samples, write_samples
@@ -55,8 +56,6 @@ from reoac_jax.system.shell import shell_command
 from reoac_jax.tasks import Task, make_task
 from reoac_jax.tasks.problem_set import ProblemSet
 
-# Streams of the run's key: one for each use.
-_ROLLOUT, _DROPOUT = INIT_STREAM + 1, INIT_STREAM + 2
 _TRIES = 3  # iterations without any reward after which the user is told
 _NOTHING_EARNED = (
     "No episode has earned a reward so far. If the backbone solves none of these problems, there "
@@ -139,7 +138,7 @@ def _train(
     overlay = None
     if checkpoint is None:
         overlay = starting_overlay(config, parts, config.backbone.finetune_mode)
-    init_key = jax.random.fold_in(key, INIT_STREAM)
+    init_key = jax.random.fold_in(key, RunStream.INIT)
     state = learner.place(learner.init(init_key, parts.base, overlay))
     start = 0
     if checkpoint is not None:
@@ -188,7 +187,7 @@ def _train(
             params, heads = sharding.on_own_devices(
                 own_mesh, (merge(base, state.backbone), state.heads)
             )
-            rollout_key = jax.random.fold_in(key, _ROLLOUT)
+            rollout_key = jax.random.fold_in(key, RunStream.ROLLOUT)
             try:
                 collected = collect(
                     config, program, params, heads, rollout_key, problem_set, parts, task,
@@ -207,7 +206,7 @@ def _train(
                     config,
                 )
             )
-            dropout_key = jax.random.fold_in(jax.random.fold_in(key, _DROPOUT), iteration)
+            dropout_key = jax.random.fold_in(jax.random.fold_in(key, RunStream.DROPOUT), iteration)
             updating = time.monotonic()
             state, measured = update(
                 config, learner, state, base, replay, dropout_key, mesh, iteration

@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from reoac_jax.devices import sharding
+from reoac_jax.devices.streams import RunStream
 from reoac_jax.evaluation.intervals import wilson_interval
 from reoac_jax.evaluation.policies import Outcome, Policy
 from reoac_jax.learning.grading import Grading
@@ -20,8 +21,6 @@ from reoac_jax.rollout import Request, in_order
 from reoac_jax.system.progress import ProgressLine, working
 from reoac_jax.tasks import Grade, Task
 from reoac_jax.tasks.problem_set import ProblemSet
-
-_ROLLOUT_STREAM = 3  # folded into the seed's key; training's streams are others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +53,7 @@ def evaluate_policy(
     """
     mesh = sharding.make_mesh()
     policy = Policy(name, config, parts, mesh)
-    key = jax.random.fold_in(jax.random.key(config.seed), _ROLLOUT_STREAM)
+    key = jax.random.fold_in(jax.random.key(config.seed), RunStream.EVALUATION)
     requests = [Request.of(problem_set, index, index) for index in range(len(problem_set))]
     params, heads = sharding.replicate(mesh, (params, heads))
     began = time.monotonic()

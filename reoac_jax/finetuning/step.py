@@ -15,6 +15,7 @@ from reoac_jax.backbone.likelihood import reference_log_probs
 from reoac_jax.backbone.mdlm.model import Backbone
 from reoac_jax.devices import sharding
 from reoac_jax.devices.arrays import ArrayT
+from reoac_jax.devices.streams import FinetuningStream
 from reoac_jax.finetuning.objective import (
     Answers,
     add_noise,
@@ -25,8 +26,6 @@ from reoac_jax.finetuning.objective import (
     token_weights,
 )
 from reoac_jax.learning.accumulation import accumulated_gradient
-
-_TIME, _MASK, _SHORT, _DROPOUT = range(4)  # streams of a step's key
 
 
 class Sums(NamedTuple):
@@ -177,18 +176,19 @@ class Finetuner:
           width: columns of the prompts that this batch needs; static, so use few different ones.
         """
         settings = self.settings
-        keys = [jax.random.fold_in(jax.random.fold_in(key, step), i) for i in range(4)]
+        step_key = jax.random.fold_in(key, step)
+        keys = {stream: jax.random.fold_in(step_key, stream) for stream in FinetuningStream}
         batch, gen_len = chosen.shape[0], examples.answer.shape[1]
         answer = examples.answer[chosen]
-        short = jax.random.uniform(keys[_SHORT], (batch,)) < settings.short_share
+        short = jax.random.uniform(keys[FinetuningStream.SHORT], (batch,)) < settings.short_share
         answers = Answers(
             prompt=examples.prompt[:, :width][chosen],
             prompt_length=examples.prompt_length[chosen],
             answer=answer,
             kept=jnp.where(short, own_lengths(answer, self.eos_id), gen_len),
         )
-        t = antithetic_times(keys[_TIME], batch)
-        uniforms = jax.random.uniform(keys[_MASK], (batch, gen_len))
+        t = antithetic_times(keys[FinetuningStream.TIME], batch)
+        uniforms = jax.random.uniform(keys[FinetuningStream.MASK], (batch, gen_len))
         weight = token_weights(answers, self.eos_id, settings.eos_weight)
         # The mean is over the answer tokens of the whole batch, however it is cut.
         share = weight / weight.sum()
@@ -199,7 +199,7 @@ class Finetuner:
 
         # Neighbours have like times: each microbatch gets every so-manyth row.
         loss, gradient = accumulated_gradient(
-            loss_fn, state.weights, (answers, t, uniforms, share), keys[_DROPOUT],
+            loss_fn, state.weights, (answers, t, uniforms, share), keys[FinetuningStream.DROPOUT],
             settings.accumulate,
         )  # fmt: skip
 

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from reoac_jax.devices import processes, sharding
+from reoac_jax.devices.streams import HostStream
 from reoac_jax.learning.episodes import episode_returns, explained_variance, rollout_summary
 from reoac_jax.learning.grading import Grading
 from reoac_jax.learning.learner import Learner, LearnerState
@@ -22,9 +23,6 @@ from reoac_jax.runs.finite import check_finite
 from reoac_jax.system.interrupt import Interrupt, Interrupted
 from reoac_jax.tasks import Grade, Task
 from reoac_jax.tasks.problem_set import ProblemSet
-
-# Streams of the run's NumPy generators: one for each use.
-_HEADS_DRAW, _BACKBONE_DRAW, _PROMPT_ORDER = range(3)
 
 
 class Graded(NamedTuple):
@@ -107,7 +105,7 @@ def episode_problems(config: ConfigDict, problem_count: int, iteration: int) -> 
     for position in range(iteration * prompts, (iteration + 1) * prompts):
         epoch, place = divmod(position, problem_count)
         if epoch not in epochs:
-            rng = np.random.default_rng([config.seed, _PROMPT_ORDER, epoch])
+            rng = np.random.default_rng([config.seed, HostStream.PROMPT_ORDER, epoch])
             epochs[epoch] = rng.permutation(problem_count)
         indices += [int(epochs[epoch][place])] * copies
     return indices
@@ -134,7 +132,7 @@ def update(
     # A policy gradient holds for the policy that acted; Q is regressed on all of the replay.
     on_policy = config.objective.actor == "policy_gradient"
     latest = train.episodes_per_iter if on_policy else None
-    rng = np.random.default_rng([config.seed, _HEADS_DRAW, iteration])
+    rng = np.random.default_rng([config.seed, HostStream.HEAD_BATCHES, iteration])
     for step, count, among in (
         (learner.critic_step, train.critic_steps, None),
         (learner.actor_step, train.actor_steps, latest),
@@ -144,7 +142,7 @@ def update(
             state, metrics = step(state, sharding.split_weighted(mesh, batch))
             note(metrics)
     if config.backbone.finetune_mode != "frozen":
-        rng = np.random.default_rng([config.seed, _BACKBONE_DRAW, iteration])
+        rng = np.random.default_rng([config.seed, HostStream.BACKBONE_BATCHES, iteration])
         for number in range(train.backbone_steps):
             written = crop_prompts(
                 replay.backbone_batch(rng, train.backbone_batch, config.objective.backbone)

@@ -27,8 +27,6 @@ from reoac_jax.learning.replay import BackboneBatch, HeadBatch
 from reoac_jax.policy.heads import HeadParams, Heads
 from reoac_jax.rollout import RolloutSettings, sigma_at
 
-INIT_STREAM = 0  # folded into the run's key for `Learner.init`; training's other streams follow
-
 
 def initial_heads(heads: Heads, key: jax.Array) -> HeadParams:
     """Actor and critic as `Learner.init` of the same key draws them."""

@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from reoac_jax.backbone import Backbone, BackboneConfig, load_backbone, lora, stored_hash
 from reoac_jax.backbone.peft import Adapter, read_adapter
 from reoac_jax.backbone.pytorch_files import CONFIG, read_config
-from reoac_jax.learning.learner import INIT_STREAM, initial_heads
+from reoac_jax.devices.streams import RunStream
+from reoac_jax.learning.learner import initial_heads
 from reoac_jax.policy.heads import HeadParams, Heads
 from reoac_jax.policy.vocabulary import Vocabulary, build_vocabulary, load_tokenizer
 from reoac_jax.rollout import RolloutSettings
@@ -142,7 +143,7 @@ class Trained:
 
 def untrained(config: ConfigDict, parts: Parts) -> Trained:
     """The configuration's backbone as it is, and heads as training would start from."""
-    key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)
+    key = jax.random.fold_in(jax.random.key(config.seed), RunStream.INIT)
     return Trained(adapted_base(config, parts), initial_heads(parts.heads, key), None, {})
 
 

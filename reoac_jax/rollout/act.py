@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.backbone.prediction import Prediction, TokenPrediction
+from reoac_jax.devices.streams import StepStream
 from reoac_jax.policy.features import (
     PromptContext,
     alignment_features,
@@ -16,8 +17,6 @@ from reoac_jax.policy.operators import select_positions
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.types import DenoiseFn, Generated, HeadsFn, Prompts, RolloutSettings
 from reoac_jax.rollout.update import Update, apply_update, changeable, revealed_positions
-
-_PICK_STREAM = 1  # folded into a step's key: the pick of the operator, apart from the token draw
 
 
 class StepInputs(NamedTuple):
@@ -109,7 +108,7 @@ def pick_operator(
     """int32 `[B]`: the actor's pick from its logits `[B, A]`."""
     if settings.selection_mode == "argmax":
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    pick_keys = jax.vmap(jax.random.fold_in, (0, None))(step_keys(keys, step), _PICK_STREAM)
+    pick_keys = jax.vmap(jax.random.fold_in, (0, None))(step_keys(keys, step), StepStream.PICK)
     return jax.vmap(jax.random.categorical)(pick_keys, logits).astype(jnp.int32)
 
 

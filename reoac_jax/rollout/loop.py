@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from reoac_jax.backbone.mdlm.model import Backbone
 from reoac_jax.backbone.prediction import Prediction, assemble_rows, predict
+from reoac_jax.devices.streams import StepStream
 from reoac_jax.policy.features import PromptContext, prompt_context
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.act import StepInputs, step_keys
@@ -21,8 +22,6 @@ from reoac_jax.rollout.types import (
     RolloutSettings,
     StepWatcher,
 )
-
-_DRAW_STREAM = 0  # folded into a step's key: the token draw
 
 
 def sigma_at(step: jax.Array, settings: RolloutSettings) -> jax.Array:
@@ -51,7 +50,7 @@ def backbone_denoiser(model: Backbone, variables: Any, settings: RolloutSettings
             sigma = sigma_at(step, settings)
             modulation = model.apply(variables, sigma, method="modulation")
         keys = step_keys(prompts.keys, step)
-        draw_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, _DRAW_STREAM)
+        draw_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, StepStream.DRAW)
         uniforms = jax.vmap(lambda key: jax.random.uniform(key, (settings.gen_len, 2)))(draw_keys)
         return predict(
             model, variables, modulation, rows, lengths, settings.gen_len, uniforms, settings.draw

@@ -6,12 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.devices.arrays import ArrayT
+from reoac_jax.devices.streams import StepStream
 from reoac_jax.rollout import DenoiseFn, Generated, Prompts, RolloutSettings, StepWatcher
 from reoac_jax.rollout.act import step_keys
 from reoac_jax.rollout.slots import Turn, select_rows, work_through
 from reoac_jax.samplers.rules import RULES, View
-
-_REVEAL_STREAM = 2  # folded into a step's key; the rollout's own streams are 0 and 1
 
 
 class Sampled(NamedTuple, Generic[ArrayT]):
@@ -77,7 +76,9 @@ def sample(
         prediction = jax.lax.cond(
             ready, lambda: state.prediction, lambda: denoise(rows, state.tokens, step)
         )
-        keys = jax.vmap(jax.random.fold_in, (0, None))(step_keys(rows.keys, step), _REVEAL_STREAM)
+        keys = jax.vmap(jax.random.fold_in, (0, None))(
+            step_keys(rows.keys, step), StepStream.REVEAL
+        )
         steps_left = settings.max_steps - step
         view = View(masked, prediction.tokens, steps_left, keys, block_len)
         reveal = jax.vmap(lambda *row: rule(View(*row)), (0, 0, 0, 0, None))(*view)

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from reoac_jax.backbone.store import is_backbone_folder
 from reoac_jax.config import load_config
 from reoac_jax.devices import sharding
+from reoac_jax.devices.streams import RunStream
 from reoac_jax.evaluation.policies import ACTOR, UNTRAINED, Outcome, Policy
 from reoac_jax.learning.parts import Parts, load_parts, load_trained, load_weights, untrained
 from reoac_jax.policy.heads import HeadParams
@@ -31,8 +32,6 @@ from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import Task, make_task
 from reoac_jax.tasks.decode import generated_text
 from reoac_jax.tasks.encode import encode_prompts
-
-_SOLVE_STREAM = 4  # folded into the seed's key; training's and evaluation's streams are others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +210,7 @@ class Solver:
             self._policies[gen_len] = Policy(
                 self._name, config, self.parts, self._mesh, self._on_step
             )
-        key = jax.random.fold_in(jax.random.key(self.config.seed), _SOLVE_STREAM)
+        key = jax.random.fold_in(jax.random.key(self.config.seed), RunStream.SOLVE)
         return in_order(self._policies[gen_len](self._params, self._heads, key, requests))
 
     def _filled(self, text: BlankedText, tokens: np.ndarray) -> str:

@@ -20,7 +20,8 @@ from reoac_jax.config import load_config
 from reoac_jax.convert.flax_to_mdlm import main as export
 from reoac_jax.devices import sharding
 from reoac_jax.devices.compilation import COMPILE_EVENT
-from reoac_jax.learning.learner import INIT_STREAM, Learner, LearnerSettings
+from reoac_jax.devices.streams import RunStream
+from reoac_jax.learning.learner import Learner, LearnerSettings
 from reoac_jax.learning.parts import load_parts, restore_backbone, untrained
 from reoac_jax.policy.features import FEATURES, PREVIEW_FEATURES
 from reoac_jax.policy.operators import OPERATORS
@@ -371,6 +372,6 @@ def test_untrained_actor_is_what_training_starts_from(options, backbone):
         parts.model, parts.heads, settings, LearnerSettings.from_config(config),
         sharding.make_mesh(),
     )  # fmt: skip
-    key = jax.random.fold_in(jax.random.key(config.seed), INIT_STREAM)
+    key = jax.random.fold_in(jax.random.key(config.seed), RunStream.INIT)
     start = learner.init(key, parts.base)
     jax.tree.map(np.testing.assert_array_equal, start.heads, untrained(config, parts).heads)
