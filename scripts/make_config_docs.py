@@ -99,7 +99,7 @@ def _summary(path: Path) -> str:
 
 
 def _table(options: Mapping[str, Option], configs: Mapping[str, FrozenConfigDict]) -> Iterator[str]:
-    yield "| key | may hold | default | elsewhere | effect |"
+    yield "| key | may hold | default | in `configs/` | effect |"
     yield "|---|---|---|---|---|"
     for key, option in options.items():
         elsewhere: dict[Any, list[str]] = {}

@@ -47,7 +47,9 @@ OPTIONS: Mapping[str, Option] = {
     "operators.O_SCOPE.cost": _cost(1.0),
     "operators.O_BRANCH.scope_len": _window(32),
     "operators.O_BRANCH.cost": _cost(2.0),
-    "operators.O_BRANCH.branch_depth": Option("float", "added to the cost", 1.0, low=0.0, high=100),
+    "operators.O_BRANCH.branch_depth": Option(
+        "float", "added to the cost", 1.0, low=0.0, high=100.0
+    ),
     "operators.O_FAST.scope_len": _window(64),
     "operators.O_FAST.step_scale": Option(
         "float", "factor on the tokens revealed a step", 1.5, low=0.01, high=100.0

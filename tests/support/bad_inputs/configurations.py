@@ -50,7 +50,7 @@ CASES = {
     "unknown task": Case(f"train {TINY} --config.task.name=gsm9k", "gsm9k|did you mean 'gsm8k'"),
     "another task's keys": Case(
         "train --config tiny.py --config.task.name=gsm8k",
-        "'task.max_intermediate' is unknown|expected one of answer_style",
+        "'task.train_part' is unknown|task.train_file",
     ),
     "unknown train part": Case(
         f"sft {TINY} --config.task.train_part=rest", "train_part=rest|all, supervised, reserved"
