@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM as a request that a training loop answers by saving and stopping."""
 
+import contextlib
 import os
 import signal
 import time
@@ -54,7 +55,8 @@ class Interrupt:
         if self._signal is None:
             self._signal, self._when = number, time.monotonic()
             # Not print: the signal may have come in the middle of one.
-            os.write(2, b"\nstopping: saving what is done (once more to lose it)\n")
+            with contextlib.suppress(OSError):  # standard error may be closed, or full
+                os.write(2, b"\nstopping: saving what is done (once more to lose it)\n")
         elif time.monotonic() - self._when > _ONE_REQUEST:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
