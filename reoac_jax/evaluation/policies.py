@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 
 from reoac_jax.backbone.prediction import DrawSettings
 from reoac_jax.learning.parts import Parts
-from reoac_jax.policy.features import EXTRA_FEATURES, FEATURES
 from reoac_jax.policy.heads import AppliesHeads, HeadOutput, HeadParams
 from reoac_jax.policy.operators import O_SCOPE, OPERATORS
 from reoac_jax.policy.vocabulary import Vocabulary
@@ -60,9 +59,9 @@ class ConstantHeads:
     def __init__(self, logits: Sequence[float]):
         self._logits = tuple(logits)
 
-    def apply(self, params: HeadParams, observation: jax.Array) -> HeadOutput:
+    def apply(self, params: HeadParams, observation: jax.Array, step: jax.Array) -> HeadOutput:
         logits = jnp.broadcast_to(
-            jnp.array(self._logits, jnp.float32), (observation.shape[0], len(OPERATORS))
+            jnp.array(self._logits, jnp.float32), (step.shape[0], len(OPERATORS))
         )
         return HeadOutput(logits, jnp.zeros_like(logits))
 
@@ -70,13 +69,8 @@ class ConstantHeads:
 class SequenceHeads:
     """Heads that see the step alone; their parameters are one operator for each, int32 `[T]`."""
 
-    def __init__(self, max_steps: int):
-        self._max_steps = max_steps
-
-    def apply(self, params: jax.Array, observation: jax.Array) -> HeadOutput:
-        done = observation[:, len(FEATURES) + EXTRA_FEATURES.index("steps_done")]
-        operator = params[jnp.round(done * self._max_steps).astype(jnp.int32)]
-        logits = jax.nn.one_hot(operator, len(OPERATORS))
+    def apply(self, params: jax.Array, observation: jax.Array, step: jax.Array) -> HeadOutput:
+        logits = jax.nn.one_hot(params[step], len(OPERATORS))
         return HeadOutput(logits, jnp.zeros_like(logits))
 
 
@@ -92,11 +86,12 @@ def sequence_program(
         parts.rollout_settings(config, evaluation=True),
         selection_mode="argmax",
         use_hidden=False,
-        extra_features=True,
+        extra_features=False,
         operator_preview=False,
     )
-    heads = SequenceHeads(settings.max_steps)
-    return RolloutProgram(parts.model, heads, parts.vocabulary, settings, mesh, batch_size, on_step)
+    return RolloutProgram(
+        parts.model, SequenceHeads(), parts.vocabulary, settings, mesh, batch_size, on_step
+    )
 
 
 class Policy:

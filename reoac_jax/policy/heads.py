@@ -55,9 +55,9 @@ class Head(nn.Module):
 
 
 class AppliesHeads(Protocol):
-    """Whatever turns observations `[B, F]` into the heads' outputs."""
+    """Whatever turns observations `[B, F]` at steps int32 `[B]` into the heads' outputs."""
 
-    def apply(self, params: Any, observation: jax.Array) -> HeadOutput: ...
+    def apply(self, params: Any, observation: jax.Array, step: jax.Array) -> HeadOutput: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +109,10 @@ class Heads:
             self.critic.init(critic_key, example)["params"],
         )
 
-    def apply(self, params: HeadParams, observation: jax.Array) -> HeadOutput:
-        """Both heads on observations `[B, F]`."""
+    def apply(
+        self, params: HeadParams, observation: jax.Array, step: jax.Array | None = None
+    ) -> HeadOutput:
+        """Both heads on observations `[B, F]`; they read no step but what is observed of it."""
         return HeadOutput(
             self.actor.apply({"params": params.actor}, observation),
             self.critic.apply({"params": params.critic}, observation),

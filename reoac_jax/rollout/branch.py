@@ -56,7 +56,7 @@ def look_ahead(
         after = action.update.generated
         following = inputs.denoise(inputs.prompts, after.tokens, step + 1)
         seen = observe(inputs, settings, after, generated.tokens, following, step + 1)
-        return action, following, inputs.heads(seen).q.max(axis=-1)
+        return action, following, inputs.heads(seen, step + 1).q.max(axis=-1)
 
     actions, followings, values = jax.lax.map(try_candidate, picks.T)
     candidate_costs = costs[actions.operator]

@@ -8,14 +8,13 @@ import jax.numpy as jnp
 from reoac_jax.backbone.mdlm.model import Backbone
 from reoac_jax.backbone.prediction import Prediction, assemble_rows, predict
 from reoac_jax.devices.streams import StepStream
-from reoac_jax.policy.features import PromptContext, prompt_context
+from reoac_jax.policy.features import prompt_context
 from reoac_jax.policy.vocabulary import Vocabulary
-from reoac_jax.rollout.act import StepInputs, step_keys
-from reoac_jax.rollout.slots import Turn, work_through
-from reoac_jax.rollout.step import Carry, denoising_step
+from reoac_jax.rollout.act import step_keys
+from reoac_jax.rollout.denoising import denoise_rows
+from reoac_jax.rollout.step import OperatorDecider
 from reoac_jax.rollout.types import (
     DenoiseFn,
-    Generated,
     HeadsFn,
     Prompts,
     Rollout,
@@ -74,45 +73,17 @@ def rollout(
     Args:
       denoise, heads: one forward pass, actor and critic.
       prompts: `Prompts` `[N]`. vocabulary: tables on the device. settings: static.
-      slots: rows denoised together; the others wait for one of them to finish. None: all.
-      count: int32 `[]`, how many of the rows, the first ones, are to be denoised. None: all.
-      on_step: is called from the loop, if given.
+      slots, count, on_step: as in `denoise_rows`.
 
     Returns:
       `Rollout`, steps stacked to `[T, N, ...]`, and int32 `[]`, the forward passes that were made
       of all slots together.
     """
-    size = prompts.lengths.shape[0]
-    slots = size if slots is None else slots
     contexts = jax.vmap(prompt_context, (0, 0, 0, None))(
         prompts.tokens, prompts.lengths, prompts.key_mask, vocabulary
     )
-
-    def begin(rows: tuple[Prompts, PromptContext]) -> Carry:
-        generated = Generated.start(rows[0], settings)
-        nowhere = jnp.zeros(slots, bool)
-        step = jnp.zeros(slots, jnp.int32)
-        shapes = jax.eval_shape(denoise, rows[0], generated.tokens, step)
-        prediction = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return Carry(generated, generated.tokens, prediction, fresh=nowhere, kept=nowhere)
-
-    def turn(
-        rows: tuple[Prompts, PromptContext], carry: Carry, step: jax.Array, busy: jax.Array
-    ) -> Turn:
-        inputs = StepInputs(*rows, vocabulary, denoise, heads)
-        result = denoising_step(carry, step, busy, inputs, settings)
-        if on_step is not None:
-            shown = jnp.where(result.acted, step, -1)
-            tokens = result.state.generated.tokens
-            jax.debug.callback(on_step, shown, tokens, result.record.operator)
-        return result
-
-    worked = work_through(
-        (prompts, contexts),
-        size if count is None else count,
-        slots,
-        begin,
-        turn,
-        settings.max_steps,
+    decider = OperatorDecider(vocabulary, denoise, heads, settings)
+    worked = denoise_rows(
+        denoise, decider, prompts, contexts, settings.max_steps, slots, count, on_step
     )
     return Rollout(worked.records, worked.outcomes), worked.passes

@@ -210,8 +210,8 @@ class Rollout(NamedTuple, Generic[ArrayT]):
 
 # (prompts [B], generated tokens int32 [B, G], step int32 [B]) -> Prediction: one forward pass.
 DenoiseFn = Callable[[Prompts, jax.Array, jax.Array], Prediction]
-# observation float32 [B, F] -> HeadOutput
-HeadsFn = Callable[[jax.Array], HeadOutput]
+# (observation float32 [B, F], step int32 [B]) -> HeadOutput
+HeadsFn = Callable[[jax.Array, jax.Array], HeadOutput]
 # (step int32 [B], -1 for a row that took none now, tokens int32 [B, G] behind it, operator int32
 # [B] that acted, None for a sampler) -> None, on the host, from the running loop: for looking on.
 StepWatcher = Callable[[np.ndarray, np.ndarray, np.ndarray | None], None]
