@@ -31,8 +31,8 @@ def parameter(
 ) -> Any:
     """A field of a member. Its kind is the default's; the rest is as in `Option`."""
     kind: Any = _KINDS[type(default)]
-    option = Option(kind, doc, choices, low, high)
-    return dataclasses.field(default=default, metadata={_OPTION: option})
+    option = Option(kind, doc, default, choices=choices, low=low, high=high)
+    return dataclasses.field(default=option.default, metadata={_OPTION: option})
 
 
 @dataclasses.dataclass(frozen=True)
