@@ -26,7 +26,7 @@ from reoac_jax.learning.replay import BackboneBatch
 from reoac_jax.policy.heads import Heads
 from reoac_jax.policy.operators import OperatorSettings
 from reoac_jax.policy.vocabulary import Vocabulary
-from reoac_jax.rollout import Question, RolloutProgram, RolloutSettings, in_order
+from reoac_jax.rollout import Request, RolloutProgram, RolloutSettings, in_order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ def forward_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
 
 
 def rollout_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
-    """A whole rollout of `rows` questions under random heads; its rows are forward passes."""
+    """A whole rollout of `rows` requests under random heads; its rows are forward passes."""
     model, settings = _model(workload, dtype), _rollout_settings(workload)
     config = workload.config
     heads = Heads.create((256, 256), (256, 256), config.hidden_dim, True, False, False)
@@ -110,16 +110,16 @@ def rollout_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
         model, heads, _vocabulary(config.vocab_size), settings, mesh, workload.rows
     )
     params = jax.tree.map(jnp.asarray, inputs.params)
-    questions = [
-        Question(inputs.prompt[i, :length], np.arange(length) % 3 == 0, row_id=i)
+    requests = [
+        Request(inputs.prompt[i, :length], np.arange(length) % 3 == 0, row_id=i)
         for i, length in enumerate(inputs.lengths[: workload.rows])
     ]
     key = jax.random.key(2)
 
     def run() -> np.ndarray:
-        return in_order(program(params, head_params, key, questions)).steps.observation
+        return in_order(program(params, head_params, key, requests)).steps.observation
 
-    steps = in_order(program(params, head_params, key, questions)).steps
+    steps = in_order(program(params, head_params, key, requests)).steps
     passes, computed = steps.forward_passes.sum(axis=1), program.tokens_computed
     real = inputs.lengths[: workload.rows] + workload.gen_len
     operations = sum(
