@@ -101,7 +101,7 @@ def evaluate_text(config: ConfigDict, text: str) -> int:
     set_up_compilation(config.compilation.cache_dir)
     with working("loading the backbone"):
         parts = load_parts(config)
-        blocks = text_blocks(text, parts.tokenizer, parts.model.config.model_length)
+        blocks = text_blocks(text, parts.tokenizer, parts.model.spec.context)
     tokens = int(blocks.lengths.sum())
     print(f"{tokens} tokens in {len(blocks.blocks)} blocks, {blocks.documents} documents of {text}")
     mesh = sharding.make_mesh()

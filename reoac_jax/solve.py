@@ -98,7 +98,7 @@ def _ask(solver: Solver, questions: Sequence[str], view: DenoisingView | None) -
 
 
 def _watched(solver: Solver, question: str, view: DenoisingView) -> Answer:
-    mask_id = solver.parts.model.config.mask_id
+    mask_id = solver.parts.model.spec.mask_id
     run: Callable[[Sequence[str]], list[Answer]]
     if has_blanks(question):
         parsed = parse_blanks(question, solver.parts.tokenizer, mask_id)

@@ -22,7 +22,8 @@ import numpy as np
 
 from reoac_jax.backbone.attention import rotary_frequencies
 from reoac_jax.backbone.mdlm.config import BackboneConfig
-from reoac_jax.backbone.mdlm.published import INV_FREQ_KEY, Weight, parameter_count, weights
+from reoac_jax.backbone.mdlm.published import INV_FREQ_KEY
+from reoac_jax.backbone.published import PublishedWeight, parameter_count, weights
 from reoac_jax.backbone.pytorch_files import write_published
 from reoac_jax.config import parse_options
 from reoac_jax.system.errors import InputError, run_command
@@ -69,26 +70,25 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def random_weight(weight: Weight, rng: np.random.Generator) -> np.ndarray:
+def random_weight(weight: PublishedWeight, rng: np.random.Generator) -> np.ndarray:
     """Float32 in the published shape: norms near 1, biases near 0, variance kept by matrices."""
-    scale = {"kernel": weight.shape[-1] ** -0.5, "embedding": 1.0}.get(weight.path[-1], 0.02)
+    scale = {"kernel": weight.shape[-1] ** -0.5, "embedding": 1.0}.get(weight.kind, 0.02)
     value = rng.standard_normal(weight.shape, dtype=np.float32)
     value *= np.float32(scale)
-    if weight.path[-1] == "scale":
+    if weight.kind == "scale":
         value += 1
     return value
 
 
-def training_weight(weight: Weight, rng: np.random.Generator) -> np.ndarray:
+def training_weight(weight: PublishedWeight, rng: np.random.Generator) -> np.ndarray:
     """Float32 in the published shape, as the published model begins its training.
 
     Norms are 1; modulation and head are 0; matrices are uniform within 1/sqrt(inputs), as PyTorch's
     linear layers, the embedding as one of D inputs. Biases, which PyTorch draws too, are 0.
     """
-    layer, kind = weight.path[-2:]
-    if kind == "scale":
+    if weight.kind == "scale":
         return np.ones(weight.shape, np.float32)
-    if kind == "bias" or layer == "adaln" or weight.path[:2] == ("final", "linear"):
+    if weight.kind == "bias" or "/adaln/" in weight.path or weight.path.startswith("final/linear/"):
         return np.zeros(weight.shape, np.float32)
     bound = weight.shape[-1] ** -0.5
     return rng.uniform(-bound, bound, weight.shape).astype(np.float32)

@@ -1,8 +1,10 @@
-"""The denoiser: MDLM in Flax, its published PyTorch layout and its folder on disk."""
+"""The denoiser: its interface, the architectures in Flax, and a backbone's folder on disk."""
 
+from reoac_jax.backbone.architectures import ARCHITECTURES
+from reoac_jax.backbone.interface import Denoiser, DenoiserOutput, ModelSpec, Params
 from reoac_jax.backbone.mdlm.config import BackboneConfig
-from reoac_jax.backbone.mdlm.model import Backbone, BackboneOutput, Modulation
-from reoac_jax.backbone.mdlm.published import Params, parameter_count
+from reoac_jax.backbone.mdlm.model import Backbone
+from reoac_jax.backbone.published import parameter_count
 from reoac_jax.backbone.store import (
     backbone_hash,
     load_backbone,
@@ -13,10 +15,12 @@ from reoac_jax.backbone.store import (
 )
 
 __all__ = [
+    "ARCHITECTURES",
     "Backbone",
     "BackboneConfig",
-    "BackboneOutput",
-    "Modulation",
+    "Denoiser",
+    "DenoiserOutput",
+    "ModelSpec",
     "Params",
     "backbone_hash",
     "load_backbone",

@@ -15,8 +15,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from reoac_jax.system.errors import InputError
 
-DEFAULT_TARGETS = ("attn_qkv", "attn_out")
-
 Overlay = dict[str, dict[str, jax.Array]]
 
 
@@ -25,7 +23,8 @@ def target_paths(shapes: Mapping[str, Any], targets: Sequence[str]) -> tuple[str
 
     Args:
       shapes: the base parameters, or anything with the same tree and a `.ndim`.
-      targets: regular expressions, searched in the paths of kernels; none: `DEFAULT_TARGETS`.
+      targets: regular expressions, searched in the paths of kernels (by default those
+        of `DenoiserModule.lora_targets`).
 
     Raises:
       InputError: a pattern is no regular expression or matches no kernel.
@@ -33,7 +32,7 @@ def target_paths(shapes: Mapping[str, Any], targets: Sequence[str]) -> tuple[str
     flat = flatten_dict(shapes, sep="/")
     kernels = [path for path, x in flat.items() if path.endswith("/kernel") and x.ndim == 2]
     chosen: set[str] = set()
-    for pattern in targets or DEFAULT_TARGETS:
+    for pattern in targets:
         try:
             matched = [path for path in kernels if re.search(pattern, path)]
         except re.error as error:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reoac_jax.backbone.mdlm.config import BackboneConfig
-from reoac_jax.backbone.mdlm.published import weights
+from reoac_jax.backbone.interface import ModelConfig
+from reoac_jax.backbone.published import weights
 from reoac_jax.backbone.pytorch_files import SafetensorsFile, write_tensors
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.files import write_json
@@ -54,7 +54,7 @@ class BaseModel(NamedTuple):
     revision: str | None
 
 
-def write_adapter(folder: Path, config: BackboneConfig, adapter: Adapter, base: BaseModel) -> None:
+def write_adapter(folder: Path, config: ModelConfig, adapter: Adapter, base: BaseModel) -> None:
     """Writes an adapter's two files into an existing folder.
 
     Raises:
@@ -87,7 +87,7 @@ def write_adapter(folder: Path, config: BackboneConfig, adapter: Adapter, base: 
     write_json(folder / ADAPTER_CONFIG, fields)
 
 
-def read_adapter(folder: str | Path, config: BackboneConfig) -> Adapter:
+def read_adapter(folder: str | Path, config: ModelConfig) -> Adapter:
     """Reads an adapter folder that PEFT or `write_adapter` wrote for a model of these sizes.
 
     Raises:
@@ -104,12 +104,12 @@ def read_adapter(folder: str | Path, config: BackboneConfig) -> Adapter:
     return Adapter(overlay, fields["lora_alpha"] / rank, fields["lora_dropout"])
 
 
-def _modules(config: BackboneConfig) -> dict[str, str]:
+def _modules(config: ModelConfig) -> dict[str, str]:
     """PyTorch module name to the path of our kernel, for every matrix of the backbone."""
     return {
-        weight.key.removesuffix(".weight"): "/".join(weight.path)
+        weight.key.removesuffix(".weight"): weight.path
         for weight in weights(config)
-        if weight.path[-1] == "kernel"
+        if weight.kind == "kernel"
     }
 
 
@@ -138,10 +138,10 @@ def _read_fields(file: Path) -> dict[str, Any]:
     return checked
 
 
-def _overlay(file: Path, config: BackboneConfig, rank: int) -> dict[str, dict[str, np.ndarray]]:
+def _overlay(file: Path, config: ModelConfig, rank: int) -> dict[str, dict[str, np.ndarray]]:
     tensors = SafetensorsFile(file)
     modules = _modules(config)
-    shapes = {"/".join(w.path): w.flax_shape for w in weights(config)}
+    shapes = {w.path: w.flax_shape for w in weights(config)}
     found: dict[str, dict[str, np.ndarray]] = {}
     for key, shape in tensors.shapes.items():
         name = next((name for name, suffix in _SUFFIXES.items() if key.endswith(suffix)), None)
@@ -149,7 +149,7 @@ def _overlay(file: Path, config: BackboneConfig, rank: int) -> dict[str, dict[st
         if name is None or not key.startswith(_PREFIX) or module not in modules:
             raise InputError(
                 f"{file}: key {key} is no LoRA weight of the backbone; expected keys such as "
-                f"{_PREFIX}backbone.blocks.0.attn_qkv{_SUFFIXES['a']}"
+                f"{_PREFIX}{next(iter(modules))}{_SUFFIXES['a']}"
             )
         inputs, outputs = shapes[modules[module]]
         expected = (rank, inputs) if name == "a" else (outputs, rank)

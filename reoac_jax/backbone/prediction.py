@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from reoac_jax.backbone.mdlm.model import Backbone, Modulation
+from reoac_jax.backbone.interface import Denoiser, Prepared
 
 SAMPLE_STRATEGIES = ("sample", "argmax")
 _LOGITS_AT_A_TIME = 2**23  # elements: 32 MB of float32, whole rows of [G, V], at least one
@@ -51,7 +51,7 @@ class DrawSettings:
 
 
 def predict_tokens(
-    logits: jax.Array, uniforms: jax.Array, mask_id: int, draw: DrawSettings
+    logits: jax.Array, uniforms: jax.Array, drawable: jax.Array, draw: DrawSettings
 ) -> TokenPrediction:
     """Draws a token from each SUBS distribution and measures it.
 
@@ -63,14 +63,13 @@ def predict_tokens(
     Args:
       logits: float32 `[N, V]`, raw.
       uniforms: float32 `[N, 2]` in [0, 1); not read by "argmax".
-      mask_id: id that is never drawn.
+      drawable: bool `[V]`, the ids that may be drawn (`ModelSpec.drawable`), at least one.
       draw: how to draw.
 
     Returns:
       `TokenPrediction` `[N]`.
     """
-    vocabulary = jnp.arange(logits.shape[-1])
-    logits = jnp.where(vocabulary == mask_id, -jnp.inf, logits.astype(jnp.float32))
+    logits = jnp.where(drawable, logits.astype(jnp.float32), -jnp.inf)
     peak = logits.max(axis=-1, keepdims=True)
     weights = jnp.exp(logits - peak)
     total = weights.sum(axis=-1)
@@ -153,9 +152,9 @@ def rows_per_chunk(batch: int, gen_len: int, vocab_size: int) -> int:
 
 
 def predict(
-    model: Backbone,
+    model: Denoiser,
     variables: Any,
-    modulation: Modulation,
+    prepared: Prepared,
     rows: jax.Array,
     lengths: jax.Array,
     gen_len: int,
@@ -166,26 +165,25 @@ def predict(
 
     Args:
       model, variables: the backbone and its collections ("params", and "lora" for an overlay).
-      modulation: from `model.modulation`.
+      prepared: from `model.prepare`.
       rows: int32 `[B, L]`. lengths: int32 `[B]`. uniforms: float32 `[B, G, 2]`.
     """
-    hidden = model.apply(variables, rows, lengths, modulation, method="trunk")
-    position = lengths[:, None] - gen_len + jnp.arange(gen_len)
-    generated = jnp.take_along_axis(hidden, position[:, :, None], axis=1)
+    spec, batch = model.spec, rows.shape[0]
+    hidden = model.hidden(variables, rows, lengths, prepared)
+    generated = model.generated(hidden, lengths - gen_len, gen_len)
 
-    def head(part: tuple[jax.Array, jax.Array, jax.Array]) -> TokenPrediction:
+    def head(part: tuple[jax.Array, Any, jax.Array]) -> TokenPrediction:
         """A few rows, `[C, ...]`; results `[C, G]`."""
-        states, final, noise = part
-        logits = model.apply(variables, states, Modulation((), final), method="logits")
+        states, of_head, noise = part
+        logits = model.logits(variables, states, Prepared(head=of_head))
         flat = logits.reshape(-1, logits.shape[-1]), noise.reshape(-1, 2)
-        tokens = predict_tokens(*flat, model.config.mask_id, draw)
+        tokens = predict_tokens(*flat, spec.drawable(), draw)
         return jax.tree.map(lambda x: x.reshape(noise.shape[:2]), tokens)
 
-    batch = rows.shape[0]
-    final = jnp.broadcast_to(modulation.final, (batch, modulation.final.shape[-1]))
-    chunk = rows_per_chunk(batch, gen_len, model.config.vocab_size)
+    chunk = rows_per_chunk(batch, gen_len, spec.vocab_size)
     chunks = jax.tree.map(
-        lambda x: x.reshape(-1, chunk, *x.shape[1:]), (generated, final, uniforms)
+        lambda x: x.reshape(-1, chunk, *x.shape[1:]),
+        (generated, prepared.head_rows(batch), uniforms),
     )
     tokens = jax.tree.map(lambda x: x.reshape(batch, gen_len), jax.lax.map(head, chunks))
     real = jnp.arange(rows.shape[1]) < lengths[:, None]

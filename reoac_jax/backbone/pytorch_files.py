@@ -8,7 +8,7 @@ import hashlib
 import re
 import shutil
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -17,8 +17,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from reoac_jax.backbone.mdlm.config import BackboneConfig
-from reoac_jax.backbone.mdlm.published import PUBLISHED_HEADER, TensorFile, infer_sizes, weights
+from reoac_jax.backbone.architectures import ARCHITECTURES, architecture, architecture_of
+from reoac_jax.backbone.interface import ModelConfig, TensorFile
+from reoac_jax.backbone.published import weights
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.files import creating_folder, looked_in, write_json, write_text
 from reoac_jax.system.json_files import read_json_object
@@ -32,8 +33,7 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-# What the original training code keeps beside the backbone in a Lightning state dict.
-TRAINING_PREFIXES = ("noise.", "metrics.", "train_metrics.", "valid_metrics.", "test_metrics.")
+_LIGHTNING = ARCHITECTURES["mdlm"]  # whose training code writes .ckpt files
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SAFETENSORS_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -64,7 +64,7 @@ class Checkpoint(NamedTuple):
     notes: what the user should know about how it was read, one line each.
     """
 
-    config: BackboneConfig
+    config: ModelConfig
     tensors: TensorFile
     notes: tuple[str, ...] = ()
 
@@ -156,7 +156,7 @@ def open_source(
             if given:
                 raise InputError(f"{option} is for a Lightning .ckpt; {source.weights} is none")
         assert source.config is not None  # without one only a Lightning file is a source
-        config = read_config(source.config)
+        config = read_config(source.config, source.tokenizer)
         if source.weights.name == SAFETENSORS:
             return Checkpoint(config, SafetensorsFile(source.weights))
         state = _state_dict(_load_pickle(source.weights), source.weights)
@@ -168,27 +168,28 @@ def open_source(
     if config_file is None:
         notes.append(
             f"no {CONFIG} beside {source.weights.name}: sizes are read from the tensors' shapes, "
-            "model_length 1024 and time_conditioning false are assumed (or give --config-json)"
+            f"{_LIGHTNING.assumed} are assumed (or give --config-json)"
         )
-        sizes = infer_sizes(TorchTensors(state).shapes, str(source.weights))
-        assumed = {"model_length": 1024, "time_conditioning": False}
-        config = BackboneConfig.from_json(sizes | assumed, str(source.weights))
+        config = _LIGHTNING.infer_config(TorchTensors(state).shapes, str(source.weights))
     else:
-        config = read_config(config_file)
+        config = read_config(config_file, source.tokenizer)
     if ema:
         state |= _averaged_weights(loaded, config, source.weights)
     return Checkpoint(config, TorchTensors(state), tuple(notes))
 
 
-def read_config(path: Path) -> BackboneConfig:
-    """Reads a published `config.json`. Raises `InputError` naming the file and the field."""
+def read_config(path: Path, tokenizer: Sequence[Path] = ()) -> ModelConfig:
+    """Reads a published `config.json`, or a converted folder's.
+
+    tokenizer: the tokenizer's files beside it. Raises `InputError` naming the file and the field.
+    """
     values = read_json_object(path, "the published model's fields")
-    return BackboneConfig.from_json(values, str(path))
+    return architecture_of(values, str(path)).read_config(values, str(path), tokenizer)
 
 
 def write_published(
     path: Path,
-    config: BackboneConfig,
+    config: ModelConfig,
     tensors: Mapping[str, np.ndarray],
     tokenizer: Iterable[Path] = (),
     texts: Mapping[str, str] | None = None,
@@ -211,7 +212,7 @@ def write_published(
     with creating_folder(path) as folder:
         file = folder / SAFETENSORS
         write_tensors(file, tensors)
-        write_json(folder / CONFIG, PUBLISHED_HEADER | config.to_json())
+        write_json(folder / CONFIG, architecture(config).published_config(config))
         for extra in tokenizer:
             shutil.copyfile(extra, folder / extra.name)
         for name, text in (texts or {}).items():
@@ -328,11 +329,11 @@ def _lightning_state(checkpoint: Any, path: Path) -> tuple[dict[str, Any], list[
     state = checkpoint.get("state_dict") if isinstance(checkpoint, Mapping) else None
     if not isinstance(state, Mapping):
         raise InputError(f"{path} has no key state_dict; expected a Lightning checkpoint")
-    kept = {k: v for k, v in state.items() if not str(k).startswith(TRAINING_PREFIXES)}
+    kept = {k: v for k, v in state.items() if not str(k).startswith(_LIGHTNING.training_prefixes)}
     return _state_dict(kept, path), [str(key) for key in state if key not in kept]
 
 
-def _averaged_weights(checkpoint: Any, config: BackboneConfig, path: Path) -> dict[str, Any]:
+def _averaged_weights(checkpoint: Any, config: ModelConfig, path: Path) -> dict[str, Any]:
     """`ema.shadow_params` under the published keys; the list has no names, only an order."""
     ema = checkpoint.get("ema")
     if not isinstance(ema, Mapping) or not isinstance(ema.get("shadow_params"), (list, tuple)):

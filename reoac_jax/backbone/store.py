@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import orbax.checkpoint as ocp
+from flax.traverse_util import unflatten_dict
 
 import reoac_jax
+from reoac_jax.backbone.architectures import architecture, build
 from reoac_jax.backbone.attention import choose_implementation
-from reoac_jax.backbone.mdlm.config import BackboneConfig
-from reoac_jax.backbone.mdlm.model import Backbone
-from reoac_jax.backbone.mdlm.published import Params, parameter_count, weights
+from reoac_jax.backbone.interface import DenoiserModule, ModelConfig, Params
+from reoac_jax.backbone.published import parameter_count, parameter_shapes
 from reoac_jax.backbone.pytorch_files import (
     CONFIG,
     PICKLE,
@@ -43,7 +44,7 @@ _CONCURRENT_GB = 1
 
 def save_backbone(
     path: str | os.PathLike,
-    config: BackboneConfig,
+    config: ModelConfig,
     params: Params,
     *,
     source: Mapping[str, Any],
@@ -70,7 +71,7 @@ def save_backbone(
 
 def write_backbone(
     folder: Path,
-    config: BackboneConfig,
+    config: ModelConfig,
     params: Params,
     *,
     source: Mapping[str, Any],
@@ -99,13 +100,17 @@ def write_backbone(
         "versions": versions(),
     }
     write_json(folder / SOURCE, record)
-    write_json(folder / CONFIG, config.to_json())
+    kind = {
+        "model_type": config.architecture,
+        "architectures": list(architecture(config).class_names[:1]),
+    }
+    write_json(folder / CONFIG, kind | config.to_json())
     return record
 
 
 def load_backbone(
     path: str | os.PathLike, *, compute_dtype: Any = "auto", attention: str = "auto"
-) -> tuple[Backbone, Params]:
+) -> tuple[DenoiserModule, Params]:
     """The model and its float32 parameters, from a folder written by `save_backbone`.
 
     Args:
@@ -133,10 +138,10 @@ def load_backbone(
         implementation = choose_implementation(attention, compute_dtype, config.head_dim)
     except ValueError as error:
         raise InputError(str(error)) from None
-    return Backbone(config, dtype=compute_dtype, attention=implementation), params
+    return build(config, dtype=compute_dtype, attention=implementation), params
 
 
-def read_backbone(path: str | os.PathLike) -> tuple[BackboneConfig, Params]:
+def read_backbone(path: str | os.PathLike) -> tuple[ModelConfig, Params]:
     """Sizes and float32 parameters, checked against the shapes of the sizes and the stored hash.
 
     Raises:
@@ -144,7 +149,7 @@ def read_backbone(path: str | os.PathLike) -> tuple[BackboneConfig, Params]:
     """
     path = Path(path)
     _check_kind(path)
-    config = read_config(path / CONFIG)
+    config = read_sizes(path)
     record = read_source(path)
     params = _restore(path / PARAMS, config)
     found = backbone_hash(params)
@@ -154,6 +159,11 @@ def read_backbone(path: str | os.PathLike) -> tuple[BackboneConfig, Params]:
             f"expected {record['backbone_hash'][:12]} from {SOURCE}"
         )
     return config, params
+
+
+def read_sizes(path: str | os.PathLike) -> ModelConfig:
+    """The sizes in a backbone's folder. Raises `InputError` naming the file and the field."""
+    return read_config(Path(path) / CONFIG, tokenizer_files(path))
 
 
 def read_source(path: str | os.PathLike) -> dict[str, Any]:
@@ -173,9 +183,14 @@ def derived_source(path: str | os.PathLike) -> dict[str, Any]:
     before = read_source(path)
     origin = {name: before[name] for name in _ORIGIN if name in before}
     derived = {"base_hash": before["backbone_hash"], "base": origin}
-    if "rotary_inv_freq" in before:  # a buffer of the published file; not trained
-        derived["rotary_inv_freq"] = before["rotary_inv_freq"]
+    if buffers := stored_buffers(path):  # of the published file; not trained
+        derived["buffers"] = {key: value.tolist() for key, value in buffers.items()}
     return derived
+
+
+def stored_buffers(path: str | os.PathLike) -> Mapping[str, np.ndarray]:
+    """The published file's tensors that are no parameters, by key; none where it had none."""
+    return architecture(read_sizes(path)).stored_buffers(read_source(path))
 
 
 def stored_hash(path: str | os.PathLike) -> str:
@@ -232,16 +247,15 @@ def _check_kind(path: Path) -> None:
             raise InputError(f"{path} has no {name}; expected a folder that the converter wrote")
 
 
-def _restore(path: Path, config: BackboneConfig) -> Params:
+def _restore(path: Path, config: ModelConfig) -> Params:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    expected: Params = {}
-    for weight in weights(config):
-        branch = expected
-        for name in weight.path[:-1]:
-            branch = branch.setdefault(name, {})
-        branch[weight.path[-1]] = jax.ShapeDtypeStruct(
-            weight.flax_shape, jnp.float32, sharding=sharding
-        )
+    expected: Params = unflatten_dict(
+        {
+            path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+            for path, leaf in parameter_shapes(config).items()
+        },
+        sep="/",
+    )
     quiet_orbax()
     damaged = InputError(
         f"{path} is damaged: the arrays in it cannot be read; expected them as they were written"

@@ -18,13 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from reoac_jax.backbone.mdlm.config import BackboneConfig
-from reoac_jax.backbone.mdlm.published import from_flax, parameter_count
+from reoac_jax.backbone.interface import ModelConfig
 from reoac_jax.backbone.peft import ADAPTER_WEIGHTS, BaseModel, write_adapter
+from reoac_jax.backbone.published import from_flax, parameter_count
 from reoac_jax.backbone.pytorch_files import file_sha256, write_published
-from reoac_jax.backbone.store import read_backbone, read_source, tokenizer_files
+from reoac_jax.backbone.store import read_backbone, stored_buffers, tokenizer_files
 from reoac_jax.config import parse_options
 from reoac_jax.convert import provenance
 from reoac_jax.convert.model_card import CARD, RUN_CONFIG, model_card
@@ -58,11 +56,8 @@ def _write_merged(options: argparse.Namespace, command: str) -> dict[str, Any]:
         else:
             config, params, base = restore_backbone(options.checkpoint)
             known = provenance.of_checkpoint(options.checkpoint, base, options.eval)
-    # Absent where the folder came from our own fine-tuning and not from a PyTorch file.
-    stored = read_source(base).get("rotary_inv_freq")
-    inv_freq = None if stored is None else np.asarray(stored, np.float32)
     print("writing", file=sys.stderr)
-    tensors = from_flax(config, params, inv_freq)
+    tensors = from_flax(config, params, stored_buffers(base))
     sha256 = write_published(
         options.output,
         config,
@@ -92,7 +87,7 @@ def _write_peft(options: argparse.Namespace, command: str) -> dict[str, Any]:
 
 def _texts(
     options: argparse.Namespace,
-    config: BackboneConfig,
+    config: ModelConfig,
     known: provenance.Provenance,
     command: str,
 ) -> dict[str, str]:

@@ -18,13 +18,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from reoac_jax.backbone.mdlm.published import (
-    INV_FREQ_KEY,
-    TensorFile,
-    check_layout,
-    to_flax,
-    weights,
-)
+from reoac_jax.backbone.architectures import architecture
+from reoac_jax.backbone.interface import TensorFile
+from reoac_jax.backbone.published import check_layout, to_flax, weights
 from reoac_jax.backbone.pytorch_files import (
     Checkpoint,
     file_sha256,
@@ -87,7 +83,11 @@ def main(argv: Sequence[str]) -> int:
         "ema": options.ema,
         "source_dtype": "+".join(sorted({tensors.dtypes[w.key] for w in weights(config)})),
         "dtype": options.dtype,
-        "rotary_inv_freq": tensors.read(INV_FREQ_KEY).tolist(),
+        "buffers": {
+            key: tensors.read(key).tolist()
+            for key in architecture(config).buffers(config)
+            if key in tensors.shapes
+        },
     }
     difference = None
     try:
@@ -141,14 +141,12 @@ def compare(folder: Path, tensors: TensorFile) -> Difference:
     """
     import torch
 
-    from reoac_jax.convert.mdlm_torch import MDLM
-
     model, params = load_backbone(folder, compute_dtype="float32", attention="xla")
-    config = model.config
+    config, spec = model.config, model.spec
     rng = np.random.default_rng(0)
-    longest = min(config.model_length, _VERIFY_LENGTH)
+    longest = min(spec.context, _VERIFY_LENGTH)
     lengths = np.linspace(longest, max(1, longest // 3), _VERIFY_ROWS).astype(np.int32)
-    tokens = rng.integers(config.vocab_size, size=(_VERIFY_ROWS, longest), dtype=np.int32)
+    tokens = rng.integers(spec.vocab_size, size=(_VERIFY_ROWS, longest), dtype=np.int32)
     sigma = rng.uniform(0.0, 3.0, _VERIFY_ROWS).astype(np.float32)
 
     ours = jax.jit(model.apply)({"params": params}, tokens, lengths, sigma)
@@ -158,13 +156,7 @@ def compare(folder: Path, tensors: TensorFile) -> Difference:
     ]
     del params
 
-    sizes = config.to_json()
-    del sizes["model_length"]  # rotary embeddings have no length
-    with torch.device("meta"):  # no second set of weights: those of the file are put in place
-        reference = MDLM(**sizes).eval()
-    reference.load_state_dict(
-        {key: torch.from_numpy(tensors.read(key)) for key in tensors.shapes}, assign=True
-    )
+    reference = architecture(config).reference(config, tensors)
     largest = [0.0, 0.0]
     with torch.inference_mode():
         for b, n in enumerate(lengths):

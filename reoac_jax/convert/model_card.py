@@ -6,8 +6,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from reoac_jax.backbone.mdlm.config import BackboneConfig
-from reoac_jax.backbone.mdlm.published import parameter_count
+from reoac_jax.backbone.architectures import architecture
+from reoac_jax.backbone.interface import ModelConfig
+from reoac_jax.backbone.published import parameter_count
 from reoac_jax.backbone.store import versions
 from reoac_jax.convert.provenance import Provenance, Run
 from reoac_jax.tasks.sources import SOURCES
@@ -19,9 +20,9 @@ _LICENCES = {"kuleshov-group/mdlm-owt": "apache-2.0"}
 _USE_WEIGHTS = """\
 ```python
 import torch
-from reoac_jax.convert.mdlm_torch import MDLM
+from {module} import {name}
 
-model = MDLM.from_folder(".")  # this folder; plain PyTorch, no flash-attn
+model = {name}.from_folder(".")  # this folder; plain PyTorch, no flash-attn
 tokens = torch.full((1, 8), model.mask_id)  # int64 [batch, length], the mask where text is wanted
 logits = model(tokens{sigma}).logits  # float32 [batch, length, {vocab}]
 ```
@@ -30,9 +31,9 @@ _USE_ADAPTER = """\
 ```python
 import torch
 from peft import PeftModel
-from reoac_jax.convert.mdlm_torch import MDLM
+from {module} import {name}
 
-base = MDLM.from_folder("BASE")  # {base}
+base = {name}.from_folder("BASE")  # {base}
 model = PeftModel.from_pretrained(base, ".")  # this folder
 tokens = torch.full((1, 8), base.mask_id)  # int64 [batch, length], the mask where text is wanted
 logits = model(tokens{sigma}).logits  # float32 [batch, length, {vocab}]
@@ -45,7 +46,7 @@ a backbone for reoac_jax, and the configuration key `lora.adapter` trains it fur
 
 def model_card(
     title: str,
-    config: BackboneConfig,
+    config: ModelConfig,
     provenance: Provenance,
     *,
     adapter: bool,
@@ -64,7 +65,7 @@ def model_card(
     """
     licence = licence or _LICENCES.get(provenance.hub_base[0] or "")
     sections = [
-        _front_matter(title, provenance, adapter, licence),
+        _front_matter(title, config.architecture, provenance, adapter, licence),
         f"# {title}\n",
         _introduction(config, provenance, adapter),
         "## Use\n",
@@ -85,7 +86,9 @@ def model_card(
     return "\n".join(sections)
 
 
-def _front_matter(title: str, provenance: Provenance, adapter: bool, licence: str | None) -> str:
+def _front_matter(
+    title: str, kind: str, provenance: Provenance, adapter: bool, licence: str | None
+) -> str:
     run = provenance.run
     task = run.config["task"]["name"] if run else None
     results = [
@@ -105,7 +108,7 @@ def _front_matter(title: str, provenance: Provenance, adapter: bool, licence: st
     data = ModelCardData(
         license=licence or "unknown",
         library_name="peft" if adapter else "transformers",
-        tags=["masked-diffusion", "mdlm", "reoac"] + (["lora"] if adapter else []),
+        tags=["masked-diffusion", kind, "reoac"] + (["lora"] if adapter else []),
         base_model=provenance.hub_base[0],
         datasets=[SOURCES[task].repository] if task in SOURCES else None,
         model_name=title,
@@ -114,16 +117,17 @@ def _front_matter(title: str, provenance: Provenance, adapter: bool, licence: st
     return f"---\n{data.to_yaml()}\n---\n"
 
 
-def _introduction(config: BackboneConfig, provenance: Provenance, adapter: bool) -> str:
+def _introduction(config: ModelConfig, provenance: Provenance, adapter: bool) -> str:
+    kind, spec = architecture(config), config.spec
     sizes = f"{parameter_count(config):,} parameters".replace(",", " ")
     what = (
-        "A LoRA adapter (PEFT) for a masked-diffusion language model (MDLM) of"
+        f"A LoRA adapter (PEFT) for a masked-diffusion language model ({kind.title}) of"
         if adapter
-        else "A masked-diffusion language model (MDLM) of"
+        else f"A masked-diffusion language model ({kind.title}) of"
     )
     lines = [
-        f"{what} {sizes}: vocabulary {config.vocab_size}, width {config.hidden_dim}, "
-        f"{config.n_blocks} blocks, context {config.model_length}."
+        f"{what} {sizes}: vocabulary {spec.vocab_size}, width {spec.hidden_dim}, "
+        f"{spec.n_blocks} blocks, context {spec.context}."
     ]
     run = provenance.run
     if run is not None and not adapter and run.finetune_mode == "lora":
@@ -136,15 +140,21 @@ def _introduction(config: BackboneConfig, provenance: Provenance, adapter: bool)
     return " ".join(lines) + "\n"
 
 
-def _use(config: BackboneConfig, provenance: Provenance, adapter: bool) -> str:
+def _use(config: ModelConfig, provenance: Provenance, adapter: bool) -> str:
     name, revision = provenance.hub_base
     at = f" at revision {revision}" if revision else ""
     base = f"{name}{at}" if name and len(provenance.origins) == 1 else "the base, see Origin"
     template = _USE_ADAPTER if adapter else _USE_WEIGHTS
-    sigma = ", torch.zeros(1)" if config.time_conditioning else ""
+    spec, reference = config.spec, architecture(config).reference_class
+    sigma = ", torch.zeros(1)" if spec.sees_time else ""
+    code = ""
+    if reference is not None:
+        module, _, class_name = reference.rpartition(".")
+        code = template.format(
+            module=module, name=class_name, base=base, sigma=sigma, vocab=spec.vocab_size
+        )
     return (
-        template.format(base=base, sigma=sigma, vocab=config.vocab_size)
-        + f"\nThe logits are raw: the mask (token {config.mask_id}) must get probability 0, and "
+        code + f"\nThe logits are raw: the mask (token {spec.mask_id}) must get probability 0, and "
         "only the logits at masked positions were trained. Sampling is the caller's work.\n"
     )
 

@@ -10,8 +10,8 @@ import numpy as np
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerBase
 
+from reoac_jax.backbone.interface import Denoiser
 from reoac_jax.backbone.likelihood import reference_log_probs
-from reoac_jax.backbone.mdlm.model import Backbone
 from reoac_jax.devices import sharding
 from reoac_jax.finetuning.objective import Answers, add_noise, denoising_nats, noise_level
 from reoac_jax.system.errors import InputError
@@ -28,7 +28,7 @@ class NelboProgram:
     """
 
     def __init__(
-        self, model: Backbone, pad_id: int, mesh: Mesh, batch_size: int, samples: int, seed: int
+        self, model: Denoiser, pad_id: int, mesh: Mesh, batch_size: int, samples: int, seed: int
     ):
         """batch_size: rows at a time on one device."""
         self._model, self._pad_id, self._mesh = model, pad_id, mesh
@@ -44,7 +44,7 @@ class NelboProgram:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
         gen_len = answers.answer.shape[1]
         uniforms = jax.vmap(lambda key: jax.random.uniform(key, (gen_len,)))(keys)
-        noised = add_noise(answers, t, uniforms, self._model.config.mask_id, self._pad_id)
+        noised = add_noise(answers, t, uniforms, self._model.spec.mask_id, self._pad_id)
         log_probs = reference_log_probs(
             self._model, {"params": params}, noised.rows, noised.lengths, answers.answer,
             noise_level(t), first=answers.prompt_length, shares=self._mesh.size,

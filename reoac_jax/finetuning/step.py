@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from reoac_jax.backbone import lora
+from reoac_jax.backbone.interface import DenoiserModule
 from reoac_jax.backbone.likelihood import reference_log_probs
-from reoac_jax.backbone.mdlm.model import Backbone
 from reoac_jax.devices import sharding
 from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.devices.streams import FinetuningStream
@@ -124,7 +124,7 @@ class Finetuner:
     `place` has put the state, and `sharding` the batches.
     """
 
-    model: Backbone
+    model: DenoiserModule
     eos_id: int
     settings: FinetuneSettings
     mesh: Mesh
@@ -140,7 +140,8 @@ class Finetuner:
         if settings.mode == "lora":
             weights = overlay
             if overlay is None:
-                weights = lora.init(key, base, settings.lora_targets, settings.lora_rank)
+                targets = settings.lora_targets or self.model.lora_targets
+                weights = lora.init(key, base, targets, settings.lora_rank)
         # Copies: the step donates its state, and a buffer may be donated once.
         weights, average = jax.tree.map(jnp.copy, (weights, weights))
         return FinetuneState(weights, average, settings.optimizer.init(weights), zero_sums())
@@ -224,7 +225,7 @@ class Finetuner:
         dropout_key: jax.Array,
     ) -> jax.Array:
         """The microbatch's part of the mean; share: `[b, G]`, of each token in the mean."""
-        noised = add_noise(answers, t, uniforms, self.model.config.mask_id, self.eos_id)
+        noised = add_noise(answers, t, uniforms, self.model.spec.mask_id, self.eos_id)
         if self.settings.fsdp:
             weights = sharding.gather_parameters(self.mesh, weights)
         variables = {"params": weights}

@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from reoac_jax.backbone import lora
+from reoac_jax.backbone.interface import DenoiserModule
 from reoac_jax.backbone.likelihood import reference_log_probs
-from reoac_jax.backbone.mdlm.model import Backbone
 from reoac_jax.backbone.prediction import assemble_rows
 from reoac_jax.devices import sharding
 from reoac_jax.learning.accumulation import accumulated_gradient
@@ -116,7 +116,7 @@ class Learner:
     state, and `sharding` the batches.
     """
 
-    model: Backbone
+    model: DenoiserModule
     heads: Heads
     rollout: RolloutSettings
     settings: LearnerSettings
@@ -135,7 +135,10 @@ class Learner:
         if settings.finetune_mode == "lora":
             backbone = overlay
             if overlay is None:
-                backbone = lora.init(lora_key, base, settings.lora_targets, settings.lora_rank)
+                backbone = lora.init(
+                    lora_key, base, settings.lora_targets or self.model.lora_targets,
+                    settings.lora_rank,
+                )  # fmt: skip
         elif settings.finetune_mode == "full":
             backbone = base
         optimizers = OptimizerStates(

@@ -11,9 +11,10 @@ import numpy as np
 from ml_collections import ConfigDict
 from transformers import PreTrainedTokenizerBase
 
-from reoac_jax.backbone import Backbone, BackboneConfig, load_backbone, lora, stored_hash
+from reoac_jax.backbone import load_backbone, lora, stored_hash
+from reoac_jax.backbone.interface import DenoiserModule, ModelConfig
 from reoac_jax.backbone.peft import Adapter, read_adapter
-from reoac_jax.backbone.pytorch_files import CONFIG, read_config
+from reoac_jax.backbone.store import read_sizes
 from reoac_jax.devices.streams import RunStream
 from reoac_jax.learning.learner import initial_heads
 from reoac_jax.policy.heads import HeadParams, Heads
@@ -33,14 +34,14 @@ class Parts:
     base: the backbone's float32 parameters, on the first device. base_hash: their hash.
     """
 
-    model: Backbone
+    model: DenoiserModule
     base: Any
     base_hash: str
     tokenizer: PreTrainedTokenizerBase
     vocabulary: Vocabulary
     heads: Heads
 
-    def training_model(self, config: ConfigDict) -> Backbone:
+    def training_model(self, config: ConfigDict) -> DenoiserModule:
         """The backbone with what its own updates need: dropout, and which activations are kept."""
         return self.model.clone(
             dropout=config.backbone.dropout,
@@ -52,9 +53,9 @@ class Parts:
         """The rollout's settings with this backbone's and tokenizer's own numbers."""
         return RolloutSettings.from_config(
             config,
-            mask_id=self.model.config.mask_id,
+            mask_id=self.model.spec.mask_id,
             pad_id=self.tokenizer.eos_token_id,
-            time_conditioned=self.model.config.time_conditioning,
+            time_conditioned=self.model.spec.sees_time,
             evaluation=evaluation,
         )
 
@@ -67,21 +68,21 @@ def load_parts(config: ConfigDict) -> Parts:
     )
     rollout = config.rollout
     longest = rollout.max_prompt_len + rollout.gen_len
-    if longest > model.config.model_length:
+    if longest > model.spec.context:
         raise InputError(
             f"rollout.max_prompt_len + rollout.gen_len is {longest}; expected at most the "
-            f"backbone's context of {model.config.model_length}"
+            f"backbone's context of {model.spec.context}"
         )
     tokenizer = load_tokenizer(backbone.tokenizer_source, backbone.tokenizer_path, backbone.path)
     heads = Heads.create(
         config.heads.actor_hidden,
         config.heads.critic_hidden,
-        model.config.hidden_dim,
+        model.spec.hidden_dim,
         config.features.use_hidden,
         config.features.extra_features,
         config.features.operator_preview,
     )
-    vocabulary = build_vocabulary(tokenizer, model.config.vocab_size)
+    vocabulary = build_vocabulary(tokenizer, model.spec.vocab_size, model.spec.mask_id)
     return Parts(model, base, stored_hash(backbone.path), tokenizer, vocabulary, heads)
 
 
@@ -109,7 +110,7 @@ def starting_overlay(config: ConfigDict, parts: Parts, mode: str) -> lora.Overla
             f"lora.adapter {settings.adapter} has rank {adapter.rank} and alpha {alpha:g}; expected"
             f" lora.rank {settings.rank} and lora.alpha {settings.alpha:g}, or those keys changed"
         )
-    targets = lora.target_paths(parts.base, settings.targets)
+    targets = lora.target_paths(parts.base, settings.targets or parts.model.lora_targets)
     if set(targets) != set(adapter.overlay):
         differing = sorted(set(targets) ^ set(adapter.overlay))[0]
         raise InputError(
@@ -185,7 +186,7 @@ def read_own_record(checkpoint: Path, parts: Parts) -> dict[str, Any]:
     return record
 
 
-def restore_overlay(checkpoint: str | Path) -> tuple[BackboneConfig, Adapter, Path]:
+def restore_overlay(checkpoint: str | Path) -> tuple[ModelConfig, Adapter, Path]:
     """A checkpoint's LoRA overlay as it is: the backbone's sizes, the overlay, the base's folder.
 
     Raises `InputError`, also where the run trained no overlay.
@@ -197,12 +198,12 @@ def restore_overlay(checkpoint: str | Path) -> tuple[BackboneConfig, Adapter, Pa
             f"{folder} holds no LoRA overlay: its backbone's mode was {record['finetune_mode']}; "
             "expected a checkpoint of mode lora"
         )
-    config = read_config(Path(record["backbone_path"]) / CONFIG)
+    config = read_sizes(record["backbone_path"])
     overlay = read_item(folder, "backbone_lora")
     return config, Adapter(overlay, record["lora_scale"], 0.0), Path(record["backbone_path"])
 
 
-def restore_backbone(checkpoint: str | Path) -> tuple[BackboneConfig, Any, Path]:
+def restore_backbone(checkpoint: str | Path) -> tuple[ModelConfig, Any, Path]:
     """A checkpoint's backbone: sizes, merged parameters (NumPy float32) and the base's folder.
 
     The base is read from where the run found it. Raises `InputError`.

@@ -43,7 +43,8 @@ def parameter_groups(state: LearnerState) -> dict[str, Any]:
 
 
 def _backbone_item(state: LearnerState) -> str:
-    return "backbone" if "vocab_embed" in state.backbone else "backbone_lora"
+    # An overlay is flat, its keys are paths; the parameters are nested.
+    return "backbone_lora" if any("/" in path for path in state.backbone) else "backbone"
 
 
 def checkpoint_record(

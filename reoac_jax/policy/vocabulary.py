@@ -81,24 +81,26 @@ def load_tokenizer(source: str, path: str, backbone_path: str) -> PreTrainedToke
     return tokenizer
 
 
-def build_vocabulary(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Vocabulary:
+def build_vocabulary(
+    tokenizer: PreTrainedTokenizerBase, vocab_size: int, mask_id: int
+) -> Vocabulary:
     """Builds the tables from the tokenizer's own decoding, as NumPy arrays.
 
     Args:
       tokenizer: decodes ids below `len(tokenizer)`.
-      vocab_size: V of the model. Its last id is the mask; ids the tokenizer lacks have empty text.
+      vocab_size: V of the model; ids the tokenizer lacks have empty text.
+      mask_id: the model's mask.
 
     Raises:
-      InputError: the tokenizer has more tokens than the model has ids below its mask, or none of
-        letters or digits.
+      InputError: the tokenizer has more tokens than the model has ids, or none of letters or
+        digits.
     """
-    mask_id = vocab_size - 1
     special = set(tokenizer.all_special_ids) | {mask_id}
     ordinary = [i for i in range(min(len(tokenizer), vocab_size)) if i not in special]
-    if max(len(tokenizer) - 1, tokenizer.eos_token_id) > mask_id:
+    if max(len(tokenizer), tokenizer.eos_token_id + 1) > vocab_size:
         raise InputError(
-            f"the tokenizer has {len(tokenizer)} tokens but the backbone's vocabulary of "
-            f"{vocab_size} has room for {mask_id} and the mask; expected one that matches it"
+            f"the tokenizer has {len(tokenizer)} tokens but the backbone's vocabulary has "
+            f"{vocab_size} with the mask; expected one that matches it"
         )
 
     written = [""] * vocab_size

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from reoac_jax.backbone.mdlm.model import Backbone
+from reoac_jax.backbone.interface import Denoiser
 from reoac_jax.backbone.prediction import Prediction, assemble_rows, predict
 from reoac_jax.devices.streams import StepStream
 from reoac_jax.policy.features import prompt_context
@@ -32,27 +32,27 @@ def sigma_at(step: jax.Array, settings: RolloutSettings) -> jax.Array:
     return high + (low - high) * share
 
 
-def backbone_denoiser(model: Backbone, variables: Any, settings: RolloutSettings) -> DenoiseFn:
+def backbone_denoiser(model: Denoiser, variables: Any, settings: RolloutSettings) -> DenoiseFn:
     """The backbone as a `DenoiseFn`; call it inside `jit`.
 
     Args:
       model, variables: the backbone and its collections, LoRA already merged.
       settings: T, G, how tokens are drawn.
     """
-    # Without time conditioning nothing here depends on the step: computed once, outside the loop.
-    constant = None if settings.time_conditioned else model.apply(variables, method="modulation")
+    # Where the network does not see the time, nothing here depends on the step: computed once,
+    # outside the loop.
+    constant = None if settings.time_conditioned else model.prepare(variables)
 
     def denoise(prompts: Prompts, generated: jax.Array, step: jax.Array) -> Prediction:
         rows, lengths = assemble_rows(prompts.tokens, prompts.lengths, generated, settings.pad_id)
-        modulation = constant
-        if modulation is None:
-            sigma = sigma_at(step, settings)
-            modulation = model.apply(variables, sigma, method="modulation")
+        prepared = constant
+        if prepared is None:
+            prepared = model.prepare(variables, sigma_at(step, settings))
         keys = step_keys(prompts.keys, step)
         draw_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, StepStream.DRAW)
         uniforms = jax.vmap(lambda key: jax.random.uniform(key, (settings.gen_len, 2)))(draw_keys)
         return predict(
-            model, variables, modulation, rows, lengths, settings.gen_len, uniforms, settings.draw
+            model, variables, prepared, rows, lengths, settings.gen_len, uniforms, settings.draw
         )
 
     return denoise

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from reoac_jax.backbone.mdlm.model import Backbone, cast_for_compute
+from reoac_jax.backbone.interface import Denoiser
 from reoac_jax.devices import sharding
 from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.policy.heads import AppliesHeads, HeadParams
@@ -83,7 +83,7 @@ class BatchedProgram:
     def __init__(
         self,
         run: BatchFn,
-        model: Backbone,
+        model: Denoiser,
         vocabulary: Vocabulary,
         settings: RolloutSettings,
         mesh: Mesh,
@@ -101,7 +101,7 @@ class BatchedProgram:
         self._queued = queued and not settings.branch
         self._vocabulary = sharding.replicate(mesh, vocabulary)
         self._run = functools.cache(self._compiled_for)
-        self._cast = jax.jit(functools.partial(cast_for_compute, dtype=model.dtype))
+        self._cast = jax.jit(model.cast_for_compute)
 
     def _compiled_for(self, slots: int) -> Callable[..., Any]:
         run = functools.partial(self._denoise, slots // self._mesh.size)
@@ -191,7 +191,7 @@ class RolloutProgram(BatchedProgram):
 
     def __init__(
         self,
-        model: Backbone,
+        model: Denoiser,
         heads: AppliesHeads,
         vocabulary: Vocabulary,
         settings: RolloutSettings,

@@ -169,7 +169,8 @@ class Solver:
         Everything else stays as it is. Raises `InputError` for a text without a blank, or longer
         than the backbone's context.
         """
-        mask_id, context = self.parts.model.config.mask_id, self.parts.model.config.model_length
+        spec = self.parts.model.spec
+        mask_id, context = spec.mask_id, spec.context
         parsed = [parse_blanks(text, self.parts.tokenizer, mask_id) for text in texts]
         by_length: dict[int, list[int]] = {}
         for place, (text, row) in enumerate(zip(texts, parsed, strict=True)):

@@ -12,7 +12,6 @@ from benchmark.measure import Program
 from benchmark.workload import Workload, forward_operations, weight_bytes
 from reoac_jax.backbone import Backbone
 from reoac_jax.backbone.attention import choose_implementation
-from reoac_jax.backbone.mdlm.model import cast_for_compute
 from reoac_jax.backbone.prediction import (
     DrawSettings,
     assemble_rows,
@@ -72,7 +71,7 @@ def forward_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
     """One forward pass with the head's statistics at the generated positions, rows padded alike."""
     model = _model(workload, dtype)
     count, gen_len = workload.rows, workload.gen_len
-    params = jax.jit(lambda p: cast_for_compute(p, model.dtype))(inputs.params)
+    params = jax.jit(model.cast_for_compute)(inputs.params)
     rows, lengths = assemble_rows(
         inputs.prompt[:count], inputs.lengths[:count], inputs.generated[:count], 0
     )
@@ -81,9 +80,9 @@ def forward_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
     @jax.jit
     def forward(params: Any, rows: jax.Array, lengths: jax.Array) -> jax.Array:
         variables = {"params": params}
-        modulation = model.apply(variables, method="modulation")
+        prepared = model.prepare(variables)
         draw = DrawSettings("sample", 1.0)
-        view = predict(model, variables, modulation, rows, lengths, gen_len, uniforms, draw)
+        view = predict(model, variables, prepared, rows, lengths, gen_len, uniforms, draw)
         return view.tokens.confidence + view.tokens.entropy
 
     real = inputs.lengths[:count] + gen_len

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from benchmark.measure import Program
 from benchmark.ours import Inputs
 from benchmark.workload import Workload, forward_operations, weight_bytes
-from reoac_jax.backbone.mdlm.published import from_flax
 from reoac_jax.backbone.prediction import assemble_rows
+from reoac_jax.backbone.published import from_flax
 from reoac_jax.convert.mdlm_torch import MDLM
 
 LORA_RANK, LORA_SCALE = 8, 2.0

@@ -9,11 +9,12 @@ import pytest
 from flax.traverse_util import flatten_dict
 from support import toy
 
-from reoac_jax.backbone import lora
-from reoac_jax.backbone.mdlm.model import Linear
+from reoac_jax.backbone import Backbone, lora
+from reoac_jax.backbone.layers import Linear
 from reoac_jax.system.errors import InputError
 
 SCALE = 2.0
+DEFAULT = Backbone.lora_targets
 TOKENS = np.random.default_rng(0).integers(0, toy.VOCAB_SIZE, (3, 9)).astype(np.int32)
 LENGTHS = np.array([9, 4, 6], np.int32)
 
@@ -43,7 +44,7 @@ def in_layers(overlay):
     return {"params": base()[1], "lora": lora.collection(overlay, SCALE)}
 
 
-@pytest.mark.parametrize("targets", [(), ("kernel",)])
+@pytest.mark.parametrize("targets", [DEFAULT, ("kernel",)])
 def test_merged_equals_in_the_layers(targets):
     """Default targets, and every kernel that carries an overlay in its layer."""
     overlay = random_overlay(targets)
@@ -72,7 +73,7 @@ def test_merge_is_w_plus_scaled_product():
 
 
 def test_a_new_overlay_changes_nothing():
-    overlay = lora.init(jax.random.key(0), base()[1], (), 4)
+    overlay = lora.init(jax.random.key(0), base()[1], DEFAULT, 4)
     for pair in overlay.values():
         assert np.asarray(pair["a"]).any() and not np.asarray(pair["b"]).any()
     assert len({pair["a"].tobytes() for pair in map(jax.device_get, overlay.values())}) == 4
@@ -84,7 +85,7 @@ def test_a_new_overlay_changes_nothing():
 
 def test_targets():
     params = base()[1]
-    default = lora.target_paths(params, ())
+    default = lora.target_paths(params, DEFAULT)
     assert sorted(default) == [
         "blocks_0/attn_out/kernel", "blocks_0/attn_qkv/kernel",
         "blocks_1/attn_out/kernel", "blocks_1/attn_qkv/kernel",
@@ -106,7 +107,7 @@ def test_targets():
         (("attn_qkv", "attn_q$"), 2, "attn_q\\$.*matches no kernel"),
         (("embedding",), 2, "matches no kernel"),
         (("attn_(qkv",), 2, "no regular expression"),
-        ((), 17, "lora.rank is 17.*at most 16"),
+        (DEFAULT, 17, "lora.rank is 17.*at most 16"),
     ],
 )
 def test_refusals(targets, rank, message):
@@ -121,8 +122,8 @@ def test_gradient_flows_to_the_overlay():
     def loss(overlay):
         return jnp.square(outputs(in_layers(overlay)).logits).sum()
 
-    fresh = jax.jit(jax.grad(loss))(lora.init(jax.random.key(0), base()[1], (), 3))
-    trained = jax.jit(jax.grad(loss))(random_overlay(()))
+    fresh = jax.jit(jax.grad(loss))(lora.init(jax.random.key(0), base()[1], DEFAULT, 3))
+    trained = jax.jit(jax.grad(loss))(random_overlay(DEFAULT))
     for path, pair in fresh.items():
         assert np.asarray(pair["b"]).any() and not np.asarray(pair["a"]).any(), path
         assert np.asarray(trained[path]["a"]).any() and np.asarray(trained[path]["b"]).any(), path
@@ -151,11 +152,13 @@ def test_dropout_acts_on_the_low_rank_path_only():
 
 
 def test_dropout_acts_in_training_only():
-    overlay = random_overlay(())
+    overlay = random_overlay(DEFAULT)
     quiet = outputs(in_layers(overlay)).hidden
     noisy = outputs(in_layers(overlay), False, jax.random.key(0)).hidden
     assert np.abs(quiet - noisy).max() > 1e-3
-    fresh = lora.init(jax.random.key(0), base()[1], (), 3)  # b is zero: nothing for it to act on
+    fresh = lora.init(
+        jax.random.key(0), base()[1], DEFAULT, 3
+    )  # b is zero: nothing for it to act on
     noisy = outputs(in_layers(fresh), False, jax.random.key(0))
     jax.tree.map(np.testing.assert_array_equal, noisy, outputs({"params": base()[1]}))
 

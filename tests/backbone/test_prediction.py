@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -13,13 +14,17 @@ from reoac_jax.backbone.prediction import DrawSettings, assemble_rows, predict, 
 
 SAMPLE, ARGMAX = DrawSettings("sample", 1.0), DrawSettings("argmax", 1.0)
 BELOW_ONE = np.float32(1 - 2**-24)
-tokens_of = jax.jit(predict_tokens, static_argnums=(2, 3))
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def tokens_of(logits, uniforms, mask_id, draw):
+    return predict_tokens(logits, uniforms, jnp.arange(logits.shape[-1]) != mask_id, draw)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def draws(logits, uniforms, mask_id, draw):
     """Tokens [N] of one distribution [V], one for each pair of uniforms [N, 2]."""
-    return jax.vmap(lambda pair: predict_tokens(logits[None], pair[None], mask_id, draw).token[0])(
+    return jax.vmap(lambda pair: tokens_of(logits[None], pair[None], mask_id, draw).token[0])(
         uniforms
     )
 
@@ -164,8 +169,8 @@ def test_predict_equals_the_full_forward_pass(monkeypatch, room, chunk_rows, tim
 
     @jax.jit
     def in_chunks(variables):
-        modulation = model.apply(variables, sigma, method="modulation")
-        return predict(model, variables, modulation, rows, lengths, gen_len, uniforms, SAMPLE)
+        prepared = model.prepare(variables, sigma)
+        return predict(model, variables, prepared, rows, lengths, gen_len, uniforms, SAMPLE)
 
     full = jax.jit(model.apply)(variables, rows, lengths, sigma)
     got = in_chunks(variables)
@@ -173,7 +178,7 @@ def test_predict_equals_the_full_forward_pass(monkeypatch, room, chunk_rows, tim
         end = int(lengths[row])
         place = slice(end - gen_len, end)
         logits = full.logits[row, place]
-        expected = predict_tokens(logits, uniforms[row], toy.MASK_ID, SAMPLE)
+        expected = tokens_of(logits, uniforms[row], toy.MASK_ID, SAMPLE)
         np.testing.assert_array_equal(got.tokens.token[row], expected.token)
         np.testing.assert_allclose(got.tokens.confidence[row], expected.confidence, atol=1e-5)
         np.testing.assert_allclose(got.tokens.entropy[row], expected.entropy, atol=1e-5)

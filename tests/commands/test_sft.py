@@ -23,7 +23,7 @@ from reoac_jax.backbone import (
     save_backbone,
     stored_hash,
 )
-from reoac_jax.backbone.mdlm.published import from_flax
+from reoac_jax.backbone.published import from_flax
 from reoac_jax.convert.flax_to_mdlm import main as export
 from reoac_jax.convert.mdlm_to_flax import main as convert
 from reoac_jax.devices.sharding import make_mesh

@@ -15,7 +15,7 @@ from support import toy
 
 from reoac_jax import evaluate, train
 from reoac_jax.backbone import Backbone, BackboneConfig, read_backbone, save_backbone
-from reoac_jax.backbone.mdlm.published import from_flax
+from reoac_jax.backbone.published import from_flax
 from reoac_jax.config import load_config
 from reoac_jax.convert.flax_to_mdlm import main as export
 from reoac_jax.devices import sharding

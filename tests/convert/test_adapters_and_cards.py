@@ -41,7 +41,9 @@ RANK, SCALE = 3, 0.5
 
 def trained_overlay(params, targets, seed=2):
     """An overlay whose `b` is not zero, as after some training."""
-    return toy.randomise(lora.init(jax.random.key(seed), params, targets, RANK), seed)
+    return toy.randomise(
+        lora.init(jax.random.key(seed), params, targets or Backbone.lora_targets, RANK), seed
+    )
 
 
 @functools.cache

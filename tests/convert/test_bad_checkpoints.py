@@ -206,7 +206,7 @@ def _ckpt(state=None, shadow=None, **more):
 
 def _averages():
     from reoac_jax.backbone import BackboneConfig
-    from reoac_jax.backbone.mdlm.published import weights
+    from reoac_jax.backbone.published import weights
 
     config = BackboneConfig.from_json(json.loads((SMALL / "config.json").read_text()))
     state = golden_state()

@@ -15,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
 
 from reoac_jax.backbone import BackboneConfig, parameter_count, read_backbone
-from reoac_jax.backbone.mdlm.published import INV_FREQ_KEY, from_flax, weights
+from reoac_jax.backbone.mdlm.published import INV_FREQ_KEY
+from reoac_jax.backbone.published import from_flax, weights
 from reoac_jax.backbone.store import read_source
 from reoac_jax.convert import flax_to_mdlm, mdlm_to_flax
 from reoac_jax.convert.mdlm_torch import MDLM

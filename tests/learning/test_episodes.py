@@ -16,7 +16,7 @@ from reoac_jax.tasks.problem_set import ProblemSet
 
 def test_text_ends_before_the_first_eos_and_leaves_special_tokens_out():
     tokenizer = toy.tokenizer()
-    special = build_vocabulary(tokenizer, toy.VOCAB_SIZE).is_special
+    special = build_vocabulary(tokenizer, toy.VOCAB_SIZE, toy.MASK_ID).is_special
     ids = [toy.WORDS.index(word) for word in ("3", "+", "12")]
     tokens = np.array([ids[0], toy.MASK_ID, ids[1], ids[2], toy.EOS_ID, ids[0]])
     assert generated_text(tokens, tokenizer, special) == "3 + 12"

@@ -91,7 +91,9 @@ def pieces():
 
 def test_reference_numbers(golden, pieces):
     tokenizer = PieceTokenizer(golden["vocab_size"] - 1, golden["eos_id"], pieces)
-    got, expected = golden_case_features(golden, build_vocabulary(tokenizer, golden["vocab_size"]))
+    got, expected = golden_case_features(
+        golden, build_vocabulary(tokenizer, golden["vocab_size"], golden["vocab_size"] - 1)
+    )
     assert tuple(golden["feature_names"]) == FEATURES
     assert {case["prev_gen_ids"] is None for case in golden["cases"]} == {True, False}
     np.testing.assert_allclose(got, expected, atol=1e-4, rtol=0)
@@ -100,7 +102,9 @@ def test_reference_numbers(golden, pieces):
 def test_reference_numbers_with_the_tokenizer(golden, pieces, shared_data):
     tokenizer = AutoTokenizer.from_pretrained(shared_data / "gpt2")
     assert pieces == {i: tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in pieces}
-    got, expected = golden_case_features(golden, build_vocabulary(tokenizer, golden["vocab_size"]))
+    got, expected = golden_case_features(
+        golden, build_vocabulary(tokenizer, golden["vocab_size"], golden["vocab_size"] - 1)
+    )
     np.testing.assert_allclose(got, expected, atol=1e-4, rtol=0)
 
 

@@ -48,7 +48,9 @@ def test_selection_equals_plain_python(anchor, lengths):
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, toy.VOCAB_SIZE, (300, 10)).astype(np.int32)
     masked = rng.random((300, 10)) < rng.choice([0.0, 0.1, 0.5, 1.0], (300, 1))
-    vocabulary = jax.tree.map(jnp.asarray, build_vocabulary(toy.tokenizer(), toy.VOCAB_SIZE))
+    vocabulary = jax.tree.map(
+        jnp.asarray, build_vocabulary(toy.tokenizer(), toy.VOCAB_SIZE, toy.MASK_ID)
+    )
     got = np.asarray(select(tokens, masked, vocabulary, settings))
     assert got.shape == (300, len(OPERATORS), 10) and got.dtype == bool
     for row in range(300):

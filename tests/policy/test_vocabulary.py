@@ -22,7 +22,7 @@ GPT2_SIZE = 50_258
 @functools.cache
 def gpt2(folder):
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    return tokenizer, build_vocabulary(tokenizer, GPT2_SIZE)
+    return tokenizer, build_vocabulary(tokenizer, GPT2_SIZE, GPT2_SIZE - 1)
 
 
 @pytest.fixture(params=["toy", "gpt2"])
@@ -30,7 +30,7 @@ def tables(request):
     """(tokenizer, tables, V, special ids)."""
     if request.param == "toy":
         tokenizer, size = toy.tokenizer(), toy.VOCAB_SIZE
-        return tokenizer, build_vocabulary(tokenizer, size), size, {0, 1, toy.MASK_ID}
+        return tokenizer, build_vocabulary(tokenizer, size, size - 1), size, {0, 1, toy.MASK_ID}
     tokenizer, vocabulary = gpt2(request.getfixturevalue("shared_data") / "gpt2")
     return tokenizer, vocabulary, GPT2_SIZE, {GPT2_SIZE - 2, GPT2_SIZE - 1}
 
@@ -67,7 +67,7 @@ def test_tables_equal_their_definitions(tables):
 
 
 def test_toy_examples():
-    vocabulary = build_vocabulary(toy.tokenizer(), toy.VOCAB_SIZE)
+    vocabulary = build_vocabulary(toy.tokenizer(), toy.VOCAB_SIZE, toy.MASK_ID)
 
     def of(name, word):
         return getattr(vocabulary, name)[toy.WORDS.index(word)]
@@ -133,7 +133,9 @@ def test_last_word_where_tokens_hold_white_space_within():
     model = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}))
     model.decoder = decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=model, eos_token="<eos>")
-    vocabulary = jax.tree.map(jnp.asarray, build_vocabulary(tokenizer, len(pieces) + 1))
+    vocabulary = jax.tree.map(
+        jnp.asarray, build_vocabulary(tokenizer, len(pieces) + 1, len(pieces))
+    )
     rng = np.random.default_rng(0)
     tokens = rng.integers(1, len(pieces) + 1, (2000, 5)).astype(np.int32)
     expected = []
@@ -146,7 +148,7 @@ def test_last_word_where_tokens_hold_white_space_within():
 def test_mask_and_unknown_ids_are_special_and_empty():
     """A model may have more ids than its tokenizer: all of them but the last are never used."""
     size = len(toy.WORDS) + 4
-    vocabulary = build_vocabulary(toy.tokenizer(), size)
+    vocabulary = build_vocabulary(toy.tokenizer(), size, size - 1)
     extra = slice(len(toy.WORDS), size)
     assert vocabulary.is_special[extra].all() and vocabulary.is_blank[extra].all()
     assert len(set(vocabulary.text_id[extra].tolist())) == 1
@@ -156,15 +158,15 @@ def test_mask_and_unknown_ids_are_special_and_empty():
 
 def test_a_tokenizer_that_knows_the_mask():
     """The mask is the model's last id, whatever text the tokenizer has for it."""
-    vocabulary = build_vocabulary(toy.tokenizer(), len(toy.WORDS))
+    vocabulary = build_vocabulary(toy.tokenizer(), len(toy.WORDS), len(toy.WORDS) - 1)
     assert vocabulary.is_special[-1] and vocabulary.is_blank[-1]
-    full_stop = build_vocabulary(toy.tokenizer(), toy.VOCAB_SIZE)
+    full_stop = build_vocabulary(toy.tokenizer(), toy.VOCAB_SIZE, toy.MASK_ID)
     assert not full_stop.is_special[len(toy.WORDS) - 1]
 
 
 def test_tokenizer_larger_than_the_model():
     with pytest.raises(InputError, match=f"{len(toy.WORDS)} tokens .* vocabulary of"):
-        build_vocabulary(toy.tokenizer(), len(toy.WORDS) - 1)
+        build_vocabulary(toy.tokenizer(), len(toy.WORDS) - 1, len(toy.WORDS) - 2)
 
 
 def test_load_tokenizer_from_its_two_sources(tmp_path):

@@ -51,7 +51,12 @@ def denoiser(draw: DrawSettings):
         uniforms = jax.vmap(lambda key: jax.random.uniform(key, (GEN_LEN, 2)))(
             step_keys(prompts.keys, step)
         )
-        flat = predict_tokens(logits.reshape(-1, MASK + 1), uniforms.reshape(-1, 2), MASK, draw)
+        flat = predict_tokens(
+            logits.reshape(-1, MASK + 1),
+            uniforms.reshape(-1, 2),
+            jnp.arange(MASK + 1) != MASK,
+            draw,
+        )
         tokens = jax.tree.map(lambda x: x.reshape(generated.shape), flat)
         return Prediction(tokens, jnp.zeros((generated.shape[0], 1)))
 

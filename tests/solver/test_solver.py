@@ -113,7 +113,7 @@ def test_a_watcher_sees_every_step(run):
             (answer,) = solver.solve([QUESTION])
             jax.effects_barrier()
         assert [step for step, _, _ in seen] == list(range(answer.steps))
-        mask = solver.parts.model.config.mask_id
+        mask = solver.parts.model.spec.mask_id
         left = [tokens.count(mask) for _, tokens, _ in seen]
         assert left == sorted(left, reverse=True) and left[-1] == 0
         acted = [operator for _, _, operator in seen]
@@ -186,7 +186,7 @@ def test_mistakes_get_one_line(argv, expected, backbone, run, capsys, monkeypatc
 
 def test_view_tells_what_happened_to_each_token(solver):
     parts = solver.parts
-    mask, view = parts.model.config.mask_id, DenoisingView(io.StringIO())
+    mask, view = parts.model.spec.mask_id, DenoisingView(io.StringIO())
     given = np.array([mask, mask, mask, 7], np.int32)
     with view.watching("prompt", given, parts.tokenizer, mask, 9):
         view(np.array([0]), np.array([[5, 6, mask, 7]]), None)
@@ -197,7 +197,7 @@ def test_view_tells_what_happened_to_each_token(solver):
 
 def test_view_on_a_terminal_shows_each_step(solver):
     parts = solver.parts
-    mask = parts.model.config.mask_id
+    mask = parts.model.spec.mask_id
     tokens = np.array(parts.tokenizer("15 - 8 = 7")["input_ids"], np.int32)
     half = np.where(np.arange(5) < 2, tokens, mask)
     with Terminal() as terminal:

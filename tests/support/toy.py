@@ -36,7 +36,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def vocabulary():
-    return jax.tree.map(jnp.asarray, build_vocabulary(tokenizer(), VOCAB_SIZE))
+    return jax.tree.map(jnp.asarray, build_vocabulary(tokenizer(), VOCAB_SIZE, MASK_ID))
 
 
 def randomise(params, seed: int, scale: float = 0.2):

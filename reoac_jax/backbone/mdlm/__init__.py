@@ -1,1 +1,5 @@
 """MDLM: the published architecture, its sizes and its weight map."""
+
+from reoac_jax.backbone.mdlm.published import MDLM
+
+__all__ = ["MDLM"]

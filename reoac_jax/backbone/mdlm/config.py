@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
+from reoac_jax.backbone.interface import ModelSpec
 from reoac_jax.system.errors import InputError
 
 _INTEGERS = ("vocab_size", "model_length", "hidden_dim", "cond_dim", "n_blocks", "n_heads")
@@ -20,6 +21,8 @@ class BackboneConfig:
     time_conditioning: whether the network sees sigma; if not it is a function of the tokens alone.
     """
 
+    architecture: ClassVar[str] = "mdlm"
+
     vocab_size: int = 50258
     model_length: int = 1024
     hidden_dim: int = 768
@@ -33,6 +36,18 @@ class BackboneConfig:
     def mask_id(self) -> int:
         """The mask is the model's last token id, whatever the tokenizer says."""
         return self.vocab_size - 1
+
+    @property
+    def spec(self) -> ModelSpec:
+        return ModelSpec(
+            vocab_size=self.vocab_size,
+            mask_id=self.mask_id,
+            token_count=self.vocab_size,
+            hidden_dim=self.hidden_dim,
+            n_blocks=self.n_blocks,
+            context=self.model_length,
+            sees_time=self.time_conditioning,
+        )
 
     @property
     def head_dim(self) -> int:

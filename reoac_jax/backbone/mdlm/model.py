@@ -1,65 +1,24 @@
 """MDLM's denoising transformer in Flax (DESIGN.md, section 3; Sahoo et al. 2024, arXiv 2406.07524).
 
 The forward pass is three steps, so that a rollout can do the first one once and the last one for
-generated positions only: `modulation(sigma)` -> `trunk(tokens, lengths, ...)` -> `logits(hidden)`.
+generated positions only: `condition(sigma)` -> `trunk(tokens, lengths, ...)` -> `head(hidden)`.
 Parameters are float32; matrix products take operands in `dtype` and accumulate in float32, and
 norms, softmax and the residual stream are float32.
 """
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from reoac_jax.backbone.attention import Implementation, attention, rotary_table, rotate
-from reoac_jax.backbone.matmul import matmul
+from reoac_jax.backbone.interface import DenoiserModule, Prepared
+from reoac_jax.backbone.layers import INIT, Linear
 from reoac_jax.backbone.mdlm.config import BackboneConfig
 
 _FREQUENCY_DIM = 256  # width of the sinusoidal embedding of sigma
-_COMPUTE_LAYERS = ("attn_qkv", "attn_out", "mlp_in", "mlp_out", "linear")
-_INIT = nn.initializers.normal(stddev=0.02)
-
-
-class BackboneOutput(NamedTuple):
-    """logits: float32 `[B, L, V]`, raw. hidden: float32 `[B, L, D]`, the last block's output."""
-
-    logits: jax.Array
-    hidden: jax.Array
-
-
-class Modulation(NamedTuple):
-    """All that the network derives from sigma; the batch axis is 1 without time conditioning.
-
-    blocks: per block float32 `[B or 1, 6 D]`: shift, scale, gate of attention, then of the MLP.
-    final: float32 `[B or 1, 2 D]`: shift, scale.
-    """
-
-    blocks: tuple[jax.Array, ...]
-    final: jax.Array
-
-
-class Linear(nn.Module):
-    """`x @ kernel + bias`, plus `dropout(x) @ a @ b` where the collection "lora" has this layer."""
-
-    features: int
-    use_bias: bool = True
-    dtype: jnp.dtype = jnp.float32
-    lora_dropout: float = 0.0
-    kernel_init: nn.initializers.Initializer = _INIT
-
-    @nn.compact
-    def __call__(self, x: jax.Array, deterministic: bool = True) -> jax.Array:
-        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
-        y = matmul(x, kernel, self.dtype)
-        if self.has_variable("lora", "a"):
-            dropped = nn.Dropout(self.lora_dropout)(x, deterministic=deterministic)
-            low_rank = matmul(dropped, self.get_variable("lora", "a"), self.dtype)
-            y = y + matmul(low_rank, self.get_variable("lora", "b"), self.dtype)
-        if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        return y
 
 
 class Norm(nn.Module):
@@ -172,30 +131,29 @@ class FinalLayer(nn.Module):
         return self.linear(self.norm(hidden) * (1 + scale) + shift, deterministic)
 
 
-class Backbone(nn.Module):
+class Backbone(DenoiserModule):
     """The denoiser: tokens and row lengths to logits over the whole vocabulary.
 
-    dtype: operand dtype of the matrix products. attention: "xla" or "cudnn".
-    dropout, lora_dropout: rates that act only with `deterministic=False`.
-    remat: the backward pass computes each block anew from its input, instead of keeping what it
-      computed in between.
+    Its `Prepared` is adaLN's modulation, of one row without time conditioning. trunk: per block
+    float32 `[B or 1, 6 D]`: shift, scale, gate of attention, then of the MLP. head: float32
+    `[B or 1, 2 D]`: shift, scale.
     """
 
     config: BackboneConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
     attention: Implementation = "xla"
     dropout: float = 0.0
     lora_dropout: float = 0.0
     remat: bool = False
 
-    if TYPE_CHECKING:  # Flax declares a union with the state that `mutable` would return too
-
-        def apply(self, *args: Any, **kwargs: Any) -> Any: ...
+    # Conditioning stays float32, as in the forward pass.
+    compute_layers = ("attn_qkv", "attn_out", "mlp_in", "mlp_out", "linear")
+    lora_targets = ("attn_qkv", "attn_out")
 
     def setup(self):
         config = self.config
         self.vocab_embed = nn.Embed(
-            config.vocab_size, config.hidden_dim, embedding_init=_INIT, dtype=jnp.float32
+            config.vocab_size, config.hidden_dim, embedding_init=INIT, dtype=jnp.float32
         )
         self.sigma_map = SigmaMap(config.cond_dim)
         # Argument 4 is `deterministic`.
@@ -206,73 +164,32 @@ class Backbone(nn.Module):
         ]
         self.final = FinalLayer(config, self.dtype, self.lora_dropout)
 
-    def __call__(
-        self,
-        tokens: jax.Array,
-        lengths: jax.Array,
-        sigma: jax.Array | None = None,
-        *,
-        deterministic: bool = True,
-    ) -> BackboneOutput:
-        """Raw logits and hidden states at every position.
-
-        Args:
-          tokens: int32 `[B, L]`, rows right-padded.
-          lengths: int32 `[B]`, real tokens of each row, at least 1.
-          sigma: float32 `[B]` noise level; ignored, and may be None, without time conditioning.
-          deterministic: False applies dropout (needs the "dropout" key).
-
-        Returns:
-          `BackboneOutput`; what stands at positions beyond `lengths` holds no meaning. SUBS is the
-          caller's work.
-        """
-        modulation = self.modulation(sigma, deterministic=deterministic)
-        hidden = self.trunk(tokens, lengths, modulation, deterministic=deterministic)
-        return BackboneOutput(self.logits(hidden, modulation, deterministic=deterministic), hidden)
-
-    def modulation(
-        self, sigma: jax.Array | None = None, *, deterministic: bool = True
-    ) -> Modulation:
-        """What sigma (float32 `[B]`) means to every layer; one row without time conditioning."""
+    def condition(self, sigma: jax.Array | None = None, *, deterministic: bool = True) -> Prepared:
         if not self.config.time_conditioning:
             sigma = jnp.zeros((1,), jnp.float32)
         elif sigma is None:
             raise ValueError("this backbone is time-conditioned: sigma, float32 [B], is needed")
         conditioning = self.sigma_map(sigma)
         blocks = tuple(block.modulation(conditioning, deterministic) for block in self.blocks)
-        return Modulation(blocks, self.final.modulation(conditioning, deterministic))
+        return Prepared(blocks, self.final.modulation(conditioning, deterministic))
 
     def trunk(
         self,
-        tokens: jax.Array,
+        rows: jax.Array,
         lengths: jax.Array,
-        modulation: Modulation,
+        prepared: Prepared,
         *,
         deterministic: bool = True,
+        cache: Any = None,
     ) -> jax.Array:
-        """The last block's output, float32 `[B, L, D]`."""
-        x = self.vocab_embed(tokens)
-        for block, block_modulation in zip(self.blocks, modulation.blocks, strict=True):
-            x = block(x, lengths, block_modulation, deterministic)
+        if cache is not None:
+            raise ValueError("MDLM has no cache of keys and values; expected cache=None")
+        x = self.vocab_embed(rows)
+        for block, modulation in zip(self.blocks, prepared.trunk, strict=True):
+            x = block(x, lengths, modulation, deterministic)
         return x
 
-    def logits(
-        self, hidden: jax.Array, modulation: Modulation, *, deterministic: bool = True
+    def head(
+        self, hidden: jax.Array, prepared: Prepared, *, deterministic: bool = True
     ) -> jax.Array:
-        """Raw logits, float32 `[B, N, V]`, of any positions' hidden states `[B, N, D]`."""
-        return self.final(hidden, modulation.final, deterministic)
-
-
-def cast_for_compute(params: Any, dtype: jnp.dtype) -> Any:
-    """The parameters with the matrices that are multiplied in `dtype` stored so.
-
-    For programs that run the network many times: the cast is then made once. Conditioning,
-    embedding, norms and biases stay float32, as in the forward pass.
-    """
-
-    def cast(path: tuple, leaf: jax.Array) -> jax.Array:
-        names = [part.key for part in path]
-        multiplied = names[-1] == "kernel" and names[-2] in _COMPUTE_LAYERS
-        return leaf.astype(dtype) if multiplied else leaf
-
-    return jax.tree_util.tree_map_with_path(cast, params)
+        return self.final(hidden, prepared.head, deterministic)

@@ -1,0 +1,440 @@
+"""What the program knows of a language model, and what an architecture has to offer.
+
+Three things meet here. `ModelSpec` says the facts that loops and tables need. `Denoiser` is the
+model as the rollout, the samplers, the likelihood and the learner call it. `Architecture` is the
+model as the store, PEFT and the converters see it: `config.json`, the Flax module, the names of the
+published tensors. `DenoiserModule` turns a Flax module into a `Denoiser`.
+
+A new architecture is a folder beside `mdlm/` and a line in `architectures.py`. The folder holds
+
+- a frozen dataclass of sizes with `architecture` (the line's key), `spec`, `head_dim`, `to_json()`;
+- a subclass of `DenoiserModule` with the three Flax methods `condition`, `trunk` and `head`;
+- a subclass of `Architecture`.
+
+Shapes: `B` batch, `L` row length, `N` chosen positions, `D` width, `V` rows of the output head.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reoac_jax.backbone.attention import Implementation
+from reoac_jax.system.errors import InputError
+
+Params = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """The facts of a model that the rest of the program asks for.
+
+    vocab_size: V, rows of the embedding and of the output head.
+    mask_id: the id that stands where a token is still to be written.
+    token_count: ids at or beyond it are rows that no token has: they have no text and are never
+      drawn. V where the tokenizer fills the matrix.
+    hidden_dim: D. n_blocks: of the transformer. context: longest row the model was trained for.
+    sees_time: whether the network sees the noise level; if not it is a function of the tokens.
+    reads_left: whether the logits of position i stand at i - 1 (at 0 for i = 0), as in models made
+      from autoregressive ones. `Denoiser.generated` takes care of it.
+    eos_id: id that ends a text; None where the tokenizer alone knows.
+    """
+
+    vocab_size: int
+    mask_id: int
+    token_count: int
+    hidden_dim: int
+    n_blocks: int
+    context: int
+    sees_time: bool = False
+    reads_left: bool = False
+    eos_id: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mask_id < self.vocab_size:
+            raise InputError(
+                f"the mask's id is {self.mask_id}; expected one of the model's {self.vocab_size}"
+            )
+        if not 0 < self.token_count <= self.vocab_size:
+            raise InputError(
+                f"the tokenizer has {self.token_count} ids; expected at most the model's "
+                f"{self.vocab_size}"
+            )
+
+    def drawable(self) -> jax.Array:
+        """bool `[V]`: the ids that may be written. Not the mask (SUBS), nor ids without a token."""
+        ids = jnp.arange(self.vocab_size)
+        return (ids != self.mask_id) & (ids < self.token_count)
+
+
+class Prepared(NamedTuple):
+    """What the network derives from sigma, for the blocks and for the head; pytrees.
+
+    Each array has a leading axis of 1 (the same for all rows) or B. Empty in models that do not
+    see the time.
+    """
+
+    trunk: Any = ()
+    head: Any = ()
+
+    def head_rows(self, batch: int) -> Any:
+        """`head` with one row for each of the batch, to be cut along with it."""
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape[1:])), self.head)
+
+
+class DenoiserOutput(NamedTuple):
+    """logits: float32 `[B, L, V]`, raw and unshifted. hidden: float32 `[B, L, D]`, the last block's
+    output, before the final norm.
+    """
+
+    logits: jax.Array
+    hidden: jax.Array
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """A masked-diffusion model. Every method is pure, and called inside `jit`.
+
+    variables: Flax collections, {"params": ...} and possibly {"lora": ...} (see `lora`).
+    dropout_key: turns dropout on; None is the deterministic network.
+    """
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    dtype: Any
+
+    def prepare(
+        self,
+        variables: Any,
+        sigma: jax.Array | None = None,
+        *,
+        dropout_key: jax.Array | None = None,
+    ) -> Prepared:
+        """What depends on the noise level alone. sigma: float32 `[B]`; None unless `sees_time`."""
+        ...
+
+    def hidden(
+        self,
+        variables: Any,
+        rows: jax.Array,
+        lengths: jax.Array,
+        prepared: Prepared,
+        *,
+        dropout_key: jax.Array | None = None,
+        cache: Any = None,
+    ) -> jax.Array:
+        """The last block's output, float32 `[B, L, D]`.
+
+        rows: int32 `[B, L]`, right-padded. lengths: int32 `[B]`, at least 1. cache: keys and values
+        computed before, where the architecture has such a thing; None computes all.
+        """
+        ...
+
+    def generated(self, hidden: jax.Array, first: jax.Array, count: int) -> jax.Array:
+        """Hidden states `[B, count, D]` whose logits are those of positions first .. first + count.
+
+        first: int32 `[B]`.
+        """
+        ...
+
+    def logits(
+        self,
+        variables: Any,
+        hidden: jax.Array,
+        prepared: Prepared,
+        *,
+        dropout_key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Raw logits, float32 `[B, N, V]`, of states `[B, N, D]`; reads `prepared.head` alone."""
+        ...
+
+    def cast_for_compute(self, params: Any) -> Any:
+        """The parameters with the matrices that are multiplied in `dtype` stored so, once."""
+        ...
+
+
+class ModelConfig(Protocol):
+    """A model's sizes: what of `config.json` the network is built from, checked."""
+
+    architecture: ClassVar[str]  # key in `ARCHITECTURES`
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    @property
+    def head_dim(self) -> int: ...
+
+    def to_json(self) -> dict[str, Any]:
+        """Fields under their published names; `Architecture.read_config` reads them back alone."""
+        ...
+
+
+class DenoiserModule(nn.Module):
+    """A Flax module that is a `Denoiser`; subclasses write `condition`, `trunk` and `head`.
+
+    config: the sizes. dtype: operand dtype of the matrix products. attention: "xla" or "cudnn".
+    dropout, lora_dropout: rates that act only where a dropout key is given.
+    remat: the backward pass computes each block anew from its input, instead of keeping what it
+      computed in between.
+    """
+
+    config: Any
+    dtype: Any = jnp.float32
+    attention: Implementation = "xla"
+    dropout: float = 0.0
+    lora_dropout: float = 0.0
+    remat: bool = False
+
+    # Names of the layers whose kernels `cast_for_compute` casts.
+    compute_layers: ClassVar[tuple[str, ...]] = ()
+    # Regular expressions over kernels' paths, for LoRA where the configuration names none.
+    lora_targets: ClassVar[tuple[str, ...]] = ()
+
+    if TYPE_CHECKING:  # Flax declares a union with the state that `mutable` would return too
+
+        def apply(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    # ---- What a subclass writes: Flax methods, run by `apply`
+
+    def condition(self, sigma: jax.Array | None = None, *, deterministic: bool = True) -> Prepared:
+        """What sigma, float32 `[B]`, means to every layer. By default nothing."""
+        return Prepared()
+
+    def trunk(
+        self,
+        rows: jax.Array,
+        lengths: jax.Array,
+        prepared: Prepared,
+        *,
+        deterministic: bool = True,
+        cache: Any = None,
+    ) -> jax.Array:
+        """The last block's output, float32 `[B, L, D]`, from `prepared.trunk`."""
+        raise NotImplementedError
+
+    def head(
+        self, hidden: jax.Array, prepared: Prepared, *, deterministic: bool = True
+    ) -> jax.Array:
+        """Raw logits, float32 `[B, N, V]`, of states `[B, N, D]`, from `prepared.head`."""
+        raise NotImplementedError
+
+    # ---- The user's call
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        lengths: jax.Array,
+        sigma: jax.Array | None = None,
+        *,
+        deterministic: bool = True,
+    ) -> DenoiserOutput:
+        """Raw logits and hidden states at every position.
+
+        Args:
+          tokens: int32 `[B, L]`, rows right-padded.
+          lengths: int32 `[B]`, real tokens of each row, at least 1.
+          sigma: float32 `[B]` noise level; ignored, and may be None, unless the model sees it.
+          deterministic: False applies dropout (needs the "dropout" key).
+
+        Returns:
+          `DenoiserOutput`; what stands at positions beyond `lengths` holds no meaning. SUBS, and
+          the shift of a model that reads left, are the caller's work.
+        """
+        prepared = self.condition(sigma, deterministic=deterministic)
+        hidden = self.trunk(tokens, lengths, prepared, deterministic=deterministic)
+        return DenoiserOutput(self.head(hidden, prepared, deterministic=deterministic), hidden)
+
+    # ---- `Denoiser`
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.config.spec
+
+    @nn.nowrap
+    def prepare(
+        self,
+        variables: Any,
+        sigma: jax.Array | None = None,
+        *,
+        dropout_key: jax.Array | None = None,
+    ) -> Prepared:
+        return self.apply(variables, sigma, method="condition", **_dropout(dropout_key))
+
+    @nn.nowrap
+    def hidden(
+        self,
+        variables: Any,
+        rows: jax.Array,
+        lengths: jax.Array,
+        prepared: Prepared,
+        *,
+        dropout_key: jax.Array | None = None,
+        cache: Any = None,
+    ) -> jax.Array:
+        return self.apply(
+            variables, rows, lengths, prepared, cache=cache, method="trunk",
+            **_dropout(dropout_key),
+        )  # fmt: skip
+
+    @nn.nowrap
+    def generated(self, hidden: jax.Array, first: jax.Array, count: int) -> jax.Array:
+        position = first[:, None] + jnp.arange(count)
+        if self.spec.reads_left:
+            position = jnp.maximum(position - 1, 0)
+        return jnp.take_along_axis(hidden, position[:, :, None], axis=1)
+
+    @nn.nowrap
+    def logits(
+        self,
+        variables: Any,
+        hidden: jax.Array,
+        prepared: Prepared,
+        *,
+        dropout_key: jax.Array | None = None,
+    ) -> jax.Array:
+        prepared = prepared._replace(trunk=())
+        return self.apply(variables, hidden, prepared, method="head", **_dropout(dropout_key))
+
+    @nn.nowrap
+    def cast_for_compute(self, params: Any) -> Any:
+        def cast(path: tuple, leaf: jax.Array) -> jax.Array:
+            names = [part.key for part in path]
+            multiplied = names[-1] == "kernel" and names[-2] in self.compute_layers
+            return leaf.astype(self.dtype) if multiplied else leaf
+
+        return jax.tree_util.tree_map_with_path(cast, params)
+
+    @nn.nowrap
+    def parameter_shapes(self) -> Params:
+        """The parameter tree with `jax.ShapeDtypeStruct`s, as initialisation makes it."""
+        tokens, lengths, sigma = (
+            jax.ShapeDtypeStruct((1, 1), jnp.int32),
+            jax.ShapeDtypeStruct((1,), jnp.int32),
+            jax.ShapeDtypeStruct((1,), jnp.float32),
+        )
+        made = jax.eval_shape(
+            lambda *args: self.init(jax.random.key(0), *args), tokens, lengths, sigma
+        )
+        return made["params"]
+
+
+def _dropout(key: jax.Array | None) -> dict[str, Any]:
+    if key is None:
+        return {"deterministic": True}
+    return {"deterministic": False, "rngs": {"dropout": key}}
+
+
+class TensorFile(Protocol):
+    """A checkpoint's tensors by published key, each read when asked for.
+
+    shapes: key to shape. dtypes: key to the stored format's name.
+    """
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+
+    @property
+    def dtypes(self) -> Mapping[str, str]: ...
+
+    def read(self, key: str) -> np.ndarray:
+        """The tensor as float32."""
+        ...
+
+
+class Weight(NamedTuple):
+    """One parameter: its key in the published state dict and its place in our tree.
+
+    A `kernel` is the published matrix transposed, [in, out]; every other array is as published.
+    """
+
+    key: str
+    path: str  # names joined by "/"
+
+    @property
+    def is_transposed(self) -> bool:
+        return self.path.endswith("/kernel")
+
+
+class Buffer(NamedTuple):
+    """A published tensor that is no parameter. value: what it must hold. meaning: that in words."""
+
+    value: np.ndarray
+    meaning: str
+
+
+class Architecture(abc.ABC):
+    """A kind of model: its `config.json`, its Flax module and its published tensors.
+
+    name: of the folder and of `ModelConfig.architecture`. title: for people.
+    class_names: what `config.json`'s `architectures` may name.
+    training_prefixes: of the keys that a training checkpoint holds beside the model.
+    assumed: what `infer_config` cannot know and takes for granted, in words.
+    reference_class: full name of a PyTorch class whose `from_folder` loads an exported folder,
+      and whose modules are named as PEFT knows them; None where `transformers` is all there is.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    class_names: ClassVar[tuple[str, ...]]
+    training_prefixes: ClassVar[tuple[str, ...]] = ()
+    assumed: ClassVar[str] = ""
+    reference_class: ClassVar[str | None] = None
+
+    @abc.abstractmethod
+    def read_config(
+        self, values: Mapping[str, Any], where: str, tokenizer: Sequence[Path] = ()
+    ) -> Any:
+        """Checks `config.json`'s fields and gives the `ModelConfig`.
+
+        Args:
+          values: the published fields, or what `ModelConfig.to_json` gave. where: the file's name.
+          tokenizer: the tokenizer's files beside it, for what the config does not say.
+
+        Raises:
+          InputError: naming the field that is missing, wrong, or asks for another model.
+        """
+
+    @abc.abstractmethod
+    def build(self, config: Any, **attributes: Any) -> DenoiserModule:
+        """The Flax module; attributes: `DenoiserModule`'s fields."""
+
+    @abc.abstractmethod
+    def weights(self, config: Any) -> tuple[Weight, ...]:
+        """Every parameter once, in the published model's order of registration."""
+
+    def buffers(self, config: Any) -> Mapping[str, Buffer]:
+        """Published tensors that are no parameters, by key."""
+        return {}
+
+    def stored_buffers(self, source: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
+        """The buffers that a checkpoint came with, from a converted folder's `source.json`."""
+        return {
+            key: np.asarray(value, np.float32) for key, value in source.get("buffers", {}).items()
+        }
+
+    def repeated(self, config: Any) -> Mapping[str, str]:
+        """Keys that a file may hold although they repeat another key's tensor (tied weights)."""
+        return {}
+
+    def infer_config(self, shapes: Mapping[str, tuple[int, ...]], where: str) -> Any:
+        """The sizes that the published tensors' shapes imply, for a file without `config.json`."""
+        raise InputError(
+            f"{where} has no config.json beside it; expected one, or --config-json FILE"
+        )
+
+    @abc.abstractmethod
+    def published_config(self, config: Any) -> dict[str, Any]:
+        """The fields of a published `config.json`, its header (`model_type`, ...) included."""
+
+    def reference(self, config: Any, tensors: TensorFile) -> Any:
+        """The published model in PyTorch: (tokens int64 `[B, L]`, sigma float32 `[B]`) to logits
+        and hidden states; for `--verify`. Imports torch.
+        """
+        raise InputError(f"--verify has no PyTorch reference for {self.title}; convert without it")

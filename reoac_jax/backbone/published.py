@@ -1,0 +1,170 @@
+"""A model's parameters in the published PyTorch layout and in ours: checked, and moved both ways.
+
+The parameter tree is what the Flax module initialises (`jax.eval_shape`); an `Architecture` names
+the published tensor of each of its arrays.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from reoac_jax.backbone.architectures import architecture, build
+from reoac_jax.backbone.interface import ModelConfig, Params, TensorFile
+from reoac_jax.system.errors import InputError
+
+# Relative spacing of the formats a checkpoint may be stored in; every other format is refused.
+STORED_DTYPES = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+class PublishedWeight(NamedTuple):
+    """One parameter.
+
+    key: its name in the published state dict. path: its place in our tree, joined by "/".
+    shape: its published shape. flax_shape: ours.
+    """
+
+    key: str
+    path: str
+    shape: tuple[int, ...]
+    flax_shape: tuple[int, ...]
+
+    @property
+    def kind(self) -> str:
+        """What of its layer the parameter is: kernel, bias, scale, embedding."""
+        return self.path.rpartition("/")[2]
+
+
+Progress = Callable[[list[PublishedWeight]], Iterable[PublishedWeight]]
+
+
+@functools.lru_cache(maxsize=8)
+def parameter_shapes(config: ModelConfig) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """Shapes and float32 of every parameter, by its path joined with "/"."""
+    return flatten_dict(build(config).parameter_shapes(), sep="/")
+
+
+@functools.lru_cache(maxsize=8)
+def weights(config: ModelConfig) -> tuple[PublishedWeight, ...]:
+    """Every parameter, in the published model's registration order (the order of an EMA's list)."""
+    shapes = parameter_shapes(config)
+    found = []
+    for weight in architecture(config).weights(config):
+        shape = tuple(shapes[weight.path].shape)
+        published = shape[::-1] if weight.is_transposed else shape
+        found.append(PublishedWeight(weight.key, weight.path, published, shape))
+    if sorted(weight.path for weight in found) != sorted(shapes):
+        raise AssertionError(f"{config.architecture} does not name each parameter once")
+    return tuple(found)
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """Number of trainable parameters (169 627 218 at MDLM's published size)."""
+    return sum(int(np.prod(leaf.shape)) for leaf in parameter_shapes(config).values())
+
+
+def check_layout(config: ModelConfig, tensors: TensorFile, where: str) -> None:
+    """Checks every key, shape and format, and the buffers' values, before any weight is read.
+
+    Raises:
+        InputError: naming the first key that is unknown, missing, or of the wrong shape or format.
+    """
+    kind = architecture(config)
+    buffers, repeated = kind.buffers(config), kind.repeated(config)
+    expected = {weight.key: weight.shape for weight in weights(config)}
+    expected |= {key: buffer.value.shape for key, buffer in buffers.items()}
+    optional = {key: expected[of] for key, of in repeated.items()}
+    for key in tensors.shapes:
+        if key not in expected and key not in optional:
+            raise InputError(
+                f"{where}: unknown key {key}; expected only the {len(expected)} keys of "
+                f"{kind.title}"
+            )
+    for key, shape in (expected | optional).items():
+        if key not in tensors.shapes:
+            if key in optional:
+                continue
+            raise InputError(f"{where}: key {key} is missing; expected shape {list(shape)}")
+        if tuple(tensors.shapes[key]) != shape:
+            raise InputError(
+                f"{where}: key {key} has shape {list(tensors.shapes[key])}; "
+                f"expected {list(shape)} for this model's sizes"
+            )
+        if tensors.dtypes[key] not in STORED_DTYPES:
+            raise InputError(
+                f"{where}: key {key} is stored as {tensors.dtypes[key]}; "
+                f"expected one of {', '.join(STORED_DTYPES)}"
+            )
+    for key, buffer in buffers.items():
+        spacing = STORED_DTYPES[tensors.dtypes[key]]
+        if not np.allclose(tensors.read(key), buffer.value, rtol=8 * spacing, atol=0):
+            raise InputError(f"{where}: key {key} does not hold {buffer.meaning}")
+    for key, of in repeated.items():
+        if key in tensors.shapes and not np.array_equal(tensors.read(key), tensors.read(of)):
+            raise InputError(f"{where}: key {key} differs from {of}; expected them tied")
+
+
+def to_flax(
+    config: ModelConfig, tensors: TensorFile, dtype: np.dtype, progress: Progress = iter
+) -> Params:
+    """Reads a checked checkpoint into our tree, one tensor at a time.
+
+    Args:
+        config: the model's sizes; `check_layout` must have passed with it.
+        tensors: the checkpoint.
+        dtype: format of the result, float32 or bfloat16.
+        progress: wraps the list of weights, for a progress bar.
+
+    Returns:
+        Nested dicts of NumPy arrays, kernels as [in, out].
+
+    Raises:
+        InputError: naming a tensor that holds NaN or infinity.
+    """
+    params: dict[str, np.ndarray] = {}
+    for weight in progress(list(weights(config))):
+        value = tensors.read(weight.key)
+        if not np.isfinite(value).all():
+            raise InputError(f"key {weight.key} holds NaN or infinity; expected finite weights")
+        # A copy always: a view of a mapped file would keep the whole file in memory.
+        params[weight.path] = np.array(_turned(weight, value), dtype=dtype, order="C")
+    return unflatten_dict(params, sep="/")
+
+
+def from_flax(
+    config: ModelConfig, params: Params, buffers: Mapping[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
+    """Our tree in the published layout: key to float32 array, buffers included.
+
+    Args:
+        config: the model's sizes.
+        params: our tree, as `to_flax` gives it.
+        buffers: those that the checkpoint came with; others are computed. Power functions of
+            libraries differ in the last bit, and there-and-back must not.
+
+    Raises:
+        InputError: a parameter is missing or has the wrong shape.
+    """
+    flat = flatten_dict(params, sep="/")
+    found: dict[str, np.ndarray] = {}
+    for weight in weights(config):
+        if weight.path not in flat:
+            raise InputError(f"parameter {weight.path} is missing from the backbone")
+        value = np.asarray(flat[weight.path], dtype=np.float32)
+        if value.shape != weight.flax_shape:
+            raise InputError(
+                f"parameter {weight.path} has shape {list(value.shape)}; "
+                f"expected {list(weight.flax_shape)}"
+            )
+        found[weight.key] = np.ascontiguousarray(_turned(weight, value))
+    for key, buffer in architecture(config).buffers(config).items():
+        found[key] = np.asarray((buffers or {}).get(key, buffer.value), dtype=np.float32)
+    return found
+
+
+def _turned(weight: PublishedWeight, value: np.ndarray) -> np.ndarray:
+    """The array in the other layout, either way; a view."""
+    return value.T if weight.kind == "kernel" else value
