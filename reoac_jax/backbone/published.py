@@ -57,7 +57,7 @@ def weights(config: ModelConfig) -> tuple[PublishedWeight, ...]:
         published = shape[::-1] if weight.is_transposed else shape
         found.append(PublishedWeight(weight.key, weight.path, published, shape))
     if sorted(weight.path for weight in found) != sorted(shapes):
-        raise AssertionError(f"{config.architecture} does not name each parameter once")
+        raise ValueError(f"{config.architecture}: weights() must name each parameter once")
     return tuple(found)
 
 

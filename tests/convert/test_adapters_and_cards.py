@@ -41,9 +41,8 @@ RANK, SCALE = 3, 0.5
 
 def trained_overlay(params, targets, seed=2):
     """An overlay whose `b` is not zero, as after some training."""
-    return toy.randomise(
-        lora.init(jax.random.key(seed), params, targets or Backbone.lora_targets, RANK), seed
-    )
+    targets = targets or Backbone.lora_targets
+    return toy.randomise(lora.init(jax.random.key(seed), params, targets, RANK), seed)
 
 
 @functools.cache
@@ -194,7 +193,7 @@ def test_what_peft_saves_is_read_back(timecond, tmp_path, rslora, capsys):
     assert_changed_alike(our_logits(config, merged), torch_logits(theirs), base)
     before = read_source(timecond / "flax")
     after = read_source(tmp_path / "merged")
-    assert after["rotary_inv_freq"] == before["rotary_inv_freq"]
+    assert after["buffers"] == before["buffers"]
     assert after["base"]["sha256"] == before["sha256"]
 
 

@@ -103,9 +103,9 @@ class MDLM(Architecture):
         del sizes["model_length"]  # rotary embeddings have no length
         with torch.device("meta"):  # no second set of weights: those of the file are put in place
             model = torch_reference.MDLM(**sizes).eval()
-        state = {key: buffer.value for key, buffer in self.buffers(config).items()}
-        state |= {key: tensors.read(key) for key in tensors.shapes}
-        state = {key: torch.from_numpy(np.array(value)) for key, value in state.items()}
+        values = {key: buffer.value for key, buffer in self.buffers(config).items()}
+        values |= {key: tensors.read(key) for key in tensors.shapes}
+        state = {key: torch.from_numpy(np.array(value)) for key, value in values.items()}
         model.load_state_dict(state, assign=True)
         return model
 
