@@ -165,7 +165,7 @@ def test_a_tokenizer_that_knows_the_mask():
 
 
 def test_tokenizer_larger_than_the_model():
-    with pytest.raises(InputError, match=f"{len(toy.WORDS)} tokens .* vocabulary of"):
+    with pytest.raises(InputError, match=f"{len(toy.WORDS)} tokens .* vocabulary has"):
         build_vocabulary(toy.tokenizer(), len(toy.WORDS) - 1, len(toy.WORDS) - 2)
 
 
