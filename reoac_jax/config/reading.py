@@ -138,7 +138,7 @@ class _Neighbours:
         self.files = {
             file.stem: file
             for file in folder.glob("*.py")
-            if file.stem not in sys.stdlib_module_names
+            if file.stem not in sys.stdlib_module_names and not file.stem.startswith("__")
         }
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:

@@ -506,8 +506,9 @@ def test_a_config_imports_its_neighbour(tmp_path, monkeypatch):
 def test_a_neighbour_imported_late_or_named_like_pythons(write_config, tmp_path):
     write_config(seeded(5), "late.py")
     write_config("pi = 3\n", "math.py")
+    write_config("raise SystemExit(1)\n", "__main__.py")
     path = write_config(
-        "import math\ndef get_config():\n    from late import get_config\n"
+        "import math, __main__\ndef get_config():\n    from late import get_config\n"
         "    config = get_config()\n    config.lora.alpha = math.pi\n    return config\n"
     )
     config = load_config(path)
