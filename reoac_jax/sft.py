@@ -30,6 +30,7 @@ from reoac_jax.backbone.store import derived_source, versions
 from reoac_jax.config import config_hash, load_config, parse_command_line
 from reoac_jax.devices import sharding
 from reoac_jax.devices.compilation import set_up_compilation
+from reoac_jax.devices.environment import check_devices, set_up_jax
 from reoac_jax.devices.streams import RunStream
 from reoac_jax.finetuning.evaluation import AnswerEvaluation, pad_prompts
 from reoac_jax.finetuning.nelbo import NelboProgram, text_blocks
@@ -72,6 +73,7 @@ _TEXT_TOKENS_AT_A_TIME = 8192  # per device
 
 def main(argv: Sequence[str]) -> int:
     keep_freed_memory()
+    set_up_jax()
     parser = argparse.ArgumentParser(prog="python -m reoac_jax.sft", description=__doc__)
     parser.add_argument("--config", help="a configuration file, for instance configs/tiny.py")
     parser.add_argument("--resume", metavar="RUN_DIR", help="go on from a run's last checkpoint")
@@ -99,6 +101,7 @@ def main(argv: Sequence[str]) -> int:
 def evaluate_text(config: ConfigDict, text: str) -> int:
     """NELBO and perplexity of a text file, printed as one line of JSON."""
     set_up_compilation(config.compilation.cache_dir)
+    check_devices()
     with working("loading the backbone"):
         parts = load_parts(config)
         blocks = text_blocks(text, parts.tokenizer, parts.model.spec.context)
@@ -139,6 +142,7 @@ def evaluate_text(config: ConfigDict, text: str) -> int:
 def train(config: ConfigDict, run: Path | None, lock: RunLock) -> int:
     """Trains into a new run folder, or goes on in `run`. Returns the exit code."""
     set_up_compilation(config.compilation.cache_dir)
+    check_devices()
     sft = config.sft
     checkpoint = None if run is None else latest_checkpoint(run / CHECKPOINTS)
 

@@ -23,6 +23,7 @@ import numpy as np
 
 from reoac_jax.config import parse_command_line
 from reoac_jax.devices.compilation import set_up_compilation
+from reoac_jax.devices.environment import check_devices, set_up_jax
 from reoac_jax.evaluation.policies import ACTOR, POLICIES
 from reoac_jax.solver import Answer, Solver
 from reoac_jax.solver.denoising_view import DenoisingView
@@ -32,6 +33,7 @@ from reoac_jax.system.progress import working
 
 
 def main(argv: Sequence[str]) -> int:
+    set_up_jax()
     parser = argparse.ArgumentParser(
         prog="python -m reoac_jax.solve",
         description=__doc__,
@@ -48,6 +50,7 @@ def main(argv: Sequence[str]) -> int:
         raise InputError("expected a question or --interactive, not both")
     if not options.questions and not options.interactive and sys.stdin.isatty():
         raise InputError("no question; expected one as argument, standard input or --interactive")
+    check_devices()
     view = DenoisingView() if options.trace else None
     with working("loading the model"):
         solver = Solver.load(

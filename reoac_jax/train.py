@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from reoac_jax.config import load_config, parse_command_line, to_json
 from reoac_jax.devices import processes, sharding
 from reoac_jax.devices.compilation import set_up_compilation
+from reoac_jax.devices.environment import set_up_jax
 from reoac_jax.devices.streams import RunStream
 from reoac_jax.learning.episodes import replay_episodes
 from reoac_jax.learning.iteration import collect, iteration_metrics, update
@@ -69,6 +70,7 @@ _RESUMABLE = ("--config.train.iterations=", "--config.distributed.", "--config.s
 
 def main(argv: Sequence[str]) -> int:
     keep_freed_memory()
+    set_up_jax()
     parser = argparse.ArgumentParser(
         prog="python -m reoac_jax.train",
         description=__doc__,

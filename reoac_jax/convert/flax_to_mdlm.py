@@ -26,6 +26,7 @@ from reoac_jax.backbone.store import read_backbone, stored_buffers, tokenizer_fi
 from reoac_jax.config import parse_options
 from reoac_jax.convert import provenance
 from reoac_jax.convert.model_card import CARD, RUN_CONFIG, model_card
+from reoac_jax.devices.environment import check_devices, set_up_jax
 from reoac_jax.learning.parts import restore_backbone, restore_overlay
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import check_empty_folder, creating_folder, write_text
@@ -34,7 +35,9 @@ from reoac_jax.system.progress import working
 
 def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
+    set_up_jax()
     check_empty_folder(options.output)
+    check_devices()
     if options.peft and options.checkpoint is None:
         raise InputError("--peft needs --checkpoint: a converted backbone has no LoRA overlay")
     command = f"python -m reoac_jax.convert.flax_to_mdlm {shlex.join(argv)}"

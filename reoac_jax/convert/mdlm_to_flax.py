@@ -30,6 +30,7 @@ from reoac_jax.backbone.pytorch_files import (
 )
 from reoac_jax.backbone.store import STORE_DTYPES, load_backbone, write_backbone
 from reoac_jax.config import parse_options
+from reoac_jax.devices.environment import check_devices, set_up_jax
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import check_empty_folder, creating_folder
 from reoac_jax.system.progress import ProgressLine
@@ -60,7 +61,9 @@ class DifferenceTooLarge(Exception):
 
 def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
+    set_up_jax()
     check_empty_folder(options.output)
+    check_devices()
     if options.verify:
         require_torch("--verify")
         if options.dtype != "float32":

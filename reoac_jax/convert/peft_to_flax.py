@@ -29,13 +29,16 @@ from reoac_jax.backbone.store import (
     tokenizer_files,
 )
 from reoac_jax.config import parse_options
+from reoac_jax.devices.environment import check_devices, set_up_jax
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import check_empty_folder
 
 
 def main(argv: Sequence[str]) -> int:
     options = _parse(argv)
+    set_up_jax()
     check_empty_folder(options.output)
+    check_devices()
     config, base = read_backbone(options.base)
     adapter = read_adapter(options.adapter, config)
     overlay = jax.tree.map(jnp.asarray, adapter.overlay)

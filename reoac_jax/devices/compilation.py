@@ -6,9 +6,9 @@ from pathlib import Path
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
-from tqdm import tqdm
 
 from reoac_jax.system.errors import InputError
+from reoac_jax.system.progress import say
 
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"  # as JAX names it, seconds
 _WORTH_SAYING = 1.0  # seconds
@@ -24,7 +24,8 @@ def set_up_compilation(cache_dir: str) -> None:
         what is loaded from it is run.
 
     Raises:
-      InputError: the folder cannot be made or written.
+      InputError: the folder that `cache_dir` names cannot be made or written. For "auto" that is a
+        warning: every start compiles anew then.
     """
     global _announcing
     if not _announcing:
@@ -35,26 +36,50 @@ def set_up_compilation(cache_dir: str) -> None:
         jax.config.update("jax_enable_compilation_cache", False)
         return
     jax.config.update("jax_enable_compilation_cache", True)
-    if cache_dir == "auto":
-        if jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
-            return
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = caches / "reoac_jax" / "compiled"
+    if cache_dir != "auto":
+        try:
+            folder = Path(cache_dir).expanduser()
+            _make_private(folder)
+        except (OSError, RuntimeError) as error:  # RuntimeError: ~ of nobody
+            raise InputError(f"compilation.cache_dir: {error}; expected a folder") from error
     else:
-        folder = Path(cache_dir).expanduser()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError as error:
-        raise InputError(f"compilation.cache_dir: {error}; expected a folder") from error
-    if not writable:
-        raise InputError(f"compilation.cache_dir: {folder} cannot be written; expected a folder")
+        given = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
+        if given and "://" in given:
+            return  # a bucket
+        try:
+            folder = Path(given) if given else _cache_folder()
+            _make_private(folder)
+        except (OSError, RuntimeError) as error:
+            jax.config.update("jax_enable_compilation_cache", False)
+            print(
+                f"warning: compiled programs are not kept ({error}), so that each start compiles "
+                "anew; compilation.cache_dir or JAX_COMPILATION_CACHE_DIR names a folder for them",
+                file=sys.stderr,
+            )
+            return
+        if given:
+            return  # and with what else the user has set in JAX
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def _cache_folder() -> Path:
+    """In the user's cache folder. Raises `RuntimeError` where the user has no home."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    if not caches.is_absolute():
+        raise RuntimeError(f"the cache folder {caches} is no absolute path")
+    return caches / "reoac_jax" / "compiled"
+
+
+def _make_private(folder: Path) -> None:
+    """Makes the folder, its user's alone, where it is not there. Raises `OSError`."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder} cannot be written")
 
 
 def _announce(event: str, duration_secs: float, **what: str | int) -> None:
     if event == COMPILE_EVENT and duration_secs >= _WORTH_SAYING:
         name = str(what.get("fun_name", "a program")).removeprefix("jit(").removesuffix(")")
-        tqdm.write(f"compiled {name} in {duration_secs:.1f} s", file=sys.stderr)
+        say(f"compiled {name} in {duration_secs:.1f} s")

@@ -17,6 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from reoac_jax.devices.environment import check_devices
 from reoac_jax.system.errors import EXIT_FAILED, InputError, RunError
 
 _JOIN_LIMIT = 300  # seconds until all processes must have come
@@ -34,13 +35,15 @@ def joined(config: ConfigDict) -> Iterator[None]:
     others: at the next exchange, or when nothing was heard of it for half a minute.
 
     Raises:
-      InputError: no cluster was found, or the coordinator's port cannot be used.
+      InputError: no cluster was found, the coordinator's port cannot be used, or JAX has no device.
     """
     mode = config.distributed.mode
     if mode == "off":
+        check_devices()
         yield
         return
     _initialize(config.distributed)
+    check_devices()
     try:
         yield
     except jax.errors.JaxRuntimeError as error:

@@ -7,3 +7,8 @@ curves, operator_use, critic, comparison, relation_map, projection     the pictu
 page                index.html
 __main__            the command line
 """
+
+import logging
+
+# Without a home folder matplotlib lists the fonts anew, and says so in two long lines.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)

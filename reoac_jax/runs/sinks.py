@@ -5,18 +5,18 @@ other sinks are conveniences: one that fails is dropped with one line of warning
 """
 
 import os
-import sys
+import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from reoac_jax.config import to_json
 from reoac_jax.runs.folder import METRICS
 from reoac_jax.runs.metrics import MetricsLog
+from reoac_jax.system.progress import say
 
 TENSORBOARD = "tensorboard"  # the event files' folder in the run's
 _WANDB_PROJECT = "reoac_jax"
@@ -83,11 +83,8 @@ class MetricSinks:
     def _drop(self, name: str, error: Exception) -> None:
         self._sinks.pop(name, None)
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        # Not `print`: a progress bar may stand on this line.
-        tqdm.write(
-            f"warning: logging.{name} is off for the rest of this run ({reason}); "
-            f"{METRICS} goes on",
-            file=sys.stderr,
+        say(
+            f"warning: logging.{name} is off for the rest of this run ({reason}); {METRICS} goes on"
         )
 
 
@@ -100,12 +97,14 @@ class TensorBoardSink:
 
     def __init__(self, folder: Path, first: int):
         """first: iteration this run begins with; what earlier files hold from there on is void."""
-        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX import RecordWriter
         from tensorboardX.proto.event_pb2 import SessionLog
 
         folder.mkdir(parents=True, exist_ok=True)
-        # The library names files by the second: a quick resume would overwrite the file before.
-        self._writer = EventsWriter(str(folder / "events"), filename_suffix=f".{first}")
+        # The second alone would not do: a quick resume would overwrite the file before.
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{first}"
+        self._writer = RecordWriter(str(folder / name))
+        self._write(0, file_version="brain.Event:2")
         self._write(first, session_log=SessionLog(status=SessionLog.START))
 
     def append(self, iteration: int, values: Mapping[str, float]) -> None:
@@ -120,7 +119,8 @@ class TensorBoardSink:
     def _write(self, iteration: int, **content: Any) -> None:
         from tensorboardX.proto.event_pb2 import Event
 
-        self._writer.write_event(Event(step=iteration, wall_time=time.time(), **content))
+        event = Event(step=iteration, wall_time=time.time(), **content)
+        self._writer.write(event.SerializeToString())
         self._writer.flush()
 
 

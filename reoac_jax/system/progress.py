@@ -10,10 +10,19 @@ from collections.abc import Iterator
 from typing import Self, TextIO
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn
-from tqdm import tqdm
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 
 QUIET_SECONDS = 2.0  # work without parts that is done sooner is not spoken of
+_SECONDS_BETWEEN_DRAWINGS = 0.1
+_bars: list["ProgressLine"] = []  # those that stand on a terminal now, the newest last
 
 
 class ProgressLine:
@@ -48,12 +57,13 @@ class ProgressLine:
         self._seconds_between_lines = seconds_between_lines
         self._start, self._after = time.monotonic(), after
         self._last_line = -math.inf
-        self._bar = None
+        self._bar, self._drawn = None, False
         if is_terminal(self._stream):
-            self._bar = tqdm(
-                total=total, initial=done, desc=description, unit=unit, file=self._stream,
-                dynamic_ncols=True, delay=after, leave=not after,
-            )  # fmt: skip
+            self._bar = _bar(self._stream, transient=after > 0)
+            self._task = self._bar.add_task(
+                description, total=total, completed=done, unit=unit, values=""
+            )
+            self._draw()
 
     def update(self, count: int = 1, **values: float | str) -> None:
         """`count` further units are done; `values` are shown beside, numbers to four digits."""
@@ -63,8 +73,9 @@ class ProgressLine:
             for key, value in values.items()
         }
         if self._bar is not None:
-            self._bar.set_postfix(shown, refresh=False)
-            self._bar.update(count)
+            values_shown = ", ".join(f"{key}={value}" for key, value in shown.items())
+            self._bar.update(self._task, advance=count, values=values_shown)
+            self._draw()
             return
         now = time.monotonic()
         finished = self._total is not None and self._done >= self._total
@@ -84,17 +95,59 @@ class ProgressLine:
 
     def note(self, message: str) -> None:
         """Prints one line without breaking the bar."""
-        if self._bar is not None:
-            self._bar.write(message, file=self._stream)
+        if self._bar is not None and self._drawn:
+            # Never broken into lines: it may be a command to paste.
+            self._bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
         else:
             print(message, file=self._stream, flush=True)
+
+    def _draw(self) -> None:
+        """Shows the bar as it is now, unless it is too early or has just been shown."""
+        now = time.monotonic()
+        if now - self._start < self._after or now - self._last_line < _SECONDS_BETWEEN_DRAWINGS:
+            return
+        self._last_line = now
+        if not self._drawn:
+            self._drawn = True
+            self._bar.start()
+            _bars.append(self)
+        self._bar.refresh()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        if self._drawn:
+            _bars.remove(self)
+            self._bar.stop()
+
+
+def say(message: str) -> None:
+    """Prints one line on standard error, above the progress bar if one stands there."""
+    if _bars:
+        _bars[-1].note(message)
+    else:
+        print(message, file=sys.stderr, flush=True)
+
+
+def _bar(stream: TextIO, *, transient: bool) -> Progress:
+    """A bar that is drawn when it is told to, by no thread of its own."""
+    width = None if stream is sys.stderr else os.get_terminal_size(stream.fileno()).columns
+    one_line = Column(no_wrap=True, overflow="ellipsis")
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}", markup=False),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[values]}", markup=False, table_column=one_line),
+        console=Console(file=stream, width=width),
+        auto_refresh=False,
+        speed_estimate_period=3600.0,
+        transient=transient,
+        redirect_stdout=False,  # results, which may go elsewhere
+        redirect_stderr=False,
+    )
 
 
 @contextlib.contextmanager
@@ -133,7 +186,7 @@ def working(
 
 def is_terminal(stream: TextIO) -> bool:
     """Whether lines on `stream` can be rewritten: on a terminal that moves its cursor and has a
-    known width (of 0 columns, tqdm shows nothing there).
+    known width.
     """
     if not stream.isatty() or os.environ.get("TERM", "") in ("dumb", "unknown"):
         return False

@@ -1,6 +1,7 @@
 """The cache of compiled programs: where it lies, who may read it, and that it is used."""
 
 import os
+import pwd
 import stat
 
 import jax
@@ -85,6 +86,31 @@ def test_a_place_that_cannot_be_a_folder_is_one_line(own_cache, tmp_path):
         with pytest.raises(InputError, match="compilation.cache_dir") as caught:
             set_up_compilation(str(place))
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("home", ["/proc/none", "/dev/null", "relative", None])
+def test_without_a_home_there_is_a_warning_and_no_cache(home, own_cache, monkeypatch, capsys):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    if home is None:
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr(pwd, "getpwuid", lambda number: {}[number])  # an id of nobody
+    else:
+        monkeypatch.setenv("HOME", home)
+    set_up_compilation("auto")
+    warning = capsys.readouterr().err
+    assert (
+        warning.startswith("warning: compiled programs are not kept") and "\n" not in warning[:-1]
+    )
+    assert "compilation.cache_dir" in warning
+    assert not jax.config.jax_enable_compilation_cache
+    compile_something(0.321)
+
+
+def test_a_folder_set_in_jax_that_cannot_be_had_is_a_warning(own_cache, capsys):
+    jax.config.update("jax_compilation_cache_dir", "/proc/none/cache")
+    set_up_compilation("auto")
+    assert capsys.readouterr().err.startswith("warning: compiled programs are not kept")
+    assert not jax.config.jax_enable_compilation_cache
 
 
 def test_long_compilations_are_announced_with_their_duration(capsys):

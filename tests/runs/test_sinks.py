@@ -138,7 +138,7 @@ def test_a_full_disk_under_tensorboard_does_not_hold_the_run(run, config_with, m
         def full(event):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(sinks._sinks["tensorboard"]._writer, "write_event", full)
+        monkeypatch.setattr(sinks._sinks["tensorboard"]._writer, "write", full)
         for iteration in range(50):
             sinks.append(iteration, VALUES)
     error = capsys.readouterr().err

@@ -1,0 +1,69 @@
+"""JAX as the program needs it, whatever the user's environment says of it."""
+
+import contextlib
+import sys
+
+import jax
+
+from reoac_jax.system.errors import InputError
+
+# Settings that change types, random numbers or what may be computed at all. Other settings of JAX
+# (precision of products, debugging, logging, devices) are the user's.
+_NEEDED = {
+    "jax_enable_x64": False,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_random_seed_offset": 0,
+    "jax_disable_jit": False,
+    "jax_transfer_guard": None,
+    "jax_transfer_guard_host_to_device": None,
+    "jax_transfer_guard_device_to_host": None,
+    "jax_transfer_guard_device_to_device": None,
+}
+
+
+def set_up_jax() -> None:
+    """Sets what results and types depend on; what the environment had otherwise is named once.
+
+    Call it before the first array is made.
+    """
+    refused = []
+    for name, value in _NEEDED.items():
+        found = getattr(jax.config, name, value)
+        if found != value:
+            jax.config.update(name, value)
+            refused.append(f"{name.upper()}={found}")
+    if refused:
+        print(
+            f"warning: {', '.join(refused)} not followed: types and random numbers are the "
+            "program's own",
+            file=sys.stderr,
+        )
+
+
+def check_devices() -> None:
+    """Raises `InputError` where JAX has none of the devices that JAX_PLATFORMS asks for.
+
+    The first call decides which devices the process has: join other processes before.
+    """
+    try:
+        jax.devices()
+    except Exception as error:  # RuntimeError, and AssertionError of a plugin that is not installed
+        asked = jax.config.jax_platforms  # type: ignore[attr-defined]
+        lines = str(error).splitlines() or [type(error).__name__]
+        if not asked:
+            raise InputError(
+                f"JAX finds no device that it can use ({lines[0]}); expected one, or "
+                "JAX_PLATFORMS=cpu in the environment"
+            ) from error
+        there = "none"
+        with contextlib.suppress(Exception):
+            jax.config.update("jax_platforms", "")
+            there = ", ".join(sorted({device.platform for device in jax.devices()}))
+        jax.config.update("jax_platforms", asked)
+        raise InputError(
+            f"JAX_PLATFORMS is {asked}, and JAX cannot use that here ({lines[0]}); expected it "
+            f"unset, or among what is there: {there}"
+        ) from error

@@ -1,0 +1,88 @@
+"""Settings of JAX in the user's environment: what the program needs stands, what it cannot have
+is one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from reoac_jax.devices.environment import check_devices, set_up_jax
+from reoac_jax.system.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+UNWANTED = {
+    "jax_enable_x64": True,
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_numpy_rank_promotion": "raise",
+    "jax_default_prng_impl": "rbg",
+    "jax_threefry_partitionable": False,
+    "jax_random_seed_offset": 7,
+    "jax_disable_jit": True,
+    "jax_transfer_guard": "disallow",
+}
+
+
+@pytest.mark.parametrize("name", UNWANTED)
+def test_what_the_program_needs_stands(name, capsys):
+    key = jax.random.key_data(jax.random.key(3))
+    before = getattr(jax.config, name)
+    jax.config.update(name, UNWANTED[name])
+    try:
+        set_up_jax()
+        assert getattr(jax.config, name) == before
+        line = capsys.readouterr().err
+        assert line.count("\n") == 1 and f"{name.upper()}={UNWANTED[name]} not followed" in line
+        assert (jnp.ones(3, jnp.bfloat16) * jnp.ones((2, 3))).dtype == jnp.float32
+        assert (jax.random.key_data(jax.random.key(3)) == key).all()
+    finally:
+        jax.config.update(name, before)
+    set_up_jax()
+    assert capsys.readouterr().err == ""
+
+
+def test_devices_that_are_there_are_fine():
+    check_devices()
+
+
+def run(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess:
+    unset = ("JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME", "HOME")
+    kept = {name: value for name, value in os.environ.items() if name not in unset}
+    return subprocess.run(
+        [sys.executable, "-c", command], cwd=folder, capture_output=True, text=True,
+        env=kept | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | environment,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", ["cuda", "gpu", "rocm", "nonsense"])
+def test_a_platform_that_is_not_there_is_one_line(asked, tmp_path):
+    if any(device.platform == "gpu" for device in jax.devices()):
+        pytest.skip("there is a GPU")
+    command = (
+        "import sys; from reoac_jax.devices.environment import check_devices;"
+        "from reoac_jax.system.errors import run_command;"
+        "sys.exit(run_command(lambda argv: check_devices() or 0))"
+    )
+    done = run(command, tmp_path, JAX_PLATFORMS=asked)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert lines == [done.stderr.splitlines()[-1]] and "Traceback" not in done.stderr
+    assert f"JAX_PLATFORMS is {asked}" in lines[0] and lines[0].endswith("what is there: cpu")
+
+
+def test_a_platform_that_is_not_there_leaves_the_setting(monkeypatch):
+    def none():
+        raise RuntimeError("Unable to initialize backend 'tpu'")
+
+    monkeypatch.setattr(jax, "devices", none)
+    before = jax.config.jax_platforms
+    jax.config.update("jax_platforms", "tpu")
+    try:
+        with pytest.raises(InputError, match="JAX_PLATFORMS is tpu.*there: none"):
+            check_devices()
+        assert jax.config.jax_platforms == "tpu"
+    finally:
+        jax.config.update("jax_platforms", before)
