@@ -11,6 +11,7 @@ import numpy as np
 from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.traces import trace
 from reoac_jax.runs.folder import CHECKPOINTS, CONFIG, METRICS, SAMPLES, run_config
+from reoac_jax.runs.metrics import parse_metrics
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.json_files import read_json_object
 
@@ -125,22 +126,17 @@ def _read_run(folder: Path, label: str, most_episodes: int) -> Run:
     return Run(label, folder, config, metrics, len(files), episodes, sorted(saved), notes)
 
 
-def read_metrics(path: Path) -> tuple[list[Mapping[str, Any]], list[str]]:
+def read_metrics(path: Path) -> tuple[Sequence[Mapping[str, Any]], list[str]]:
     """The whole lines of a metrics file, and notes on the rest; nothing is raised for damage."""
     if not path.exists():
         return [], [f"There are no metrics yet: {path.name} does not exist."]
-    lines, records, notes = path.read_bytes().splitlines(), [], []
+    lines, notes = parse_metrics(path.read_bytes()), []
     for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-            if not isinstance(record, Mapping) or not isinstance(record["iteration"], int):
-                raise ValueError(record)
-        except (ValueError, KeyError):
+        if line is None:
             cut = "was cut off in the middle (the run was killed, or is writing)"
             what = cut if number == len(lines) else "is damaged"
             notes.append(f"Line {number} of {path.name} {what}; it is left out.")
-        else:
-            records.append(record)
+    records = [line for line in lines if line is not None]
     if not records:
         notes.append(f"There are no metrics yet: {path.name} holds no whole line.")
     return records, notes

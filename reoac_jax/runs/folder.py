@@ -5,6 +5,7 @@ import datetime
 import fcntl
 import itertools
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -117,13 +118,21 @@ def stopped_from_outside(run: Path) -> Iterator[None]:
 
     A full disk, a permission that was lost, numbers that are no longer finite.
     """
-    intact = f"the last checkpoint in {run / CHECKPOINTS} is intact"
     try:
         yield
     except FloatingPointError as error:
-        raise RunError(f"{error}; the run stopped without saving it, {intact}") from error
+        raise RunError(f"{error}; the run stopped without saving it, {_saved(run)}") from error
     except OSError as error:
-        raise RunError(f"{error}; the run stopped, {intact}") from error
+        raise RunError(f"{error}; the run stopped, {_saved(run)}") from error
+
+
+def _saved(run: Path) -> str:
+    """What is left of a run that stopped, in words."""
+    folder = run / CHECKPOINTS
+    with contextlib.suppress(OSError):  # the disk may be gone
+        if any(path.name.isdecimal() for path in folder.iterdir()):
+            return f"the last checkpoint in {folder} is intact"
+    return f"before it had saved a checkpoint in {folder}"
 
 
 def newest_checkpoints(config: ConfigDict) -> Path:
@@ -140,4 +149,13 @@ def newest_checkpoints(config: ConfigDict) -> Path:
             f"no run with a checkpoint in {parent}; expected one from python -m reoac_jax.train, "
             "or --checkpoint"
         )
-    return max(runs, key=lambda run: (run / CHECKPOINTS).stat().st_mtime) / CHECKPOINTS
+    return max(runs, key=_age) / CHECKPOINTS
+
+
+def _age(run: Path) -> tuple[str, int, str]:
+    """Orders runs by when they began, as their names say it; folders of other names come first.
+
+    When a folder was changed says nothing: copying, cleaning up or a report changes it too.
+    """
+    stamp = re.fullmatch(r"(\d{8}-\d{6})(?:-(\d+))?", run.name)
+    return ("", 0, run.name) if stamp is None else (stamp[1], int(stamp[2] or 1), run.name)

@@ -1,6 +1,5 @@
 """What a run tells about itself: metrics.jsonl, written and followed."""
 
-import contextlib
 import json
 import math
 import os
@@ -57,6 +56,21 @@ class MetricsLog:
         self.close()
 
 
+def parse_metrics(data: bytes) -> list[dict[str, Any] | None]:
+    """The lines of a `metrics.jsonl` in order; None for one that holds no iteration's values."""
+    return [_parse_line(line) for line in data.splitlines()]
+
+
+def _parse_line(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(record, dict) and isinstance(record.get("iteration"), int):
+        return record
+    return None
+
+
 class MetricsTail:
     """Reads a `metrics.jsonl` that another process may be writing, each line once.
 
@@ -83,11 +97,7 @@ class MetricsTail:
             return []
         whole = new[: new.rfind(b"\n") + 1]
         self._offset += len(whole)
-        for line in whole.splitlines():
-            with contextlib.suppress(ValueError):
-                record = json.loads(line)
-                if isinstance(record, dict) and isinstance(record.get("iteration"), int):
-                    self._lines.append(record)
+        self._lines += [record for record in parse_metrics(whole) if record is not None]
         return self._lines
 
     def age(self) -> float | None:
@@ -113,18 +123,16 @@ def _plain(value: Any, name: str, iteration: int) -> Any:
 
 def _truncate(path: Path, keep_through: int) -> None:
     """Rewrites the file at `path` with the whole lines of iterations up to `keep_through`."""
-    kept = []
-    lines = path.read_bytes().splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
-        try:
-            iteration = json.loads(line)["iteration"]
-            if iteration <= keep_through and line.endswith(b"\n"):
-                kept.append(line)
-        except (ValueError, KeyError, TypeError):
+    data, kept = path.read_bytes(), []
+    lines = data.splitlines(keepends=True)
+    for number, (line, record) in enumerate(zip(lines, parse_metrics(data), strict=True), start=1):
+        if record is None:
             if number < len(lines):
                 raise InputError(
                     f"{path}, line {number} is damaged; expected a JSON object with an iteration"
-                ) from None
+                )
+        elif record["iteration"] <= keep_through and line.endswith(b"\n"):
+            kept.append(line)
     with replacing_file(path) as temporary, temporary.open("wb") as file:
         file.writelines(kept)
         file.flush()

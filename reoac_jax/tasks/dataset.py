@@ -1,5 +1,6 @@
 """JSON-lines files of problems: strict reading that names file and line, and writing."""
 
+import codecs
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -40,21 +41,26 @@ class RawRow:
 
 
 def read_rows(path: str | Path) -> Iterator[RawRow]:
-    """Yields the objects of a JSON-lines file in UTF-8.
+    """Yields the objects of a JSON-lines file in UTF-8; blank lines and byte-order marks are none.
 
     Raises `InputError` with file and line where a line is not UTF-8 or not one JSON object, and
     with the file's name where it cannot be read or holds no line.
     """
     path = Path(path)
-    index = -1
+    index = 0
     try:
         with path.open("rb") as lines:
-            for index, line in enumerate(lines):
-                place = f"{path}:{index + 1}"
+            for number, line in enumerate(lines, start=1):
+                # At the start of a file, and of each of several that were put together.
+                line = line.removeprefix(codecs.BOM_UTF8)
+                if not line.strip():
+                    continue
+                place = f"{path}:{number}"
                 yield RawRow(_parse_line(line, place), place, index)
+                index += 1
     except OSError as error:
         raise InputError(f"cannot read {path}{looked_in(path)}: {error.strerror}") from None
-    if index < 0:
+    if index == 0:
         raise InputError(f"{path} is empty; expected one JSON object a line")
 
 

@@ -10,7 +10,13 @@ import pytest
 
 from reoac_jax.config import load_config
 from reoac_jax.runs import folder as run_folder
-from reoac_jax.runs.folder import RunLock, create_run, open_run, stopped_from_outside
+from reoac_jax.runs.folder import (
+    RunLock,
+    create_run,
+    newest_checkpoints,
+    open_run,
+    stopped_from_outside,
+)
 from reoac_jax.system.errors import InputError, RunError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,8 +105,23 @@ def test_open_run_removes_what_a_killed_process_left(config):
 
 @pytest.mark.parametrize("error", [FloatingPointError("a is nan"), PermissionError(13, "denied")])
 def test_what_stops_a_run_is_told_in_one_line(error, tmp_path):
-    with pytest.raises(RunError, match=r"(a is nan|denied).*checkpoints is intact$"):
-        with stopped_from_outside(tmp_path):
+    for saved, words in (("3", "is intact"), ("3.orbax-checkpoint-tmp", "saved a checkpoint in")):
+        run = tmp_path / saved
+        (run / "checkpoints" / saved).mkdir(parents=True)
+        with pytest.raises(RunError, match=rf"(a is nan|denied).*{words}"):
+            with stopped_from_outside(run):
+                raise error
+    with pytest.raises(RunError, match="before it had saved a checkpoint"):
+        with stopped_from_outside(tmp_path / "none"):
             raise error
     with pytest.raises(ValueError, match="a defect"), stopped_from_outside(tmp_path):
         raise ValueError("a defect")
+
+
+def test_the_newest_run_is_the_newest_by_its_name(config, tmp_path):
+    parent = tmp_path / "runs" / config.exp_name
+    names = ("20250102-030405-10", "20250102-030405-9", "20250102-030405", "20241231-235959", "z")
+    for name in names:  # the oldest is changed last
+        (parent / name / "checkpoints" / "0" / "actor").mkdir(parents=True)
+    (parent / "20260101-000000" / "checkpoints" / "0" / "backbone").mkdir(parents=True)  # no actor
+    assert newest_checkpoints(config) == parent / names[0] / "checkpoints"

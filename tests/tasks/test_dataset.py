@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import Problem
-from reoac_jax.tasks.dataset import read_problems, write_problems
+from reoac_jax.tasks.dataset import read_problems, read_rows, write_problems
 
 _GOOD = b'{"id": "a", "prompt": "p", "target_answer": "1", "task": "gsm8k", "metadata": {}}\n'
 
@@ -28,7 +28,9 @@ def test_there_and_back(tmp_path_factory, prompts):
     [
         (b"", r"x.jsonl is empty"),
         (_GOOD + b"{oops\n", r"x.jsonl:2: malformed JSON"),
-        (_GOOD + b"\n", r"x.jsonl:2: malformed JSON"),
+        (b"\xef\xbb\xbf\n \r\n", r"x.jsonl is empty"),
+        (_GOOD + b"\n\n{oops\n", r"x.jsonl:4: malformed JSON"),
+        (_GOOD.decode().encode("utf-16"), r"x.jsonl:1: byte 1 is not UTF-8"),
         (_GOOD + b"[1]\n", r"x.jsonl:2: holds \[1\]; expected a JSON object"),
         (_GOOD + b"\xff\xfe\n", r"x.jsonl:2: byte 1 is not UTF-8"),
         (_GOOD + _GOOD, r"x.jsonl:2: id 'a' occurs a second time"),
@@ -47,6 +49,15 @@ def test_damage_is_named(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_problems(path, "gsm8k")
+
+
+def test_byte_order_marks_and_blank_lines_are_no_rows(tmp_path):
+    mark, other = b"\xef\xbb\xbf", _GOOD.replace(b'"a"', b'"b"')
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(mark + _GOOD + b"\n \t\r\n" + mark + other.rstrip() + b"\r\n\n")
+    rows = list(read_rows(path))
+    assert [(row.index, row.place) for row in rows] == [(0, f"{path}:1"), (1, f"{path}:4")]
+    assert [problem.id for problem in read_problems(path, "gsm8k")] == ["a", "b"]
 
 
 def test_a_missing_file_names_the_command(tmp_path):
