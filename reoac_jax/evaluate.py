@@ -29,12 +29,13 @@ from ml_collections import ConfigDict
 import reoac_jax
 from reoac_jax.config import config_hash, load_config, parse_command_line, to_json
 from reoac_jax.devices.compilation import set_up_compilation
+from reoac_jax.devices.environment import check_devices, set_up_jax
 from reoac_jax.evaluation.policies import ACTOR, POLICIES, UNTRAINED
 from reoac_jax.evaluation.scoring import answers, evaluate_policy, scores
 from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
 from reoac_jax.runs.folder import newest_checkpoints
 from reoac_jax.system.errors import InputError, run_command
-from reoac_jax.system.files import write_json, write_text
+from reoac_jax.system.files import replacing_file, write_json
 from reoac_jax.system.host_memory import keep_freed_memory
 from reoac_jax.system.progress import working
 from reoac_jax.tasks import Task, make_task
@@ -43,6 +44,7 @@ from reoac_jax.tasks.problem_set import ProblemSet
 
 def main(argv: Sequence[str]) -> int:
     keep_freed_memory()
+    set_up_jax()
     parser = argparse.ArgumentParser(
         prog="python -m reoac_jax.evaluate",
         description=__doc__,
@@ -64,6 +66,7 @@ def main(argv: Sequence[str]) -> int:
         checkpoint = newest_checkpoints(config)
 
     set_up_compilation(config.compilation.cache_dir)
+    check_devices()
     with working("loading the backbone"):
         parts = load_parts(config)
         trained = (
@@ -95,15 +98,21 @@ def main(argv: Sequence[str]) -> int:
         "config": to_json(config),
     }
     lines = [json.dumps(line) + "\n" for line in answers(evaluation, problem_set)]
-    write_text(output.with_suffix(".jsonl"), "".join(lines))
-    write_json(output, summary)
+    replaced = ", in place of an earlier evaluation" if output.exists() else ""
+    # Both or none: an answer must not stand beside another evaluation's scores.
+    with (
+        replacing_file(output) as scores_file,
+        replacing_file(output.with_suffix(".jsonl")) as answers_file,
+    ):
+        answers_file.write_text("".join(lines), encoding="utf-8")
+        write_json(scores_file, summary)
     low, high = summary["interval_95"]
     print(
         f"{summary['correct']} of {summary['samples']} correct: {summary['accuracy']:.2%} "
         f"(95 % interval {low:.2%} to {high:.2%}), {summary['forward_passes']:.2f} forward passes "
         f"and cost {summary['avg_cost']:.2f} a problem"
     )
-    print(f"wrote {output} and {output.with_suffix('.jsonl')}")
+    print(f"wrote {output} and {output.with_suffix('.jsonl')}{replaced}")
     return 0
 
 

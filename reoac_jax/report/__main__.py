@@ -70,6 +70,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _write(runs: Sequence[Run], evaluations: Sequence[EvaluationResult], output: Path) -> None:
+    """Writes the report in the place of an earlier one, whose other pictures are removed."""
+    pictures, series = output / "pictures", output / "series"
+    earlier = {*pictures.glob("*.png"), *series.glob("*.csv")}
     sections = _sections(runs, evaluations)
     drawn: dict[str, list[tuple[Picture, str]]] = {title: [] for title in sections}
     count = sum(len(makers) for makers in sections.values())
@@ -77,11 +80,16 @@ def _write(runs: Sequence[Run], evaluations: Sequence[EvaluationResult], output:
         for title, makers in sections.items():
             for make in makers:
                 for picture in make():
-                    save_picture(picture, output / "pictures", output / "series")
+                    save_picture(picture, pictures, series)
+                    earlier.discard(series / f"{picture.name}.csv")
+                    if picture.figure is not None:
+                        earlier.discard(pictures / f"{picture.name}.png")
                     svg = "" if picture.figure is None else inline_svg(picture)
                     drawn[title].append((picture, svg))
                 progress.update()
     write_text(output / "index.html", page(runs, evaluations, drawn))
+    for file in earlier:
+        file.unlink()
 
 
 def _one(make: Callable[[Sequence[Run]], Picture], runs: Sequence[Run]) -> list[Picture]:
