@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from transformers import PreTrainedTokenizerBase
 
 from reoac_jax.backbone.interface import Denoiser
 from reoac_jax.backbone.likelihood import reference_log_probs
@@ -16,6 +15,7 @@ from reoac_jax.devices import sharding
 from reoac_jax.finetuning.objective import Answers, add_noise, denoising_nats, noise_level
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.files import looked_in
+from reoac_jax.tasks.tokenizer import Tokenizer
 
 _GOLDEN_RATIO = 0.6180339887498949
 
@@ -102,7 +102,7 @@ class TextBlocks(NamedTuple):
         return Answers(no_prompt, np.zeros_like(self.lengths), self.blocks, self.lengths)
 
 
-def text_blocks(path: str | Path, tokenizer: PreTrainedTokenizerBase, length: int) -> TextBlocks:
+def text_blocks(path: str | Path, tokenizer: Tokenizer, length: int) -> TextBlocks:
     """Cuts a text file as the published OpenWebText numbers do.
 
     Each document's tokens are followed by eos; all are joined and cut into pieces of `length - 2`,

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from transformers import PreTrainedTokenizerBase
 
 from reoac_jax.learning.losses import critic_advantage, group_advantage
 from reoac_jax.learning.replay import Episodes
@@ -16,6 +15,7 @@ from reoac_jax.rollout import Rollout, Trajectory
 from reoac_jax.tasks import Grade
 from reoac_jax.tasks.decode import token_texts
 from reoac_jax.tasks.problem_set import ProblemSet
+from reoac_jax.tasks.tokenizer import Tokenizer
 
 
 def episode_returns(
@@ -124,7 +124,7 @@ def sample_record(
     text: str,
     grade: Grade,
     episode_return: float,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     columns: Mapping[str, int],
     relation: np.ndarray,
 ) -> Mapping[str, Any]:
@@ -157,7 +157,7 @@ def sample_record(
 
 
 def _step_record(
-    steps: Any, t: int, tokenizer: PreTrainedTokenizerBase, columns: Mapping[str, int]
+    steps: Any, t: int, tokenizer: Tokenizer, columns: Mapping[str, int]
 ) -> Mapping[str, Any]:
     record = {
         "operator": OPERATORS[steps.operator[t]],

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from transformers import PreTrainedTokenizerBase
 
 from reoac_jax.backbone import load_backbone, lora, stored_hash
 from reoac_jax.backbone.interface import DenoiserModule, ModelConfig
@@ -18,11 +17,12 @@ from reoac_jax.backbone.store import read_sizes
 from reoac_jax.devices.streams import RunStream
 from reoac_jax.learning.learner import initial_heads
 from reoac_jax.policy.heads import HeadParams, Heads
-from reoac_jax.policy.vocabulary import Vocabulary, build_vocabulary, load_tokenizer
+from reoac_jax.policy.vocabulary import Vocabulary, build_vocabulary
 from reoac_jax.rollout import RolloutSettings
 from reoac_jax.runs.checkpoints import find_checkpoint, read_item, read_record
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.shell import shell_command
+from reoac_jax.tasks.tokenizer import Tokenizer, load_tokenizer
 
 NO_ADAPTER = "none"  # of the key lora.adapter
 
@@ -37,7 +37,7 @@ class Parts:
     model: DenoiserModule
     base: Any
     base_hash: str
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Tokenizer
     vocabulary: Vocabulary
     heads: Heads
 

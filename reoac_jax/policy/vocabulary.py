@@ -5,14 +5,13 @@ Everything that depends on text is looked up here and never computed on the devi
 
 import re
 from collections.abc import Hashable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from reoac_jax.system.errors import InputError
+from reoac_jax.tasks.tokenizer import Tokenizer
 
 NUMBER = re.compile(r"[+-]?(\d+\.\d+|\d+|\d+/\d+)%?")
 _OPERATOR_SIGNS = frozenset("+-*/=<>&^_")
@@ -48,42 +47,7 @@ class Vocabulary(NamedTuple):
     last_word_has_digit: jax.Array | np.ndarray
 
 
-def load_tokenizer(source: str, path: str, backbone_path: str) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer that `tokenizer_source` names (DESIGN.md, section 3).
-
-    Args:
-      source: "mdlm", the tokenizer at `path` (GPT-2's); "auto", the one beside the weights.
-      path: hub id or local folder, used by "mdlm".
-      backbone_path: the backbone's folder, whose `tokenizer/` is used by "auto".
-
-    Raises:
-      InputError: no tokenizer can be loaded from there, or it has no fast form, which the
-        character offsets of the prompt need.
-    """
-    place = str(Path(backbone_path) / "tokenizer") if source == "auto" else path
-    if source == "auto" and not Path(place).is_dir():
-        raise InputError(
-            f"no tokenizer at {place}; expected the files that the converter copies from beside "
-            "the weights, or backbone.tokenizer_source 'mdlm'"
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
-    except Exception as error:  # broken files raise KeyError, or Exception itself
-        reason = " ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
-        raise InputError(
-            f"no tokenizer could be loaded from {place} ({reason}); expected a hub id or a local "
-            "folder with tokenizer files in backbone.tokenizer_path"
-        ) from error
-    if not tokenizer.is_fast or tokenizer.eos_token_id is None:
-        raise InputError(
-            f"the tokenizer at {place} has no fast form or no eos token; it needs both"
-        )
-    return tokenizer
-
-
-def build_vocabulary(
-    tokenizer: PreTrainedTokenizerBase, vocab_size: int, mask_id: int
-) -> Vocabulary:
+def build_vocabulary(tokenizer: Tokenizer, vocab_size: int, mask_id: int) -> Vocabulary:
     """Builds the tables from the tokenizer's own decoding, as NumPy arrays.
 
     Args:
@@ -141,12 +105,12 @@ def _number_equal(keys: Sequence[Hashable | None]) -> np.ndarray:
     return np.array([-1 if k is None else seen.setdefault(k, len(seen)) for k in keys], np.int32)
 
 
-def _decode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> list[str]:
+def _decode(tokenizer: Tokenizer, rows: Sequence[Sequence[int]]) -> list[str]:
     # The Rust decoder itself: the Python wrapper may clean up spaces, and takes 10 times as long.
     return tokenizer.backend_tokenizer.decode_batch(rows, skip_special_tokens=False)
 
 
-def _pieces_in_context(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+def _pieces_in_context(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
     """What each token adds to a text that goes before it, its own leading space included.
 
     Word-level decoders put a space between tokens, which a token decoded alone does not show.

@@ -10,10 +10,10 @@ import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
-from transformers import PreTrainedTokenizerBase
 
 from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.system.progress import is_terminal
+from reoac_jax.tasks.tokenizer import Tokenizer
 
 _LEAST_SECONDS = 0.15  # that a step stays on the screen
 _STYLES = {"given": "", "kept": "cyan", "new": "bold green", "repaired": "yellow", "masked": "dim"}
@@ -35,7 +35,7 @@ class DenoisingView:
         self,
         prompt: str,
         given: np.ndarray,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: Tokenizer,
         mask_id: int,
         max_steps: int,
     ) -> Iterator[None]:
@@ -101,7 +101,7 @@ class DenoisingView:
         return str(self._tokenizer.decode([token], clean_up_tokenization_spaces=False))
 
 
-def _separator(tokenizer: PreTrainedTokenizerBase) -> str:
+def _separator(tokenizer: Tokenizer) -> str:
     """What a decoder puts between tokens: word-level ones a space, subword ones nothing."""
     tokens = tokenizer("1 + 2", add_special_tokens=False)["input_ids"]
     alone = "".join(str(tokenizer.decode([token])) for token in tokens)

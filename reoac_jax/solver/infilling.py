@@ -4,10 +4,10 @@ import dataclasses
 import re
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks.encode import encode_prompts
+from reoac_jax.tasks.tokenizer import Tokenizer
 
 # `[MASK]` stands for one token, `[MASK:5]` for five.
 _BLANK = re.compile(r"\[MASK(?::([0-9]{1,4}))?\]")
@@ -37,7 +37,7 @@ def has_blanks(text: str) -> bool:
     return _BLANK.search(text) is not None
 
 
-def parse_blanks(text: str, tokenizer: PreTrainedTokenizerBase, mask_id: int) -> BlankedText:
+def parse_blanks(text: str, tokenizer: Tokenizer, mask_id: int) -> BlankedText:
     """Tokenises a text with blanks, each stretch between two of them by itself.
 
     One space before a blank belongs to what fills it: subword tokens of a word's beginning bring

@@ -2,11 +2,12 @@
 
 import jax
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+
+from reoac_jax.tasks.tokenizer import Tokenizer
 
 
 def generated_text(
-    tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase, special: np.ndarray | jax.Array
+    tokens: np.ndarray, tokenizer: Tokenizer, special: np.ndarray | jax.Array
 ) -> str:
     """The text of generated tokens int32 `[G]`: before the first eos, special tokens left out.
 
@@ -18,12 +19,12 @@ def generated_text(
     return _text_of(tokenizer, kept.tolist()).strip()
 
 
-def token_texts(tokens: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def token_texts(tokens: np.ndarray, tokenizer: Tokenizer) -> list[str]:
     """Each token's own text; `[MASK]` for ids that the tokenizer lacks."""
     return [_text_of(tokenizer, [i]) if i < len(tokenizer) else "[MASK]" for i in tokens.tolist()]
 
 
-def _text_of(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> str:
+def _text_of(tokenizer: Tokenizer, tokens: list[int]) -> str:
     text = tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
     assert isinstance(text, str)  # a list is for batches
     return text

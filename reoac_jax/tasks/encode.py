@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from reoac_jax.config.schema import is_text
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks.keys import key_characters
 from reoac_jax.tasks.task import Problem
+from reoac_jax.tasks.tokenizer import Tokenizer
 
 _CHUNK = 4096  # problems tokenised together, so that memory stays small
 
@@ -36,7 +36,7 @@ class Encoded:
 def encode_problems(
     problems: Sequence[Problem],
     references: Sequence[str],
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: Tokenizer,
     *,
     gen_len: int,
     max_prompt_len: int,
@@ -82,7 +82,7 @@ def encode_problems(
 
 
 def encode_prompts(
-    prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase
+    prompts: Sequence[str], tokenizer: Tokenizer
 ) -> list[tuple[list[int], list[bool]]]:
     """Each prompt's tokens, all of them, and which of them are key tokens (DESIGN.md section 6).
 
@@ -106,7 +106,7 @@ def encode_prompts(
     return rows
 
 
-def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], offsets: bool = False):
+def _tokenize(tokenizer: Tokenizer, texts: list[str], offsets: bool = False):
     # `verbose=False`: longer than the tokenizer's own limit is counted here, not warned about.
     return tokenizer(
         texts,

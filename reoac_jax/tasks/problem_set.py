@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
-from transformers import PreTrainedTokenizerBase
 
 from reoac_jax.tasks import Problem, Split, Task
 from reoac_jax.tasks.encode import Encoded, encode_problems
+from reoac_jax.tasks.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ProblemSet:
         cls,
         task: Task,
         split: Split,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: Tokenizer,
         config: ConfigDict,
         limit: int | None = None,
     ) -> "ProblemSet":

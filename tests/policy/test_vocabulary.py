@@ -12,8 +12,9 @@ from tokenizers import Tokenizer, decoders, models
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from reoac_jax.policy.features import FEATURES, alignment_features, prompt_context
-from reoac_jax.policy.vocabulary import build_vocabulary, load_tokenizer
+from reoac_jax.policy.vocabulary import build_vocabulary
 from reoac_jax.system.errors import InputError
+from reoac_jax.tasks.tokenizer import load_tokenizer
 
 NUMBER = r"[+-]?(\d+\.\d+|\d+|\d+/\d+)%?"
 GPT2_SIZE = 50_258

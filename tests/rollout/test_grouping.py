@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reoac_jax.backbone.prediction import prompt_width
-from reoac_jax.policy.vocabulary import load_tokenizer
 from reoac_jax.rollout.grouping import plan_groups
+from reoac_jax.tasks.tokenizer import load_tokenizer
 
 GEN_LEN, LONGEST = 64, 256
 
