@@ -57,13 +57,14 @@ class ProgressLine:
         self._seconds_between_lines = seconds_between_lines
         self._start, self._after = time.monotonic(), after
         self._last_line = -math.inf
-        self._bar, self._drawn = None, False
+        self._bar: Progress | None = None
+        self._drawn = False
         if is_terminal(self._stream):
             self._bar = _bar(self._stream, transient=after > 0)
             self._task = self._bar.add_task(
                 description, total=total, completed=done, unit=unit, values=""
             )
-            self._draw()
+            self._draw(self._bar)
 
     def update(self, count: int = 1, **values: float | str) -> None:
         """`count` further units are done; `values` are shown beside, numbers to four digits."""
@@ -75,7 +76,7 @@ class ProgressLine:
         if self._bar is not None:
             values_shown = ", ".join(f"{key}={value}" for key, value in shown.items())
             self._bar.update(self._task, advance=count, values=values_shown)
-            self._draw()
+            self._draw(self._bar)
             return
         now = time.monotonic()
         finished = self._total is not None and self._done >= self._total
@@ -101,7 +102,7 @@ class ProgressLine:
         else:
             print(message, file=self._stream, flush=True)
 
-    def _draw(self) -> None:
+    def _draw(self, bar: Progress) -> None:
         """Shows the bar as it is now, unless it is too early or has just been shown."""
         now = time.monotonic()
         if now - self._start < self._after or now - self._last_line < _SECONDS_BETWEEN_DRAWINGS:
@@ -109,15 +110,15 @@ class ProgressLine:
         self._last_line = now
         if not self._drawn:
             self._drawn = True
-            self._bar.start()
+            bar.start()
             _bars.append(self)
-        self._bar.refresh()
+        bar.refresh()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._drawn:
+        if self._bar is not None and self._drawn:
             _bars.remove(self)
             self._bar.stop()
 
