@@ -1,0 +1,86 @@
+"""Hull, budget and intervals of the study, against plain computations."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from reoac_jax.evaluation.frontier import (
+    Point,
+    at_budget,
+    over_seeds,
+    paired_difference,
+    upper_hull,
+)
+
+PROBLEMS = 20
+
+
+def point(name, passes, right):
+    """A point with the first `right` of 20 problems solved."""
+    return Point(name, passes, (np.arange(PROBLEMS) < right).astype(float))
+
+
+curves = st.lists(
+    st.tuples(st.integers(1, 40), st.integers(0, PROBLEMS)), min_size=1, max_size=12, unique=True
+).map(lambda pairs: [point(str(i), p / 4, r) for i, (p, r) in enumerate(pairs)])
+
+
+@given(curves, st.floats(0.0, 12.0))
+def test_no_mixture_of_two_points_within_the_budget_does_better(points, budget):
+    """The definition itself: the best of all points and of all mixtures of two of them."""
+    best = max((p.accuracy for p in points if p.passes <= budget), default=None)
+    for one in points:
+        for other in points:
+            if one.passes <= budget < other.passes:
+                share = (budget - one.passes) / (other.passes - one.passes)
+                best = max(best, (1 - share) * one.accuracy + share * other.accuracy)
+    found = at_budget(points, budget)
+    if best is None:
+        assert found is None
+    else:
+        assert found.mean() == pytest.approx(best, abs=1e-9)
+
+
+@given(curves)
+def test_the_hull_rises_ever_more_slowly(points):
+    hull = upper_hull(points)
+    steps = [(b.passes - a.passes, b.accuracy - a.accuracy) for a, b in zip(hull, hull[1:])]  # noqa: B905
+    assert all(run > 0 and rise > 0 for run, rise in steps)
+    slopes = [rise / run for run, rise in steps]
+    assert slopes == sorted(slopes, reverse=True)
+
+
+def test_a_budget_between_two_points_is_their_mixture_problem_by_problem():
+    points = [point("a", 4.0, 8), point("b", 8.0, 12), point("dominated", 6.0, 8)]
+    mixed = at_budget(points, 5.0)
+    np.testing.assert_allclose(mixed, 0.75 * points[0].correct + 0.25 * points[1].correct)
+    assert at_budget(points, 3.9) is None
+    assert at_budget(points, 100.0).mean() == 0.6
+
+
+def test_a_paired_interval_covers_as_often_as_it_says():
+    """Of 200 samples with a true difference of 0.1, about 95 % of the intervals hold it."""
+    rng = np.random.default_rng(0)
+    covered = 0
+    for trial in range(200):
+        hard = rng.random(300)
+        ours, theirs = (hard < 0.6) * 1.0, (hard < 0.5) * 1.0
+        noise = rng.random(300) < 0.05  # problems on which theirs is right by luck
+        theirs = np.maximum(theirs, noise)
+        truth = 0.1 - 0.05 * 0.5
+        found = paired_difference(ours, theirs, seed=trial)
+        covered += found.low <= truth <= found.high
+    assert 180 <= covered <= 199
+    same = paired_difference(ours, ours)
+    assert same == (0.0, 0.0, 0.0)
+
+
+def test_seeds_have_students_interval():
+    values = [0.5, 0.53, 0.58]
+    found = over_seeds(values)
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
+    assert found == pytest.approx((np.mean(values), low, high), abs=1e-4)
+    with pytest.raises(ValueError, match="1 seeds"):
+        over_seeds([0.5])
