@@ -11,6 +11,7 @@ import pytest  # noqa: E402
 
 from reoac_jax.system import progress
 
+pytest_plugins = ("support.small_run",)  # fixtures of several files
 ROOT = Path(__file__).resolve().parents[1]
 
 jax.config.update("jax_num_cpu_devices", 4)

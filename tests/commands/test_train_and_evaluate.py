@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from support import toy
+from support.small_run import ROOT, TINY, metrics, newest, samples, train_run
 
 from reoac_jax import evaluate, train
-from reoac_jax.backbone import Backbone, BackboneConfig, read_backbone, save_backbone
+from reoac_jax.backbone import read_backbone, save_backbone
 from reoac_jax.backbone.published import from_flax
 from reoac_jax.config import load_config
 from reoac_jax.convert.flax_to_mdlm import main as export
@@ -28,69 +29,6 @@ from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report import __main__ as report
 from reoac_jax.runs.checkpoints import read_item
 from reoac_jax.system.errors import run_command
-
-ROOT = Path(__file__).resolve().parents[2]
-TINY = str(ROOT / "configs" / "tiny.py")
-TIMINGS = ("seconds", "per_second")
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    """A random backbone over the bundled word tokenizer, in a converted folder."""
-    folder = tmp_path_factory.mktemp("backbone") / "tiny"
-    config = BackboneConfig(1200, 64, 16, 8, 2, 2)
-    tokens = np.zeros((1, 4), np.int32), np.array([4], np.int32)
-    params = jax.jit(Backbone(config).init)(jax.random.key(0), *tokens)["params"]
-    files = [ROOT / "data/tiny_mdlm" / n for n in ("tokenizer.json", "tokenizer_config.json")]
-    source = {"source": "a test", "sha256": "", "dtype": "float32", "revision": None}
-    save_backbone(folder, config, toy.randomise(params, 0), source=source, tokenizer=files)
-    return folder
-
-
-@pytest.fixture
-def options(backbone, tmp_path):
-    """Overrides for a run of seconds, written below tmp_path."""
-    return [
-        f"--config.backbone.path={backbone}",
-        f"--config.output_dir={tmp_path / 'runs'}",
-        "--config.task.train_size=50",
-        "--config.task.test_size=12",
-        "--config.train.episodes_per_iter=6",
-        "--config.train.episodes_per_prompt=2",
-        "--config.train.critic_steps=2",
-        "--config.train.actor_steps=1",
-        "--config.train.iterations=3",
-        "--config.train.head_batch=16",
-        "--config.train.backbone_batch=4",
-        "--config.train.buffer_size=12",
-        "--config.checkpoint.every=2",
-        "--config.rollout.max_steps=4",
-        "--config.rollout.sample_strategy=sample",
-        "--config.rollout.branch_steps=1,",
-        "--config.rollout.branch_k=2",
-        "--config.features.extra_features=False",
-        # An untrained model earns nothing: let failures move the backbone.
-        "--config.objective.reference.advantage_positive=False",
-    ]
-
-
-def train_run(options, *extra) -> Path:
-    assert run_command(train.main, ["--config", TINY, *options, *extra]) == 0
-    return newest(options)
-
-
-def newest(options) -> Path:
-    output = next(o for o in options if "output_dir" in o).split("=")[1]
-    return max(Path(output, "tiny").iterdir(), key=lambda run: run.stat().st_mtime)
-
-
-def metrics(run: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if not k.endswith(TIMINGS)} for line in lines]
-
-
-def samples(run: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in (run / "samples").iterdir()}
 
 
 @pytest.mark.parametrize("mode", ["frozen", "lora", "full"])

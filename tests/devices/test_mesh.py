@@ -11,7 +11,7 @@ import pytest
 from support import toy
 
 from reoac_jax.devices import sharding
-from reoac_jax.rollout import Question, RolloutProgram, in_order
+from reoac_jax.rollout import Request, RolloutProgram, in_order
 from scripts.collectives import collectives
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def questions(count=10):
         rng = np.random.default_rng(row)
         length = int(rng.integers(1, 9))
         tokens = rng.integers(2, len(toy.WORDS), length).astype(np.int32)
-        made.append(Question(tokens, rng.random(length) < 0.4, row_id=100 + row))
+        made.append(Request(tokens, rng.random(length) < 0.4, row_id=100 + row))
     return made
 
 

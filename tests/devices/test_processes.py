@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from test_commands import TINY, backbone, metrics, options, samples  # noqa: F401
+from support.small_run import TINY, metrics, samples
 
 from reoac_jax import train
 from reoac_jax.config import load_config
