@@ -1,4 +1,4 @@
-"""Evaluates a policy on the test problems, strictly graded.
+"""Evaluates a policy on the test (or development) problems, strictly graded.
 
     python -m reoac_jax.evaluate --config configs/gsm8k.py \\
         --checkpoint runs/gsm8k/<timestamp>/checkpoints --output runs/eval_gsm8k.json [--limit N]
@@ -53,7 +53,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--config", required=True, help="a configuration file")
     parser.add_argument("--checkpoint", help="checkpoints/ of a run, or one iteration in it")
     parser.add_argument("--output", required=True, help="the JSON file to write")
-    parser.add_argument("--limit", type=int, help="only the first N test problems")
+    parser.add_argument("--limit", type=int, help="only the first N problems")
+    parser.add_argument(
+        "--split", choices=("dev", "test"), default="test", help="dev: to choose parameters on"
+    )
     parser.add_argument("--policy", default=ACTOR, choices=POLICIES, metavar="NAME")
     options, overrides = parse_command_line(parser, argv)
     output = Path(options.output)
@@ -77,10 +80,13 @@ def main(argv: Sequence[str]) -> int:
     task = make_task(config.task, config.grader)
     try:
         with working("reading the problems"):
-            problem_set = ProblemSet.load(task, "test", parts.tokenizer, config, options.limit)
+            problem_set = ProblemSet.load(
+                task, options.split, parts.tokenizer, config, options.limit
+            )
         what = trained.checkpoint or config.backbone.path
         print(
-            f"evaluating {options.policy} of {what} on {len(problem_set)} {task.name} problems, "
+            f"evaluating {options.policy} of {what} on {len(problem_set)} {options.split} "
+            f"problems of {task.name}, "
             f"{problem_set.truncation_in_words}"
         )
         evaluation = evaluate_policy(
@@ -92,6 +98,7 @@ def main(argv: Sequence[str]) -> int:
     summary = {"task": task.name, "policy": options.policy} | scores(evaluation)
     summary |= problem_set.truncation | _provenance(config, parts, trained, task)
     summary |= {
+        "split": options.split,
         "limit": options.limit,
         "problems_hash": problem_set.hash,
         "command": shlex.join(["python", "-m", "reoac_jax.evaluate", *argv]),

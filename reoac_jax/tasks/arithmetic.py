@@ -16,7 +16,7 @@ from reoac_jax.config.schema import Option
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import stories
 from reoac_jax.tasks.gsm8k import GRADER_VERSION, extract_numbers, grade_numbers, styled_answer
-from reoac_jax.tasks.splits import split_of_text
+from reoac_jax.tasks.splits import held_out
 from reoac_jax.tasks.stories import Sentence
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 
@@ -37,6 +37,9 @@ class Arithmetic(Task):
             "float", "chance of an irrelevant sentence behind each sentence", 0.1, low=0.0, high=1.0
         ),
         "train_size": Option("int", "training problems", 20_000, low=1, high=10_000_000),
+        "dev_size": Option(
+            "int", "development problems, all different", 1000, low=1, high=1_000_000
+        ),
         "test_size": Option("int", "test problems, all different", 1000, low=1, high=1_000_000),
         "seed": Option(
             "int",
@@ -55,15 +58,17 @@ class Arithmetic(Task):
         self._task = task
 
     def problems(self, split: Split) -> list[Problem]:
-        """The split's problems; the computations of `test` are distinct, those of `train` not.
+        """The split's problems; those of `train` may repeat a computation, the others do not.
 
-        Raises `InputError` if there are fewer distinct test problems than `test_size`.
+        Raises `InputError` if there are fewer distinct problems than asked for.
         """
         task = self._task
-        size = task.train_size if split == "train" else task.test_size
+        size = task[f"{split}_size"]
         draw = random.Random(f"arithmetic/{task.seed}/{split}")
         problems: list[Problem] = []
         seen: set[str] = set()
+        if split == "dev":  # drawn as test problems are, from those that the test set left
+            seen = {problem.metadata["solution"] for problem in self.problems("test")}
         fruitless = 0
         while len(problems) < size:
             story = _draw_story(draw, tuple(task.steps), task.max_number, task.distractors)
@@ -73,10 +78,10 @@ class Arithmetic(Task):
                     f"task.{split}_size is {size}; expected at most about {len(problems)} with "
                     f"task.steps {tuple(task.steps)} and task.max_number {task.max_number}"
                 )
-            if split_of_text(story.solution) != split or story.solution in seen:
+            if held_out(story.solution) == (split == "train") or story.solution in seen:
                 continue
             fruitless = 0
-            if split == "test":
+            if split != "train":
                 seen.add(story.solution)
             problems.append(
                 Problem(

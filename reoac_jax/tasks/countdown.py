@@ -29,6 +29,10 @@ _EQUATION = re.compile(
 _LONGEST = 2000  # characters of a text that are looked at
 
 
+# What the generator of a split is seeded with.
+_STREAMS: dict[Split, int] = {"train": 0, "test": 1, "dev": 2}
+
+
 class Countdown(Task):
     """Seeded countdown problems with three to six numbers."""
 
@@ -46,6 +50,9 @@ class Countdown(Task):
             choices=TRAIN_PARTS,
         ),
         "train_size": Option("int", "training problems", 20_000, low=1, high=10_000_000),
+        "dev_size": Option(
+            "int", "development problems, all different", 1000, low=1, high=1_000_000
+        ),
         "test_size": Option("int", "test problems, all different", 1000, low=1, high=1_000_000),
         "seed": Option(
             "int",
@@ -60,22 +67,13 @@ class Countdown(Task):
         self._task = task
 
     def problems(self, split: Split) -> list[Problem]:
-        """The split's problems; those of `test` are distinct, those of `train` may repeat.
+        """The split's problems; those of `train` may repeat, the others are distinct.
 
-        Raises `InputError` if there are fewer distinct test problems than `test_size`.
+        Raises `InputError` if there are fewer distinct problems than asked for.
         """
         task = self._task
-        size = task.train_size if split == "train" else task.test_size
-        drawn = draw_problems(
-            np.random.default_rng([task.seed, task.numbers, split == "test"]),
-            size,
-            split,
-            task.train_part,
-            numbers=task.numbers,
-            max_number=task.max_number,
-            max_intermediate=task.max_intermediate,
-            ordered=task.ordered,
-        )
+        size = task[f"{split}_size"]
+        drawn = self._draw(split)
         if len(drawn.numbers) < size:
             raise InputError(
                 f"task.{split}_size is {size}; expected at most about {len(drawn.numbers)} with "
@@ -84,6 +82,24 @@ class Countdown(Task):
         signs = _SIGNS[drawn.signs].tolist()
         rows = zip(drawn.numbers.tolist(), signs, drawn.equations.tolist(), strict=True)
         return [_problem(f"countdown/{split}/{index}", *row) for index, row in enumerate(rows)]
+
+    def _draw(self, split: Split) -> "DrawnProblems":
+        task = self._task
+        taken = None
+        if split == "dev":  # drawn as test problems are, from those that the test set left
+            tested = self._draw("test")
+            taken = problem_keys(tested.numbers, tested.equations[:, -1, 2])
+        return draw_problems(
+            np.random.default_rng([task.seed, task.numbers, _STREAMS[split]]),
+            task[f"{split}_size"],
+            split,
+            task.train_part,
+            numbers=task.numbers,
+            max_number=task.max_number,
+            max_intermediate=task.max_intermediate,
+            ordered=task.ordered,
+            taken=taken,
+        )
 
     def reference_text(self, problem: Problem) -> str:
         """The solution by which the problem was generated; there may be others."""
@@ -136,24 +152,27 @@ def draw_problems(
     max_number: int,
     max_intermediate: int,
     ordered: bool,
+    taken: np.ndarray | None = None,
 ) -> DrawnProblems:
-    """Draws `size` problems of a split (and part of it); fewer if `test` does not hold so many.
+    """Draws `size` problems of a split (and part of it); fewer if it does not hold so many.
+
+    taken: uint64 `[M]`, keys of problems that are not to be drawn.
 
     Each equation takes two random numbers of the pool and one of the operators whose result is a
     whole number from 1 to `max_intermediate`; a draw without such an operator is dropped. The
     larger operand stands left, but for half of the `+` and `*` if not `ordered`.
     """
     batches: list[DrawnProblems] = []
-    keys = np.zeros(0, np.uint64)
+    keys = np.zeros(0, np.uint64) if taken is None else taken
     barren = 0  # batches in a row that brought nothing new
     found = 0
     while found < size and barren < 8:
         # About a tenth of the draws are dropped and a sixth are test problems.
-        wanted = (size - found) * (8 if split == "test" else 4) + 1000
+        wanted = (size - found) * (4 if split == "train" else 8) + 1000
         batch = _draw_batch(random, min(wanted, 1 << 20), numbers, max_number, max_intermediate)
         batch_keys = problem_keys(batch.numbers, batch.equations[:, -1, 2])
         keep = members(batch_keys, split, train_part)
-        if split == "test":
+        if split != "train":
             first = np.zeros(len(keep), bool)
             first[np.unique(batch_keys, return_index=True)[1]] = True
             keep &= first & ~np.isin(batch_keys, keys)

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from reoac_jax.config.schema import is_text
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.files import looked_in
-from reoac_jax.tasks.task import Problem
+from reoac_jax.tasks.task import Problem, Split
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,6 +96,26 @@ def read_problems(path: str | Path, task: str) -> list[Problem]:
             raise row.error(f"id {problem.id!r} occurs a second time; expected distinct ids")
         problems[problem.id] = problem
     return list(problems.values())
+
+
+def read_split(task: ConfigDict, split: Split) -> list[Problem]:
+    """A split of a task that has `train_file`, `test_file` and `dev_size`.
+
+    The development problems are the last of the training file, and are not trained on. Raises
+    `InputError` where a file is not as `read_problems` expects, or too small for `dev_size`.
+    """
+    if split == "test":
+        return read_problems(task.test_file, task.name)
+    problems = read_problems(task.train_file, task.name)
+    kept = len(problems) - task.dev_size
+    if split == "dev" and not task.dev_size:
+        raise InputError("task.dev_size is 0; expected 1 or more for development problems")
+    if kept < 1:
+        raise InputError(
+            f"task.dev_size is {task.dev_size}; expected less than the {len(problems)} problems of "
+            f"{task.train_file}"
+        )
+    return problems[kept:] if split == "dev" else problems[:kept]
 
 
 def write_problems(path: str | Path, problems: Iterable[Problem]) -> None:

@@ -14,7 +14,7 @@ from reoac_jax.tasks.answers import (
     has_final_answer,
     target_answer,
 )
-from reoac_jax.tasks.dataset import RawRow, read_problems
+from reoac_jax.tasks.dataset import RawRow, read_split
 from reoac_jax.tasks.equations import annotations, equation_holds
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 
@@ -32,6 +32,9 @@ class Gsm8k(Task):
         "train_file": Option(
             "str", "processed training problems, .jsonl", "data/processed/gsm8k_train.jsonl"
         ),
+        "dev_size": Option(
+            "int", "last problems of the training file that are kept for development", 0, low=0
+        ),
         "test_file": Option(
             "str", "processed test problems, .jsonl", "data/processed/gsm8k_test.jsonl"
         ),
@@ -41,11 +44,11 @@ class Gsm8k(Task):
     }
 
     def __init__(self, task: ConfigDict, grader: ConfigDict) -> None:
-        self._files = {"train": task.train_file, "test": task.test_file}
+        self._task = task
         self._style: AnswerStyle = task.answer_style
 
     def problems(self, split: Split) -> list[Problem]:
-        problems = read_problems(self._files[split], self.name)
+        problems = read_split(self._task, split)
         for problem in problems:
             _expected_number(problem)
         return problems

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax.config.schema import Option
 from reoac_jax.tasks.boxed import last_boxed, without_repeated_answer
-from reoac_jax.tasks.dataset import RawRow, read_problems
+from reoac_jax.tasks.dataset import RawRow, read_split
 from reoac_jax.tasks.grading_pool import GradingPool
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 
@@ -24,17 +24,20 @@ class Math(Task):
         "train_file": Option(
             "str", "processed training problems, .jsonl", "data/processed/math_train.jsonl"
         ),
+        "dev_size": Option(
+            "int", "last problems of the training file that are kept for development", 0, low=0
+        ),
         "test_file": Option(
             "str", "processed test problems, .jsonl", "data/processed/math_test.jsonl"
         ),
     }
 
     def __init__(self, task: ConfigDict, grader: ConfigDict) -> None:
-        self._files = {"train": task.train_file, "test": task.test_file}
+        self._task = task
         self._pool = GradingPool(grader.workers, grader.timeout)
 
     def problems(self, split: Split) -> list[Problem]:
-        return read_problems(self._files[split], self.name)
+        return read_split(self._task, split)
 
     def reference_text(self, problem: Problem) -> str:
         r"""The published solution, or `\boxed{answer}` where only the answer was published."""

@@ -1,9 +1,9 @@
 """Which split a generated problem belongs to, decided by the problem itself.
 
-A problem's canonical key is hashed; one key in six is a test problem, whatever the seed, the
-sizes or the order of generation. So no training problem of any run is a test problem of another.
-Training problems can be parted once more: a policy that learns on problems which its backbone has
-memorised learns how to recite, so that two in five are reserved for it.
+A problem's canonical key is hashed; one key in six is a test or development problem, whatever the
+seed, the sizes or the order of generation. So no training problem of any run is a test problem of
+another. Training problems can be parted once more: a policy that learns on problems which its
+backbone has memorised learns how to recite, so that two in five are reserved for it.
 """
 
 import hashlib
@@ -17,14 +17,16 @@ _RESERVED = 2  # two are reserved for a policy, and three are left to supervised
 TRAIN_PARTS = ("all", "supervised", "reserved")
 
 
-def split_of_text(key: str) -> Split:
-    """The split of the problem with this canonical text."""
+def held_out(key: str) -> bool:
+    """Whether the problem with this canonical text is one for `dev` and `test`, not for `train`."""
     digest = hashlib.blake2b(key.encode("utf-8"), digest_size=8).digest()
-    return "test" if int.from_bytes(digest, "little") % _SHARES == 0 else "train"
+    return int.from_bytes(digest, "little") % _SHARES == 0
 
 
 def members(keys: np.ndarray, split: Split, train_part: str = "all") -> np.ndarray:
-    """bool [N]: which of the canonical keys, uint64 [N], belong to a split.
+    """bool [N]: which of the canonical keys, uint64 [N], may belong to a split.
+
+    `dev` and `test` share one part of the keys: whoever draws them keeps them apart.
 
     train_part: one of `TRAIN_PARTS`, of the training split: all of it, the problems for supervised
     fine-tuning or those reserved for the policy.
@@ -37,7 +39,7 @@ def members(keys: np.ndarray, split: Split, train_part: str = "all") -> np.ndarr
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed = mixed ^ (mixed >> np.uint64(31))
     place = mixed % np.uint64(_SHARES)
-    if split == "test":
+    if split != "train":
         return place == 0
     if train_part == "all":
         return place > 0

@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 
 from reoac_jax.config.schema import Option
 
-Split = Literal["train", "test"]
+Split = Literal["train", "dev", "test"]
+# train: learned from. dev: parameters and checkpoints are chosen on it. test: results are reported.
 RewardMode = Literal["strict", "shaped"]
 
 
@@ -66,7 +67,10 @@ class Task(Protocol):
     def __init__(self, task: ConfigDict, grader: ConfigDict) -> None: ...
 
     def problems(self, split: Split) -> list[Problem]:
-        """All problems of a split, in an order that is the same every time."""
+        """All problems of a split, in an order that is the same every time.
+
+        No problem of `dev` or `test` is one of another split.
+        """
 
     def reference_text(self, problem: Problem) -> str:
         """The answer the backbone is trained to write."""

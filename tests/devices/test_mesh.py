@@ -104,7 +104,7 @@ def test_the_compiled_rollout_holds_no_collective():
     group, *_ = built._groups(questions(4))
     batch = sharding.split(mesh_of(4), built._batch(group, questions(4)))
     arguments = params, head_params, built._vocabulary, jax.random.key(0), batch
-    text = built._run(group.places).lower(*arguments).compile().as_text()
+    text = built._run(group.slots).lower(*arguments).compile().as_text()
     assert "num_partitions=4" in text and "while" in text
     assert not collectives(text)
 

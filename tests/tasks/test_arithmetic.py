@@ -16,7 +16,7 @@ _GRADER = ConfigDict(dict(workers=1, timeout=5.0))
 def _task(**changes):
     options = dict(
         name="arithmetic", steps=(1, 4), max_number=999, distractors=0.2,
-        train_size=2000, test_size=300, seed=0,
+        train_size=2000, dev_size=100, test_size=300, seed=0,
     )  # fmt: skip
     return make_task(ConfigDict(options | changes), _GRADER)
 
@@ -96,3 +96,10 @@ def test_words_cover_every_story():
     known = set(stories.words())
     for problem in _task(train_size=5000, distractors=0.5).problems("train"):
         assert set(re.findall(r"[A-Za-z]+", problem.prompt)) <= known
+
+
+def test_development_problems_are_apart_from_all_others():
+    task = _task()
+    dev, test = ({p.metadata["solution"] for p in task.problems(s)} for s in ("dev", "test"))
+    train = {p.metadata["solution"] for p in _task(train_size=20000).problems("train")}
+    assert len(dev) == 100 and not dev & (test | train)

@@ -20,7 +20,8 @@ _GRADER = ConfigDict(dict(workers=1, timeout=5.0))
 def _task(**changes):
     options = dict(
         name="countdown", numbers=3, max_number=15, max_intermediate=120,
-        ordered=True, train_part="all", train_size=3000, test_size=500, seed=0,
+        ordered=True, train_part="all", train_size=3000, dev_size=200, test_size=500,
+        seed=0,
     )  # fmt: skip
     return make_task(ConfigDict(options | changes), _GRADER)
 
@@ -67,7 +68,7 @@ def _check_by_hand(text, numbers, target):
 @pytest.mark.parametrize("numbers", [3, 4, 5, 6])
 def test_problems_are_solved_by_their_reference(numbers):
     task = _task(numbers=numbers)
-    for split in ("train", "test"):
+    for split in ("train", "dev", "test"):
         problems = task.problems(split)
         references = [task.reference_text(problem) for problem in problems]
         assert all(grade.correct for grade in task.grade(references, problems))
@@ -96,6 +97,18 @@ def test_splits_are_disjoint_for_any_seeds_and_sizes():
     assert len(set(test)) == len(test) == 500
     assert not train & (set(test) | other_test)
     assert 0.1 < len(other_test) / len(train) < 0.25
+
+
+def test_development_problems_are_apart_from_all_others():
+    """Whatever the part of the training problems; they change no test problem."""
+    task = _task(dev_size=300)
+    dev, test = ([_key(p) for p in task.problems(split)] for split in ("dev", "test"))
+    train = {_key(p) for p in _task(train_size=20000).problems("train")}
+    assert len(set(dev)) == len(dev) == 300
+    assert not set(dev) & (set(test) | train)
+    # Drawn as the test problems are: neither easier nor harder.
+    assert abs(np.mean([float(t) for _, t in dev]) - np.mean([float(t) for _, t in test])) < 6
+    assert task.problems("test") == _task(dev_size=1).problems("test")
 
 
 def test_parts_of_the_training_problems_are_disjoint():

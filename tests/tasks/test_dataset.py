@@ -3,10 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ml_collections import ConfigDict
 
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import Problem
-from reoac_jax.tasks.dataset import read_problems, read_rows, write_problems
+from reoac_jax.tasks.dataset import read_problems, read_rows, read_split, write_problems
 
 _GOOD = b'{"id": "a", "prompt": "p", "target_answer": "1", "task": "gsm8k", "metadata": {}}\n'
 
@@ -65,3 +66,22 @@ def test_a_missing_file_names_the_command(tmp_path):
         read_problems(tmp_path / "none.jsonl", "math")
     with pytest.raises(InputError, match="expected the problems"):
         read_problems(tmp_path, "math")
+
+
+def test_the_last_training_problems_are_kept_for_development(tmp_path):
+    problems = [Problem(f"gsm8k/train/{i}", "p", "1", "gsm8k", {}) for i in range(10)]
+    write_problems(tmp_path / "train.jsonl", problems)
+    write_problems(tmp_path / "test.jsonl", problems[:2])
+
+    def task(dev_size):
+        files = {f"{name}_file": str(tmp_path / f"{name}.jsonl") for name in ("train", "test")}
+        return ConfigDict({"name": "gsm8k", "dev_size": dev_size, **files})
+
+    assert read_split(task(3), "train") == problems[:7]
+    assert read_split(task(3), "dev") == problems[7:]
+    assert read_split(task(3), "test") == problems[:2]
+    assert read_split(task(0), "train") == problems
+    with pytest.raises(InputError, match="task.dev_size is 0; expected 1 or more"):
+        read_split(task(0), "dev")
+    with pytest.raises(InputError, match="task.dev_size is 10; expected less than the 10 problems"):
+        read_split(task(10), "train")

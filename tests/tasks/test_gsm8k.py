@@ -115,7 +115,13 @@ def test_processed_files_through_the_task(tmp_path):
     }) + "\n")  # fmt: skip
     task = make_task(
         ConfigDict(
-            dict(name="gsm8k", train_file="none", test_file=str(path), answer_style="final")
+            dict(
+                name="gsm8k",
+                train_file="none",
+                dev_size=0,
+                test_file=str(path),
+                answer_style="final",
+            )
         ),
         _GRADER,
     )
