@@ -17,6 +17,7 @@ _NEEDED = {
     "jax_threefry_partitionable": True,
     "jax_random_seed_offset": 0,
     "jax_disable_jit": False,
+    "jax_no_tracing": False,
     "jax_transfer_guard": None,
     "jax_transfer_guard_host_to_device": None,
     "jax_transfer_guard_device_to_host": None,
@@ -52,7 +53,7 @@ def check_devices() -> None:
         jax.devices()
     except Exception as error:  # RuntimeError, and AssertionError of a plugin that is not installed
         asked = jax.config.jax_platforms  # type: ignore[attr-defined]
-        lines = str(error).splitlines() or [type(error).__name__]
+        lines = str(error).splitlines() or ["its plugin is not installed"]
         if not asked:
             raise InputError(
                 f"JAX finds no device that it can use ({lines[0]}); expected one, or "

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import gc
 import json
 import math
 import os
@@ -199,6 +200,30 @@ def test_a_disk_that_fills_up(options, tmp_path, monkeypatch, capsys):
     assert latest_checkpoint(run / "checkpoints").name in {"0", "1"}
     assert run_command(train.main, ["--resume", str(run)]) == 0
     assert iterations(run) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("command", [train, sft])
+def test_a_disk_that_is_full_before_the_first_save(command, options, tmp_path, monkeypatch, capsys):
+    """Nothing is saved, and the line does not say that something was; nothing follows it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def full():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
+
+    owner, name = (train, "update") if command is train else (sft, "batch_rows")
+    with monkeypatch.context() as patch:
+        on_call(patch, owner, name, 1, full)
+        try:
+            assert run_command(command.main, options) == 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    run = the_run(tmp_path)
+    gc.collect()  # what was left behind would speak now
+    message = one_error(capsys)
+    assert "File too large" in message and "intact" not in message
+    assert f"before it had saved a checkpoint in {run / 'checkpoints'}" in message
+    assert latest_checkpoint(run / "checkpoints") is None
+    assert run_command(command.main, ["--resume", str(run)]) == 0
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ UNWANTED = {
     "jax_threefry_partitionable": False,
     "jax_random_seed_offset": 7,
     "jax_disable_jit": True,
+    "jax_no_tracing": True,
     "jax_transfer_guard": "disallow",
 }
 
