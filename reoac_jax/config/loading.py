@@ -95,7 +95,9 @@ def parse_command_line(
     """
     for text in argv:
         if not is_text(text):
-            raise InputError(f"argument {ascii(text)} is not UTF-8; expected UTF-8 text")
+            raise InputError(
+                f"argument {ascii(text)} is not UTF-8; expected UTF-8 text, and a locale of it"
+            )
     overrides = [text for text in argv if text.startswith(_OVERRIDE)]
     for text in overrides:
         _split_override(text)

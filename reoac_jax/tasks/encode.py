@@ -93,7 +93,9 @@ def encode_prompts(
         raise InputError("the tokenizer gives no character offsets; expected a fast tokenizer")
     for prompt in prompts:
         if not is_text(prompt):  # which the tokenizer does not take either
-            raise InputError(f"the prompt {ascii(prompt)} is not UTF-8; expected UTF-8 text")
+            raise InputError(
+                f"the prompt {ascii(prompt)} is not UTF-8; expected UTF-8 text, and a locale of it"
+            )
     if not prompts:  # which the tokenizer does not take
         return []
     encoded = _tokenize(tokenizer, list(prompts), offsets=True)

@@ -45,7 +45,9 @@ CASES = {
         f"train {GSM8K}", "train.jsonl is empty|expected", write("train.jsonl", "")
     ),
     "problems are blank": Case(
-        f"sft {GSM8K}", "train.jsonl:1|expected one object a line", write("train.jsonl", "\n")
+        f"sft {GSM8K}",
+        "train.jsonl is empty|expected one JSON object a line",
+        write("train.jsonl", "\n"),
     ),
     "problems are not UTF-8": Case(
         f"sft {GSM8K}", "train.jsonl:1: byte 3|expected UTF-8", write("train.jsonl", b'{"\xe9"}\n')
@@ -55,8 +57,10 @@ CASES = {
         "train.jsonl:1|expected UTF-8",
         write("train.jsonl", "{}".encode("utf-16")),
     ),
-    "problems begin with a mark": Case(
-        f"train {GSM8K}", "train.jsonl:1|BOM|expected", write("train.jsonl", b"\xef\xbb\xbf{}")
+    "problems begin with a mark and a blank line": Case(
+        f"train {GSM8K}",
+        "train.jsonl:3: malformed|expected",
+        write("train.jsonl", b"\xef\xbb\xbf\r\n\n{"),
     ),
     "problems are cut off": Case(
         f"evaluate {GSM8K} --output out.json --policy O_OP",
@@ -92,12 +96,12 @@ CASES = {
     ),
     "problem without a number": Case(
         f"train {GSM8K}",
-        "gsm8k/train/0|target_answer 'many'|expected a number",
+        "gsm8k/train/0|target_answer 'many'|expected exactly one number",
         problem(target_answer="many"),
     ),
     "problem evaluated without a number": Case(
         f"evaluate {GSM8K} --output out.json --policy O_OP",
-        "'many'|expected a number",
+        "'many'|expected exactly one number",
         problem(target_answer="many"),
     ),
     "problem of infinite depth": Case(
