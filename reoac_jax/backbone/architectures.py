@@ -38,6 +38,20 @@ def architecture_of(values: Mapping[str, Any], where: str) -> Architecture:
     return architecture
 
 
+def infer_config(
+    shapes: Mapping[str, tuple[int, ...]], where: str
+) -> tuple[Architecture, ModelConfig]:
+    """The architecture and sizes that published tensors' shapes imply. Raises `InputError`."""
+    for kind in ARCHITECTURES.values():
+        config = kind.infer_config(shapes, where)
+        if config is not None:
+            return kind, config
+    raise InputError(
+        f"{where} has no config.json beside it, and its keys, such as {next(iter(shapes), 'none')},"
+        " do not say which model it is; expected config.json there, or --config-json FILE"
+    )
+
+
 def architecture(config: ModelConfig) -> Architecture:
     """The architecture of a model's sizes."""
     return ARCHITECTURES[config.architecture]

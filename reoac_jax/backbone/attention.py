@@ -101,7 +101,7 @@ def rotary_table(length: int, head_dim: int) -> tuple[jax.Array, jax.Array]:
 
 
 def rotary_frequencies(head_dim: int) -> jax.Array:
-    """The published `inv_freq`: float32 `[head_dim / 2]`, base 10 000 (RoFormer, equation 15)."""
+    """Angle per position: float32 `[head_dim / 2]`, base 10 000 (RoFormer, equation 15)."""
     return 1.0 / (10000.0 ** (jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim))
 
 

@@ -425,11 +425,13 @@ class Architecture(abc.ABC):
         """Keys that a file may hold although they repeat another key's tensor (tied weights)."""
         return {}
 
-    def infer_config(self, shapes: Mapping[str, tuple[int, ...]], where: str) -> Any:
-        """The sizes that the published tensors' shapes imply, for a file without `config.json`."""
-        raise InputError(
-            f"{where} has no config.json beside it; expected one, or --config-json FILE"
-        )
+    def infer_config(self, shapes: Mapping[str, tuple[int, ...]], where: str) -> Any | None:
+        """The sizes that the published tensors' shapes imply, for a file without `config.json`.
+
+        None where the tensors are another model's, or do not tell. Raises `InputError` where they
+        are this one's and contradict each other.
+        """
+        return None
 
     @abc.abstractmethod
     def published_config(self, config: Any) -> dict[str, Any]:

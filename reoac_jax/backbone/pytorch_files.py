@@ -4,7 +4,6 @@ safetensors files are read without torch. Pickles are loaded with `weights_only=
 else in a pickle is code, and code from a checkpoint is never run.
 """
 
-import hashlib
 import re
 import shutil
 import zipfile
@@ -20,6 +19,7 @@ import safetensors.numpy
 from reoac_jax.backbone.architectures import ARCHITECTURES, architecture, architecture_of
 from reoac_jax.backbone.interface import ModelConfig, TensorFile
 from reoac_jax.backbone.published import weights
+from reoac_jax.runs.checksums import file_sha256
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.files import creating_folder, looked_in, write_json, write_text
 from reoac_jax.system.json_files import read_json_object
@@ -227,12 +227,6 @@ def write_tensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
         file.chmod(0o644)  # the library makes it readable to its owner only
     except safetensors.SafetensorError as error:  # how the library reports a full disk
         raise OSError(str(error)) from error
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _describe(name: str, path: Path, revision: str | None) -> Source:

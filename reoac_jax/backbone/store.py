@@ -27,7 +27,9 @@ from reoac_jax.backbone.pytorch_files import (
     TOKENIZER_FILES,
     read_config,
 )
+from reoac_jax.runs.pytrees import restore_pytree
 from reoac_jax.runs.quiet_orbax import quiet_orbax
+from reoac_jax.system import formats
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.files import creating_folder, looked_in, write_json
 from reoac_jax.system.json_files import read_json_object
@@ -94,6 +96,7 @@ def write_backbone(
         (folder / TOKENIZER).mkdir(exist_ok=True)
         shutil.copyfile(file, folder / TOKENIZER / file.name)
     record = {
+        formats.KEY: formats.BACKBONE,
         **source,
         "parameters": parameter_count(config),
         "backbone_hash": backbone_hash(params),
@@ -172,6 +175,7 @@ def read_source(path: str | os.PathLike) -> dict[str, Any]:
     record = read_json_object(file, "what the converter wrote")
     if not isinstance(record.get("backbone_hash"), str):
         raise InputError(f"{file} has no key backbone_hash; expected what the converter wrote")
+    formats.check_format(record, f"backbone folder {path}", 1, formats.BACKBONE)
     return record
 
 
@@ -256,36 +260,4 @@ def _restore(path: Path, config: ModelConfig) -> Params:
         },
         sep="/",
     )
-    quiet_orbax()
-    damaged = InputError(
-        f"{path} is damaged: the arrays in it cannot be read; expected them as they were written"
-    )
-    with ocp.StandardCheckpointer(restore_concurrent_gb=_CONCURRENT_GB) as checkpointer:
-        # Orbax and TensorStore raise many kinds of errors for a damaged folder.
-        try:
-            stored = checkpointer.metadata(path.absolute()).item_metadata.tree
-        except Exception as error:
-            raise damaged from error
-        # Before the arrays: Orbax finds a wrong shape only when others are already being read, and
-        # then the reads it leaves behind print their own tracebacks.
-        _check_shapes(path, stored, expected)
-        try:
-            return checkpointer.restore(path.absolute(), expected)
-        except Exception as error:
-            raise damaged from error
-
-
-def _check_shapes(path: Path, stored: Any, expected: Params) -> None:
-    found, wanted = (
-        {
-            jax.tree_util.keystr(place, simple=True, separator="/"): list(leaf.shape)
-            for place, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        }
-        for tree in (stored, expected)
-    )
-    for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) != wanted.get(name):
-            raise InputError(
-                f"{path} does not fit {CONFIG} beside it: parameter {name} has shape "
-                f"{found.get(name, 'none')}, expected {wanted.get(name, 'none')}"
-            )
+    return restore_pytree(path, expected, fits=f"{CONFIG} beside it", concurrent_gb=_CONCURRENT_GB)

@@ -20,11 +20,12 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from reoac_jax.config.reading import flatten, is_record, read_config
 from reoac_jax.config.rooms import check_together, dependent_options, fixed_options
 from reoac_jax.config.schema import Option, is_text
+from reoac_jax.system import formats
 from reoac_jax.system.errors import InputError
 
 _OVERRIDE = "--config."
-# Where a run is written and which processes it has, not what it computes.
-_PLACES = ("exp_name", "output_dir", "distributed.", "compilation.")
+# Where and how a run is written and which processes it has, not what it computes.
+_PLACES = ("exp_name", "output_dir", "distributed.", "compilation.", formats.KEY)
 
 
 def base() -> ConfigDict:
@@ -79,7 +80,9 @@ def validate(config: Any) -> FrozenConfigDict:
     for a float is 1.0, a list a tuple. Raises `InputError` at the first key that is unknown or
     holds what it may not, and where keys do not fit together.
     """
-    return _validate_flat(flatten(config), complete=False)
+    values = flatten(config)
+    values.pop(formats.KEY, None)
+    return _validate_flat(values, complete=False)
 
 
 def parse_command_line(
@@ -126,8 +129,11 @@ def parse_options(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argpa
 
 
 def to_json(config: Any) -> dict[str, Any]:
-    """The configuration as nested JSON values (tuples become lists), for `files.write_json`."""
-    return _nest(
+    """The configuration as nested JSON values (tuples become lists), for `files.write_json`.
+
+    With the number of the run's format in front.
+    """
+    return {formats.KEY: formats.RUN} | _nest(
         {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in flatten(config).items()

@@ -15,6 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from reoac_jax.system import formats
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.files import looked_in
 from reoac_jax.system.json_files import read_json_object
@@ -39,7 +40,9 @@ def read_config(name: str | Path) -> dict[str, Any]:
     if not path.is_file() or path.suffix not in (".py", ".json"):
         raise InputError(f"config {path} is no configuration; expected a .py or .json file")
     if path.suffix == ".json":
-        return flatten(read_json_object(path, "a run's config.json", what="config file"))
+        values = read_json_object(path, "a run's config.json", what="config file")
+        formats.check_format(values, f"config file {path}", formats.RUN)
+        return flatten({key: value for key, value in values.items() if key != formats.KEY})
     return _run_python(path, argument)
 
 

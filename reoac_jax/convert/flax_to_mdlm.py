@@ -21,13 +21,14 @@ from typing import Any
 from reoac_jax.backbone.interface import ModelConfig
 from reoac_jax.backbone.peft import ADAPTER_WEIGHTS, BaseModel, write_adapter
 from reoac_jax.backbone.published import from_flax, parameter_count
-from reoac_jax.backbone.pytorch_files import file_sha256, write_published
+from reoac_jax.backbone.pytorch_files import write_published
 from reoac_jax.backbone.store import read_backbone, stored_buffers, tokenizer_files
 from reoac_jax.config import parse_options
 from reoac_jax.convert import provenance
 from reoac_jax.convert.model_card import CARD, RUN_CONFIG, model_card
 from reoac_jax.devices.environment import check_devices, set_up_jax
 from reoac_jax.learning.parts import restore_backbone, restore_overlay
+from reoac_jax.runs.checksums import file_sha256
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import check_empty_folder, creating_folder, write_text
 from reoac_jax.system.progress import working

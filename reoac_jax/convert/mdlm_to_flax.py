@@ -23,7 +23,6 @@ from reoac_jax.backbone.interface import TensorFile
 from reoac_jax.backbone.published import check_layout, to_flax, weights
 from reoac_jax.backbone.pytorch_files import (
     Checkpoint,
-    file_sha256,
     find_source,
     open_source,
     require_torch,
@@ -31,6 +30,7 @@ from reoac_jax.backbone.pytorch_files import (
 from reoac_jax.backbone.store import STORE_DTYPES, load_backbone, write_backbone
 from reoac_jax.config import parse_options
 from reoac_jax.devices.environment import check_devices, set_up_jax
+from reoac_jax.runs.checksums import file_sha256
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import check_empty_folder, creating_folder
 from reoac_jax.system.progress import ProgressLine

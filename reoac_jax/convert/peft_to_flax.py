@@ -21,7 +21,6 @@ import numpy as np
 
 from reoac_jax.backbone import lora
 from reoac_jax.backbone.peft import ADAPTER_WEIGHTS, read_adapter
-from reoac_jax.backbone.pytorch_files import file_sha256
 from reoac_jax.backbone.store import (
     derived_source,
     read_backbone,
@@ -30,6 +29,7 @@ from reoac_jax.backbone.store import (
 )
 from reoac_jax.config import parse_options
 from reoac_jax.devices.environment import check_devices, set_up_jax
+from reoac_jax.runs.checksums import file_sha256
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import check_empty_folder
 

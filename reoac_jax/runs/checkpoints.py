@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from reoac_jax.devices import processes
 from reoac_jax.runs.checksums import find_damage, write_checksums
+from reoac_jax.runs.pytrees import restore_pytree
 from reoac_jax.runs.quiet_orbax import quiet_orbax
+from reoac_jax.system import formats
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.files import looked_in
 
@@ -76,7 +76,7 @@ class RunCheckpoints:
           OSError: this save cannot be started, or the one before could not be written.
         """
         arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
-        arguments[RECORD] = ocp.args.JsonSave(dict(record))
+        arguments[RECORD] = ocp.args.JsonSave({formats.KEY: formats.RUN, **record})
         with _failed_write():
             saved = self._manager.save(
                 iteration, args=ocp.args.Composite(**arguments), metrics={_METRIC: float(reward)}
@@ -173,7 +173,10 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def read_record(checkpoint: Path) -> dict[str, Any]:
-    """The JSON record of one checkpoint folder. Raises `InputError` if it cannot be read."""
+    """The JSON record of one checkpoint folder.
+
+    Raises `InputError` if it cannot be read or the checkpoint has another format.
+    """
     quiet_orbax()
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
@@ -182,6 +185,7 @@ def read_record(checkpoint: Path) -> dict[str, Any]:
         raise InputError(f"{checkpoint / RECORD} is damaged: {error}") from error
     if not isinstance(record, dict) or not {"iteration", "base_hash"} <= record.keys():
         raise InputError(f"{checkpoint / RECORD} is damaged: expected an iteration and a base_hash")
+    formats.check_format(record, f"checkpoint {checkpoint}", formats.RUN)
     return record
 
 
@@ -195,36 +199,7 @@ def read_item(checkpoint: Path, name: str, template: Any = None) -> Any:
     Raises:
       InputError: the item is absent or damaged, or does not have the template's shapes.
     """
-    folder = (checkpoint / name).absolute()
+    folder = checkpoint / name
     if not folder.is_dir():
         raise InputError(f"checkpoint {checkpoint} has no {name}; expected it there")
-    quiet_orbax()
-    with ocp.StandardCheckpointer() as checkpointer:
-        # Orbax and TensorStore raise many kinds of errors for a damaged folder.
-        try:
-            stored = checkpointer.metadata(folder).item_metadata.tree
-        except Exception as error:
-            raise InputError(f"{folder} is damaged: its metadata cannot be read") from error
-        if template is None:
-            template = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), stored)
-        else:
-            _check_shapes(folder, stored, template)
-        try:
-            return checkpointer.restore(folder, template)
-        except Exception as error:
-            raise InputError(f"{folder} is damaged: its arrays cannot be read") from error
-
-
-def _check_shapes(folder: Path, stored: Any, template: Any) -> None:
-    found = [list(x.shape) for x in jax.tree.leaves(stored)]
-    wanted = [list(x.shape) for x in jax.tree.leaves(template)]
-    if sorted(found) != sorted(wanted):
-        raise InputError(
-            f"{folder} does not fit the configuration: it holds arrays of shapes "
-            f"{_brief(found)}, expected {_brief(wanted)}"
-        )
-
-
-def _brief(shapes: list[list[int]]) -> str:
-    distinct = sorted({tuple(shape) for shape in shapes})
-    return ", ".join(map(str, distinct[:6])) + (", ..." if len(distinct) > 6 else "")
+    return restore_pytree(folder, template)

@@ -17,7 +17,10 @@ def write_checksums(folder: Path, *, leave_out: Collection[str] = ()) -> None:
     leave_out: names of files that may still change.
     """
     files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": file_sha256(path),
+        }
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in leave_out
     }
@@ -42,7 +45,7 @@ def find_damage(folder: Path, *, contents: bool = True) -> str | None:
             found = os.stat(file).st_size
             if found != size:
                 return f"{name} has {found} bytes, expected {size}"
-            if contents and _sha256(file) != digest:
+            if contents and file_sha256(file) != digest:
                 return f"{name} has changed since it was written"
         except FileNotFoundError:
             return f"{name} is missing"
@@ -51,6 +54,7 @@ def find_damage(folder: Path, *, contents: bool = True) -> str | None:
     return None
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

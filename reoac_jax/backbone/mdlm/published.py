@@ -89,7 +89,11 @@ class MDLM(Architecture):
             return {INV_FREQ_KEY: np.asarray(source["rotary_inv_freq"], np.float32)}
         return super().stored_buffers(source)
 
-    def infer_config(self, shapes: Mapping[str, tuple[int, ...]], where: str) -> BackboneConfig:
+    def infer_config(
+        self, shapes: Mapping[str, tuple[int, ...]], where: str
+    ) -> BackboneConfig | None:
+        if not any(key.startswith("backbone.") for key in shapes):
+            return None
         sizes = _infer_sizes(shapes, where)
         assumed = {"model_length": 1024, "time_conditioning": False}
         return BackboneConfig.from_json(sizes | assumed, where)
