@@ -5,21 +5,32 @@ for each adapted matrix, under `base_model.model.` and the matrix's name in the 
 are our `a` and `b` transposed. Neither torch nor peft is needed to write or read them.
 """
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from reoac_jax.backbone.interface import ModelConfig
+from reoac_jax.backbone.interface import ModelConfig, TensorFile
 from reoac_jax.backbone.published import weights
-from reoac_jax.backbone.pytorch_files import SafetensorsFile, write_tensors
+from reoac_jax.backbone.pytorch_files import write_tensors
+from reoac_jax.backbone.tensor_files import (
+    SafetensorsFile,
+    TorchTensors,
+    load_pickle,
+    state_of,
+    without_wrappers,
+)
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.files import write_json
 from reoac_jax.system.json_files import read_json_object
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_ADAPTER_PICKLE = "adapter_model.bin"  # what PEFT wrote before safetensors
 _PREFIX = "base_model.model."
 _SUFFIXES = {"a": ".lora_A.weight", "b": ".lora_B.weight"}
+# A state dict of the adapted model itself names the adapter too; PEFT's own save leaves that out.
+_LORA_KEY = re.compile(r"(?P<module>.+)\.lora_(?P<part>[AB])(\.default)?\.weight")
 # Fields that do not change what the adapter computes, or that are read below. Any other field that
 # is set names a variant (DoRA, per-module ranks, trained biases ...) that an overlay cannot hold.
 _PLAIN_FIELDS = frozenset(
@@ -96,12 +107,18 @@ def read_adapter(folder: str | Path, config: ModelConfig) -> Adapter:
     """
     folder = Path(folder)
     fields = _read_fields(folder / ADAPTER_CONFIG)
-    file = folder / ADAPTER_WEIGHTS
-    if not file.is_file():
-        raise InputError(f"{folder} has no {ADAPTER_WEIGHTS}; expected what PEFT's save writes")
-    overlay = _overlay(file, config, fields["r"])
+    overlay = _overlay(adapter_weights(folder), config, fields["r"])
     rank = fields["r"] ** 0.5 if fields["use_rslora"] else fields["r"]
     return Adapter(overlay, fields["lora_alpha"] / rank, fields["lora_dropout"])
+
+
+def adapter_weights(folder: str | Path) -> Path:
+    """The file with an adapter's tensors. Raises `InputError` where there is none."""
+    names = (ADAPTER_WEIGHTS, _ADAPTER_PICKLE)
+    for name in names:
+        if (Path(folder) / name).is_file():
+            return Path(folder) / name
+    raise InputError(f"{folder} has no {' or '.join(names)}; expected what PEFT's save writes")
 
 
 def _modules(config: ModelConfig) -> dict[str, str]:
@@ -139,18 +156,26 @@ def _read_fields(file: Path) -> dict[str, Any]:
 
 
 def _overlay(file: Path, config: ModelConfig, rank: int) -> dict[str, dict[str, np.ndarray]]:
-    tensors = SafetensorsFile(file)
+    tensors: TensorFile
+    if file.name == _ADAPTER_PICKLE:
+        tensors = TorchTensors(state_of(load_pickle(file), file))
+    else:
+        tensors = SafetensorsFile(file)
     modules = _modules(config)
+    plain = {without_wrappers(module): module for module in modules}
     shapes = {w.path: w.flax_shape for w in weights(config)}
     found: dict[str, dict[str, np.ndarray]] = {}
     for key, shape in tensors.shapes.items():
-        name = next((name for name, suffix in _SUFFIXES.items() if key.endswith(suffix)), None)
-        module = key.removeprefix(_PREFIX).removesuffix(_SUFFIXES.get(name or "", ""))
-        if name is None or not key.startswith(_PREFIX) or module not in modules:
+        match = _LORA_KEY.fullmatch(key.removeprefix(_PREFIX))
+        module = plain.get(without_wrappers(match["module"])) if match else None
+        if match is None or module is None or not key.startswith(_PREFIX):
             raise InputError(
                 f"{file}: key {key} is no LoRA weight of the backbone; expected keys such as "
                 f"{_PREFIX}{next(iter(modules))}{_SUFFIXES['a']}"
             )
+        name = match["part"].lower()
+        if name in found.get(modules[module], {}):
+            raise InputError(f"{file}: key {key} is there under another name too; expected it once")
         inputs, outputs = shapes[modules[module]]
         expected = (rank, inputs) if name == "a" else (outputs, rank)
         if shape != expected:

@@ -17,7 +17,12 @@ from reoac_jax.backbone.interface import ModelConfig, Params, TensorFile
 from reoac_jax.system.errors import InputError
 
 # Relative spacing of the formats a checkpoint may be stored in; every other format is refused.
-STORED_DTYPES = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+STORED_DTYPES = {
+    "float64": 2.0**-23,  # read as float32
+    "float32": 2.0**-23,
+    "float16": 2.0**-10,
+    "bfloat16": 2.0**-7,
+}
 
 
 class PublishedWeight(NamedTuple):
@@ -66,6 +71,13 @@ def parameter_count(config: ModelConfig) -> int:
     return sum(int(np.prod(leaf.shape)) for leaf in parameter_shapes(config).values())
 
 
+def published_keys(config: ModelConfig) -> frozenset[str]:
+    """The keys that a checkpoint of these sizes may hold."""
+    kind = architecture(config)
+    others = (*kind.buffers(config), *kind.repeated(config))
+    return frozenset({weight.key for weight in weights(config)}.union(others))
+
+
 def check_layout(config: ModelConfig, tensors: TensorFile, where: str) -> None:
     """Checks every key, shape and format, and the buffers' values, before any weight is read.
 
@@ -75,13 +87,14 @@ def check_layout(config: ModelConfig, tensors: TensorFile, where: str) -> None:
     kind = architecture(config)
     buffers, repeated = kind.buffers(config), kind.repeated(config)
     expected = {weight.key: weight.shape for weight in weights(config)}
-    expected |= {key: buffer.value.shape for key, buffer in buffers.items()}
     optional = {key: expected[of] for key, of in repeated.items()}
+    optional |= {key: buffer.value.shape for key, buffer in buffers.items()}
     for key in tensors.shapes:
         if key not in expected and key not in optional:
             raise InputError(
                 f"{where}: unknown key {key}; expected only the {len(expected)} keys of "
-                f"{kind.title}"
+                f"{kind.title}, such as {next(iter(expected))} (rename them in the file, or leave "
+                "out what is not the model's)"
             )
     for key, shape in (expected | optional).items():
         if key not in tensors.shapes:
@@ -99,6 +112,8 @@ def check_layout(config: ModelConfig, tensors: TensorFile, where: str) -> None:
                 f"expected one of {', '.join(STORED_DTYPES)}"
             )
     for key, buffer in buffers.items():
+        if key not in tensors.shapes:
+            continue
         spacing = STORED_DTYPES[tensors.dtypes[key]]
         if not np.allclose(tensors.read(key), buffer.value, rtol=8 * spacing, atol=0):
             raise InputError(f"{where}: key {key} does not hold {buffer.meaning}")

@@ -6,25 +6,37 @@ else in a pickle is code, and code from a checkpoint is never run.
 
 import re
 import shutil
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from reoac_jax.backbone.architectures import ARCHITECTURES, architecture, architecture_of
+from reoac_jax.backbone.architectures import architecture, architecture_of, infer_config
 from reoac_jax.backbone.interface import ModelConfig, TensorFile
-from reoac_jax.backbone.published import weights
+from reoac_jax.backbone.published import published_keys, weights
+from reoac_jax.backbone.tensor_files import (
+    PICKLE,
+    SAFETENSORS,
+    JoinedTensors,
+    RenamedTensors,
+    SafetensorsFile,
+    TorchTensors,
+    load_pickle,
+    read_shards,
+    state_of,
+    unwrapped_names,
+    without_wrappers,
+)
 from reoac_jax.runs.checksums import file_sha256
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.files import creating_folder, looked_in, write_json, write_text
 from reoac_jax.system.json_files import read_json_object
 
-SAFETENSORS, PICKLE, CONFIG = "model.safetensors", "pytorch_model.bin", "config.json"
+CONFIG = "config.json"
+INDEX = ".index.json"  # behind the name of a sharded checkpoint's file
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -33,9 +45,8 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-_LIGHTNING = ARCHITECTURES["mdlm"]  # whose training code writes .ckpt files
+_SUFFIXES = (".ckpt", ".safetensors", ".bin", ".pt", ".pth")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_SAFETENSORS_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 class Source(NamedTuple):
@@ -53,8 +64,21 @@ class Source(NamedTuple):
     tokenizer: tuple[Path, ...]
 
     @property
-    def is_lightning(self) -> bool:
-        return self.weights.name not in (SAFETENSORS, PICKLE)
+    def is_single_file(self) -> bool:
+        """Given by itself, and not as the folder of a published model."""
+        name = self.weights.name.removesuffix(INDEX)
+        return name not in (SAFETENSORS, PICKLE)
+
+    @property
+    def sha256(self) -> str:
+        """Of the file with the tensors; of a sharded checkpoint of its index."""
+        return file_sha256(self.weights)
+
+    def shards(self) -> dict[str, str]:
+        """Name and sha256 of each file of a sharded checkpoint; else nothing."""
+        if not self.weights.name.endswith(INDEX):
+            return {}
+        return {shard.name: file_sha256(shard) for shard in read_shards(self.weights)[1]}
 
 
 class Checkpoint(NamedTuple):
@@ -67,50 +91,6 @@ class Checkpoint(NamedTuple):
     config: ModelConfig
     tensors: TensorFile
     notes: tuple[str, ...] = ()
-
-
-class SafetensorsFile:
-    """A `.safetensors` file as a `TensorFile`."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        try:
-            with safetensors.safe_open(path, "numpy") as file:
-                slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
-                self.shapes = {key: tuple(part.get_shape()) for key, part in slices.items()}
-                names = {key: part.get_dtype() for key, part in slices.items()}
-        except safetensors.SafetensorError as error:
-            raise InputError(f"{path} is truncated or no safetensors file: {error}") from None
-        self.dtypes = {key: _SAFETENSORS_DTYPES.get(name, name) for key, name in names.items()}
-
-    def read(self, key: str) -> np.ndarray:
-        # Opened anew for each tensor: the library maps the file, and pages that were read count as
-        # resident memory until it is closed.
-        with safetensors.safe_open(self._path, "numpy") as file:
-            return file.get_tensor(key).astype(np.float32, copy=False)
-
-
-class TorchTensors:
-    """A PyTorch state dict as a `TensorFile`; its tensors stay on disk where the format allows."""
-
-    def __init__(self, state: Mapping[str, Any]):
-        self._state = state
-        self.shapes = {key: tuple(value.shape) for key, value in state.items()}
-        self.dtypes = {key: str(value.dtype).removeprefix("torch.") for key, value in state.items()}
-
-    def read(self, key: str) -> np.ndarray:
-        return self._state[key].detach().float().numpy()
-
-
-def require_torch(purpose: str) -> ModuleType:
-    """The torch module. Raises `InputError` naming the extra that installs it."""
-    try:
-        import torch
-    except ImportError:
-        raise InputError(
-            f'{purpose} needs PyTorch, which is not installed; pip install "reoac-jax[convert]"'
-        ) from None
-    return torch
 
 
 def find_source(source: str, revision: str | None = None) -> Source:
@@ -129,7 +109,7 @@ def find_source(source: str, revision: str | None = None) -> Source:
         if revision is not None:
             raise InputError(f"--revision {revision} is for hub ids; {source} is on this machine")
         return _describe(source, path, None)
-    if not _HUB_ID.fullmatch(source) or path.suffix in (".ckpt", ".safetensors", ".bin", ".pt"):
+    if not _HUB_ID.fullmatch(source) or path.suffix in _SUFFIXES:
         raise InputError(
             f"source {source} does not exist{looked_in(path)}; expected a folder with "
             f"{SAFETENSORS} or {PICKLE} and {CONFIG}, a Lightning .ckpt, or a hub id owner/name"
@@ -143,39 +123,83 @@ def open_source(
 ) -> Checkpoint:
     """Opens a checkpoint; no weight of it is read yet.
 
+    Keys that wrappers lengthened (`tensor_files.WRAPPERS`) are read as the model's own where that
+    makes every key fit.
+
     Args:
         source: from `find_source`.
         ema: take a Lightning file's averaged weights.
-        config_json: sizes of a Lightning file; None looks beside it, then at the tensors' shapes.
+        config_json: sizes of a single file; None looks beside it, then at the tensors' shapes.
 
     Raises:
         InputError: an option that does not fit, or a file that cannot be read.
     """
-    if not source.is_lightning:
+    where = str(source.weights)
+    if not source.is_single_file:
         for option, given in (("--ema", ema), ("--config-json", config_json)):
             if given:
-                raise InputError(f"{option} is for a Lightning .ckpt; {source.weights} is none")
-        assert source.config is not None  # without one only a Lightning file is a source
-        config = read_config(source.config, source.tokenizer)
-        if source.weights.name == SAFETENSORS:
-            return Checkpoint(config, SafetensorsFile(source.weights))
-        state = _state_dict(_load_pickle(source.weights), source.weights)
-        return Checkpoint(config, TorchTensors(state))
-    loaded = _load_pickle(source.weights)
-    state, left_out = _lightning_state(loaded, source.weights)
-    notes = [f"left out, not of the backbone: {', '.join(left_out)}"] if left_out else []
+                raise InputError(f"{option} is for a Lightning .ckpt; {where} is none")
     config_file = config_json or source.config
-    if config_file is None:
+    config = None if config_file is None else read_config(config_file, source.tokenizer)
+    loaded, tensors = _open_tensors(source)
+    notes: list[str] = []
+    if config is None:
+        plain = {without_wrappers(key): shape for key, shape in tensors.shapes.items()}
+        kind, config = infer_config(plain, where)
         notes.append(
-            f"no {CONFIG} beside {source.weights.name}: sizes are read from the tensors' shapes, "
-            f"{_LIGHTNING.assumed} are assumed (or give --config-json)"
+            f"no {CONFIG} beside {source.weights.name}: sizes are read from the tensors' shapes"
+            + (f", {kind.assumed} are assumed" if kind.assumed else "")
+            + " (or give --config-json)"
         )
-        config = _LIGHTNING.infer_config(TorchTensors(state).shapes, str(source.weights))
-    else:
-        config = read_config(config_file, source.tokenizer)
+    kind = architecture(config)
+    tensors = _without_training_state(tensors, kind.training_prefixes, notes)
+    tensors = _under_own_keys(config, tensors, notes)
+    notes += [
+        f"key {key} is missing: it is computed"
+        for key in kind.buffers(config)
+        if key not in tensors.shapes
+    ]
     if ema:
-        state |= _averaged_weights(loaded, config, source.weights)
-    return Checkpoint(config, TorchTensors(state), tuple(notes))
+        averaged = TorchTensors(_averaged_weights(loaded, config, source.weights))
+        kept = {key: key for key in tensors.shapes if key not in averaged.shapes}
+        tensors = JoinedTensors([RenamedTensors(tensors, kept), averaged])
+    return Checkpoint(config, tensors, tuple(notes))
+
+
+def _open_tensors(source: Source) -> tuple[Any, TensorFile]:
+    """What a pickle holds, None for other files; and the tensors."""
+    file = source.weights
+    if file.name.endswith(INDEX):
+        return None, read_shards(file)[0]
+    if file.suffix == ".safetensors":
+        return None, SafetensorsFile(file)
+    loaded = load_pickle(file)
+    return loaded, TorchTensors(state_of(loaded, file))
+
+
+def _without_training_state(
+    tensors: TensorFile, prefixes: tuple[str, ...], notes: list[str]
+) -> TensorFile:
+    """The tensors without what training keeps beside the model, which is noted."""
+    left_out = [key for key in tensors.shapes if without_wrappers(key).startswith(prefixes)]
+    if not left_out:
+        return tensors
+    notes.append(f"left out, not of the backbone: {', '.join(left_out)}")
+    return RenamedTensors(tensors, {k: k for k in tensors.shapes if k not in left_out})
+
+
+def _under_own_keys(config: ModelConfig, tensors: TensorFile, notes: list[str]) -> TensorFile:
+    """The tensors under the model's keys, if wrappers are all that differs; else as they are."""
+    expected = published_keys(config)
+    if set(tensors.shapes) <= expected:
+        return tensors
+    names = unwrapped_names(tensors.shapes, expected)
+    if names is None:
+        return tensors
+    new, old = next((new, old) for new, old in names.items() if new != old)
+    count = sum(new != old for new, old in names.items())
+    notes.append(f"{count} keys are read without what wrapped the model: {old} as {new}")
+    return RenamedTensors(tensors, names)
 
 
 def read_config(path: Path, tokenizer: Sequence[Path] = ()) -> ModelConfig:
@@ -232,10 +256,12 @@ def write_tensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
 def _describe(name: str, path: Path, revision: str | None) -> Source:
     if path.is_dir():
         folder = path
-        found = [folder / file for file in (SAFETENSORS, PICKLE) if (folder / file).is_file()]
+        names = [f"{name}{end}" for name in (SAFETENSORS, PICKLE) for end in ("", INDEX)]
+        found = [folder / name for name in names if (folder / name).is_file()]
         if not found:
             raise InputError(
-                f"folder {path} holds neither {SAFETENSORS} nor {PICKLE}; expected one"
+                f"folder {path} holds neither {SAFETENSORS} nor {PICKLE}, nor the {INDEX[1:]} of "
+                "either; expected one"
             )
         weights_file = found[0]
         if not (folder / CONFIG).is_file():
@@ -244,7 +270,7 @@ def _describe(name: str, path: Path, revision: str | None) -> Source:
             )
     else:
         folder, weights_file = path.parent, path
-        if path.name in (SAFETENSORS, PICKLE):
+        if path.name.removesuffix(INDEX) in (SAFETENSORS, PICKLE):
             raise InputError(f"source {path} is a file; give its folder, {folder}")
     config = folder / CONFIG if (folder / CONFIG).is_file() else None
     tokenizer = tuple(folder / file for file in TOKENIZER_FILES if (folder / file).is_file())
@@ -255,7 +281,9 @@ def _download(hub_id: str, revision: str | None) -> Path:
     import huggingface_hub
 
     def fetch(weights_name: str) -> Path:
-        patterns = [weights_name, CONFIG, *TOKENIZER_FILES]
+        stem, _, suffix = weights_name.rpartition(".")
+        shards = [f"{weights_name}{INDEX}", f"{stem}-*-of-*.{suffix}"]
+        patterns = [weights_name, *shards, CONFIG, *TOKENIZER_FILES]
         return Path(
             huggingface_hub.snapshot_download(hub_id, revision=revision, allow_patterns=patterns)
         )
@@ -263,7 +291,8 @@ def _download(hub_id: str, revision: str | None) -> Path:
     at = f" at revision {revision}" if revision else ""
     try:
         folder = fetch(SAFETENSORS)
-        return folder if (folder / SAFETENSORS).exists() else fetch(PICKLE)
+        names = (SAFETENSORS, SAFETENSORS + INDEX)
+        return folder if any((folder / name).exists() for name in names) else fetch(PICKLE)
     except (
         huggingface_hub.errors.RepositoryNotFoundError,
         huggingface_hub.errors.RevisionNotFoundError,
@@ -281,52 +310,6 @@ def _download(hub_id: str, revision: str | None) -> Path:
         ) from None
 
 
-def _load_pickle(path: Path) -> Any:
-    torch = require_torch(f"reading {path}")
-    is_zip = zipfile.is_zipfile(path)
-    if not is_zip:
-        with path.open("rb") as file:
-            if file.read(2) != b"\x80\x02":  # how PyTorch's format before 1.6 starts
-                raise InputError(f"{path} is truncated, or no PyTorch checkpoint")
-    try:
-        unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_zip else []
-        if not unsafe:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except Exception as error:  # a damaged pickle can fail in any way at all
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{path} is damaged, no PyTorch checkpoint, or needs more than weights_only=True "
-            f"allows: {reason[:200]}"
-        ) from None
-    raise InputError(
-        f"{path} holds more than tensors ({', '.join(sorted(unsafe)[:3])}) and is refused, since "
-        "loading it could run code; if you trust it, write its tensors alone with: python -c "
-        f"\"import torch; c = torch.load('{path}', map_location='cpu', weights_only=False); "
-        "torch.save({k: c[k] for k in ('state_dict', 'ema') if k in c} or dict(c), "
-        f"'{path.stem}-tensors{path.suffix}')\""
-    )
-
-
-def _state_dict(value: Any, path: Path) -> dict[str, Any]:
-    import torch
-
-    if not isinstance(value, Mapping) or not value:
-        raise InputError(f"{path} holds no state dict; expected tensors by key")
-    for key, tensor in value.items():
-        if not isinstance(key, str) or not isinstance(tensor, torch.Tensor):
-            raise InputError(f"{path}: key {key} holds {type(tensor).__name__}; expected a tensor")
-    return dict(value)
-
-
-def _lightning_state(checkpoint: Any, path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The state dict without what training keeps beside the backbone, and the names of that."""
-    state = checkpoint.get("state_dict") if isinstance(checkpoint, Mapping) else None
-    if not isinstance(state, Mapping):
-        raise InputError(f"{path} has no key state_dict; expected a Lightning checkpoint")
-    kept = {k: v for k, v in state.items() if not str(k).startswith(_LIGHTNING.training_prefixes)}
-    return _state_dict(kept, path), [str(key) for key in state if key not in kept]
-
-
 def _averaged_weights(checkpoint: Any, config: ModelConfig, path: Path) -> dict[str, Any]:
     """`ema.shadow_params` under the published keys; the list has no names, only an order."""
     ema = checkpoint.get("ema")
@@ -338,7 +321,7 @@ def _averaged_weights(checkpoint: Any, config: ModelConfig, path: Path) -> dict[
             f"{path}: ema.shadow_params holds {len(shadow)} tensors, expected {len(order)}"
         )
     named = {f"ema.shadow_params[{i}]": value for i, value in enumerate(shadow)}
-    for (name, value), weight in zip(_state_dict(named, path).items(), order, strict=True):
+    for (name, value), weight in zip(state_of(named, path).items(), order, strict=True):
         if tuple(value.shape) != weight.shape:
             raise InputError(
                 f"{path}: {name} has shape {list(value.shape)}; "

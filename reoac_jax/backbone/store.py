@@ -22,11 +22,10 @@ from reoac_jax.backbone.interface import DenoiserModule, ModelConfig, Params
 from reoac_jax.backbone.published import parameter_count, parameter_shapes
 from reoac_jax.backbone.pytorch_files import (
     CONFIG,
-    PICKLE,
-    SAFETENSORS,
     TOKENIZER_FILES,
     read_config,
 )
+from reoac_jax.backbone.tensor_files import PICKLE, SAFETENSORS
 from reoac_jax.runs.pytrees import restore_pytree
 from reoac_jax.runs.quiet_orbax import quiet_orbax
 from reoac_jax.system import formats

@@ -25,12 +25,11 @@ from reoac_jax.backbone.pytorch_files import (
     Checkpoint,
     find_source,
     open_source,
-    require_torch,
 )
 from reoac_jax.backbone.store import STORE_DTYPES, load_backbone, write_backbone
+from reoac_jax.backbone.tensor_files import require_torch
 from reoac_jax.config import parse_options
 from reoac_jax.devices.environment import check_devices, set_up_jax
-from reoac_jax.runs.checksums import file_sha256
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import check_empty_folder, creating_folder
 from reoac_jax.system.progress import ProgressLine
@@ -81,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
     record = {
         "source": source.name,
         "weights": source.weights.name,
-        "sha256": file_sha256(source.weights),
+        "sha256": source.sha256,
         "revision": source.revision,
         "ema": options.ema,
         "source_dtype": "+".join(sorted({tensors.dtypes[w.key] for w in weights(config)})),
@@ -92,6 +91,8 @@ def main(argv: Sequence[str]) -> int:
             if key in tensors.shapes
         },
     }
+    if shards := source.shards():
+        record["shards"] = shards
     difference = None
     try:
         with creating_folder(options.output) as folder:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reoac_jax.backbone import lora
-from reoac_jax.backbone.peft import ADAPTER_WEIGHTS, read_adapter
+from reoac_jax.backbone.peft import adapter_weights, read_adapter
 from reoac_jax.backbone.store import (
     derived_source,
     read_backbone,
@@ -40,13 +40,13 @@ def main(argv: Sequence[str]) -> int:
     check_empty_folder(options.output)
     check_devices()
     config, base = read_backbone(options.base)
-    adapter = read_adapter(options.adapter, config)
+    adapter, weights = read_adapter(options.adapter, config), adapter_weights(options.adapter)
     overlay = jax.tree.map(jnp.asarray, adapter.overlay)
     params = jax.tree.map(np.asarray, lora.merge(base, overlay, adapter.scale))
     source = {
         "source": str(options.adapter),
-        "weights": ADAPTER_WEIGHTS,
-        "sha256": file_sha256(options.adapter / ADAPTER_WEIGHTS),
+        "weights": weights.name,
+        "sha256": file_sha256(weights),
         "scale": adapter.scale,
     } | derived_source(options.base)
     print("writing", file=sys.stderr)

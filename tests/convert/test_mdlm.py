@@ -13,30 +13,17 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
+from support.converting import SMALL, TIMECOND, convert, published
 
 from reoac_jax.backbone import BackboneConfig, parameter_count, read_backbone
 from reoac_jax.backbone.mdlm.published import INV_FREQ_KEY
-from reoac_jax.backbone.published import from_flax, weights
+from reoac_jax.backbone.published import weights
 from reoac_jax.backbone.store import read_source
 from reoac_jax.convert import flax_to_mdlm, mdlm_to_flax
 from reoac_jax.convert.mdlm_torch import MDLM
 from scripts import random_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = ROOT / "tests" / "golden" / "mdlm_small"
-TIMECOND = ROOT / "tests" / "golden" / "mdlm_small_timecond"
-
-
-def convert(source, output, *options, capsys=None):
-    """Runs the converter; its exit code and, with `capsys`, the JSON object it prints."""
-    code = mdlm_to_flax.main(["--source", str(source), "--output", str(output), *options])
-    return code if capsys is None else (code, json.loads(capsys.readouterr().out))
-
-
-def published(output):
-    """A converted folder's weights under their published keys."""
-    config, params = read_backbone(output)
-    return from_flax(config, params)
 
 
 def write_checkpoint(path, state, ema=None, **more):

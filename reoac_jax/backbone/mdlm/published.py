@@ -128,7 +128,8 @@ def _infer_sizes(shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[str,
     def shape(key: str, rank: int) -> tuple[int, ...]:
         if key not in shapes:
             raise InputError(
-                f"{where}: key {key} is missing; expected the keys of an MDLM backbone"
+                f"{where}: key {key} is missing; expected the keys of an MDLM backbone, or its "
+                "sizes in --config-json FILE"
             )
         if len(shapes[key]) != rank or 0 in shapes[key]:
             raise InputError(
