@@ -87,7 +87,7 @@ def refused(*arguments, **options):
 @pytest.mark.parametrize("name", NAMES)
 def test_bundled_configs_become_complete(configs, name):
     values = flat(to_json(load_config(configs / f"{name}.py")))
-    assert set(values) == {*FIXED, *dependent_options(values)}
+    assert set(values) == {"format", *FIXED, *dependent_options(values)}
     assert set(FIXED) < set(values)
 
 
