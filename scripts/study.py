@@ -28,13 +28,13 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from ml_collections import FrozenConfigDict
+from sequence_search import search_sequence
 
 import reoac_jax
 from reoac_jax import sft, train
 from reoac_jax.config import config_hash, load_config, parse_command_line, to_json
 from reoac_jax.evaluation.policies import ACTOR, RANDOM
 from reoac_jax.evaluation.scoring import evaluate_policy, scores
-from reoac_jax.evaluation.sequence_search import search_sequence
 from reoac_jax.learning.parts import Trained, load_parts, load_trained, untrained
 from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.runs.folder import CHECKPOINTS, METRICS

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 
 from reoac_jax.backbone.interface import Denoiser, Prepared
 
-SAMPLE_STRATEGIES = ("sample", "argmax")
 _LOGITS_AT_A_TIME = 2**23  # elements: 32 MB of float32, whole rows of [G, V], at least one
 
 

@@ -15,7 +15,6 @@ from reoac_jax.policy.vocabulary import Vocabulary
 
 OPERATORS = ("O_NUM", "O_OP", "O_SCOPE", "O_BRANCH", "O_FAST")
 O_NUM, O_OP, O_SCOPE, O_BRANCH, O_FAST = range(len(OPERATORS))
-SCOPE_ANCHORS = ("frontier", "end")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """`index.html`: everything in one file that opens from disk."""
 
+import dataclasses
 import datetime
-import html
 import json
-import string
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
+
+import jinja2
 
 import reoac_jax
 from reoac_jax.config import config_hash
@@ -21,33 +22,50 @@ from reoac_jax.system.shell import shell_command
 _ASSETS = resources.files("reoac_jax.report") / "assets"
 
 
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of values under columns; numbers stand to the right, but for the first column's."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+    @property
+    def numeric(self) -> list[bool]:
+        return [
+            place > 0 and any(isinstance(row[place], int | float) for row in self.rows)
+            for place in range(len(self.columns))
+        ]
+
+
 def page(
     runs: Sequence[Run],
     evaluations: Sequence[EvaluationResult],
     sections: Mapping[str, Sequence[tuple[Picture, str]]],
 ) -> str:
     """The whole page. sections: title to pictures and their SVG (empty for absent ones)."""
-    parts = {"Summary": _summary(runs)}
-    for title, pictures in sections.items():
-        table = _evaluation_table(evaluations) if title == "Comparison" else ""
-        parts[title] = table + "".join(_figure(picture, svg) for picture, svg in pictures)
-    parts["Episodes"] = _viewer(runs)
-    parts["Configuration"] = _configuration(runs)
-    title = " and ".join(run.label for run in runs) if len(runs) < 3 else f"{len(runs)} runs"
-    return string.Template(_asset("page.html")).substitute(
-        title=html.escape(f"Report of {title}"),
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_asset), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {
+        "shown": _shown,
+        "config_hash": config_hash,
+        "commands": _commands,
+        "indented": lambda config: json.dumps(config, indent=2, ensure_ascii=False),
+    }
+    return environment.get_template("page.html").render(
+        title=" and ".join(run.label for run in runs) if len(runs) < 3 else f"{len(runs)} runs",
         light=css_variables(dark=False),
         dark=css_variables(dark=True),
         style=_asset("style.css"),
-        navigation="".join(f'<a href="#{name.lower()}">{name}</a>' for name in parts),
-        sections="".join(
-            f'<section id="{name.lower()}"><h2>{name}</h2>{content}</section>\n'
-            for name, content in parts.items()
-        ),
+        script=_asset("viewer.js"),
+        runs=runs,
+        summary=_summary(runs),
+        sections=sections,
+        evaluations=_evaluations(evaluations),
+        differences=_differences(runs),
+        traces=_traces(runs),
         version=reoac_jax.__version__,
         date=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
-        traces=_traces(runs),
-        script=_asset("viewer.js"),
     )
 
 
@@ -55,49 +73,30 @@ def _asset(name: str) -> str:
     return (_ASSETS / name).read_text(encoding="utf-8")
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Numbers to the right; floats to four digits."""
-
-    def cell(tag: str, text: str, number: bool) -> str:
-        return f"<{tag}{' class=number' if number else ''}>{html.escape(text)}</{tag}>"
-
-    def shown(value: Any) -> str:
-        if value is None:
-            return "–"
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    numeric = [
-        any(isinstance(row[i], int | float) for row in rows) and i > 0 for i in range(len(columns))
-    ]
-    head = "".join(cell("th", name, number) for name, number in zip(columns, numeric, strict=True))
-    body = "".join(
-        "<tr>"
-        + "".join(cell("td", shown(x), number) for x, number in zip(row, numeric, strict=True))
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-        "</div>"
-    )
+def _shown(value: Any) -> str:
+    """A table's value in words; floats to four digits."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _summary(runs: Sequence[Run]) -> str:
+def _summary(runs: Sequence[Run]) -> Table:
     shown = ("reward", "accuracy", "cost", "forward_passes")
     rows = []
     for run in runs:
-        config, last = run.config, run.metrics[-1] if run.metrics else {}
-        section, key = ("sft", "steps") if run.is_fine_tuning else ("train", "iterations")
-        mode = _of(config, "sft" if run.is_fine_tuning else "backbone",
-                   "mode" if run.is_fine_tuning else "finetune_mode")  # fmt: skip
+        last = run.metrics[-1] if run.metrics else {}
+        if run.is_fine_tuning:
+            mode = _of(run.config, "sft", "mode")
+            done = f"step {last.get('iteration', 0)} of {_of(run.config, 'sft', 'steps')}"
+        else:
+            mode = _of(run.config, "backbone", "finetune_mode")
+            done = f"{len(run.metrics)} of {_of(run.config, 'train', 'iterations')}"
         rows.append(
             (
                 run.label,
-                _of(config, "task", "name"),
+                _of(run.config, "task", "name"),
                 mode,
-                f"{len(run.metrics)} of {_of(config, section, key)}"
-                if not run.is_fine_tuning
-                else f"step {last.get('iteration', 0)} of {_of(config, section, key)}",
+                done,
                 *(last.get(name) for name in shown),
                 run.sampled,
                 run.checkpoints[-1] if run.checkpoints else None,
@@ -105,12 +104,7 @@ def _summary(runs: Sequence[Run]) -> str:
         )
     columns = ("run", "task", "mode", "iterations", *(f"last {name}" for name in shown),
                "sampled episodes", "last checkpoint")  # fmt: skip
-    notes = [
-        f'<p class="note"><strong>{html.escape(run.label)}</strong>: {html.escape(note)}</p>'
-        for run in runs
-        for note in run.notes
-    ]
-    return _table([name.replace("_", " ") for name in columns], rows) + "".join(notes)
+    return Table([name.replace("_", " ") for name in columns], rows)
 
 
 def _of(config: Mapping[str, Any], section: str, key: str) -> Any:
@@ -119,24 +113,7 @@ def _of(config: Mapping[str, Any], section: str, key: str) -> Any:
     return values.get(key) if isinstance(values, Mapping) else None
 
 
-def _figure(picture: Picture, svg: str) -> str:
-    title = f'<h3 id="title-{picture.name}">{html.escape(picture.title)}</h3>'
-    caption = html.escape(picture.caption)
-    if picture.figure is None:
-        return f'<figure id="{picture.name}">{title}<p class="absent">{caption}</p></figure>'
-    links = (
-        f'<a href="pictures/{picture.name}.png">PNG</a> <a href="series/{picture.name}.csv">CSV</a>'
-    )
-    scrolls = ' class="scrolls"' if picture.scrolls else ""
-    return (
-        f'<figure id="{picture.name}"{scrolls}>{title}<div class="scroll">{svg}</div>'
-        f"<figcaption>{caption} {links}</figcaption></figure>\n"
-    )
-
-
-def _evaluation_table(evaluations: Sequence[EvaluationResult]) -> str:
-    if not evaluations:
-        return ""
+def _evaluations(evaluations: Sequence[EvaluationResult]) -> Table:
     rows = [
         (e.label, e.task, f"{e.accuracy:.1%}", f"{e.low:.1%} to {e.high:.1%}", e.correct,
          e.samples, float(e.cost), float(e.forward_passes), float(e.steps), e.max_steps)
@@ -144,16 +121,18 @@ def _evaluation_table(evaluations: Sequence[EvaluationResult]) -> str:
     ]  # fmt: skip
     columns = ("policy", "task", "accuracy", "95 % interval", "correct", "problems", "cost",
                "forward passes", "steps", "most steps")  # fmt: skip
-    return _table(columns, rows)
+    return Table(columns, rows)
 
 
-def _viewer(runs: Sequence[Run]) -> str:
-    if not any(run.episodes for run in runs):
-        return (
-            '<p class="absent">There is no sampled episode yet. '
-            "<code>logging.samples_per_iter</code> says how many an iteration writes.</p>"
-        )
-    return _asset("viewer.html")
+def _differences(runs: Sequence[Run]) -> Table:
+    """The keys in which the runs' configurations differ."""
+    flat = [_flatten(run.config) for run in runs]
+    rows = [
+        (key, *values)
+        for key in sorted(set().union(*flat))
+        if len(set(values := [json.dumps(config.get(key)) for config in flat])) > 1
+    ]
+    return Table(("key", *(run.label for run in runs)), rows)
 
 
 def _traces(runs: Sequence[Run]) -> str:
@@ -181,28 +160,6 @@ def _traces(runs: Sequence[Run]) -> str:
     }
     plain = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return plain.replace("<", "\\u003c")
-
-
-def _configuration(runs: Sequence[Run]) -> str:
-    parts = []
-    flat = [_flatten(run.config) for run in runs]
-    if len(runs) > 1:
-        keys = sorted(set().union(*flat))
-        rows = [
-            (key, *values)
-            for key in keys
-            if len(set(values := [json.dumps(config.get(key)) for config in flat])) > 1
-        ]
-        parts.append("<h3>Where the runs differ</h3>")
-        parts.append(_table(("key", *(run.label for run in runs)), rows))
-    for run in runs:
-        parts.append(f"<h3>{html.escape(run.label)}</h3><p>Hash of the configuration: ")
-        parts.append(f"<code>{config_hash(run.config)}</code>. To repeat this run, go on with it, ")
-        parts.append("and evaluate it:</p>")
-        parts.append(f"<pre>{html.escape(_commands(run))}</pre>")
-        text = html.escape(json.dumps(run.config, indent=2, ensure_ascii=False))
-        parts.append(f"<details><summary>Every key</summary><pre>{text}</pre></details>")
-    return "".join(parts)
 
 
 def _commands(run: Run) -> str:
