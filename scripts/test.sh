@@ -1,7 +1,11 @@
 #!/usr/bin/env bash
 # Makes .venv if needed, checks style and types, runs the tests. Arguments go to pytest:
 #
+#   bash scripts/test.sh            everything
+#   bash scripts/test.sh --fast     minutes less: nothing slow, no processes, no browser
 #   bash scripts/test.sh -k config
+#
+# Two processes share the files; those with slow tests begin first (tests/conftest.py).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -12,4 +16,4 @@ echo "test: ruff"
 echo "test: mypy"
 .venv/bin/mypy
 echo "test: pytest"
-exec .venv/bin/python -m pytest -q -n 2 --dist loadfile "$@"
+exec .venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder "$@"

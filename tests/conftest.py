@@ -1,5 +1,9 @@
-"""What tests start from: four CPU devices, a cache of compiled programs, the shared inputs."""
+"""What tests start from: four CPU devices, a cache of compiled programs, the shared inputs.
 
+`--fast` leaves out what is marked `slow`, `process` or `browser`; what is marked `parity` stays.
+"""
+
+import collections
 import os
 from pathlib import Path
 
@@ -20,6 +24,27 @@ jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax_tests"
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 # A machine that is busy must not add lines to what tests compare.
 progress.QUIET_SECONDS = 1e6
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="no slow tests, no processes, no browser")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("fast"):
+        left_out = [item for item in items if not _is_fast(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = filter(_is_fast, items)
+    if hasattr(config, "workerinput"):  # one of several processes: no long file may begin last
+        slow = collections.Counter(
+            item.path for item in items if item.get_closest_marker("slow") is not None
+        )
+        items.sort(key=lambda item: -slow[item.path])
+
+
+def _is_fast(item: pytest.Item) -> bool:
+    marks = {mark.name for mark in item.iter_markers()}
+    return "parity" in marks or marks.isdisjoint({"slow", "process", "browser"})
 
 
 def _shared(name: str) -> Path:

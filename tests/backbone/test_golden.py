@@ -14,6 +14,8 @@ from reoac_jax.backbone.pytorch_files import find_source, open_source
 from reoac_jax.convert import mdlm_to_flax
 from reoac_jax.convert.mdlm_torch import MDLM
 
+pytestmark = pytest.mark.parity
+
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 TOLERANCE = 1e-4
 

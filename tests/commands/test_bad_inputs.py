@@ -104,6 +104,7 @@ PROCESSES = {
 }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", PROCESSES)
 def test_bad_input_to_a_process(name, folder, tmp_path):
     case = PROCESSES[name]

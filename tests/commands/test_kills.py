@@ -112,6 +112,8 @@ def samples(run: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (run / "samples").iterdir()}
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_killed_and_resumed_training_equals_an_uninterrupted_one(options, tmp_path):
     argv = ["--config", str(ROOT / "configs" / "tiny.py"), *options]
     with Nursery(tmp_path) as nursery:

@@ -62,6 +62,8 @@ def after(label: str, text: str) -> str:
     return line.partition(label)[2]
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_everything_printed_can_be_pasted(options, tmp_path, monkeypatch, capsys):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

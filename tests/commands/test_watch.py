@@ -136,6 +136,7 @@ def test_no_run(tmp_path, capsys):
     assert "no run folder" in capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_live_view_follows_the_run_and_ends_with_ctrl_c(run):
     write(run, 2)
     with Terminal() as terminal:

@@ -244,6 +244,7 @@ def test_mistakes_in_a_file(write_config, line, message):
     assert message in refused(path)
 
 
+@pytest.mark.process
 def test_finding_the_options_is_light():
     """Neither the rooms' own imports nor what only some commands need."""
     code = (

@@ -150,6 +150,7 @@ def torch_base(backbone, tmp_path_factory):
     return folder
 
 
+@pytest.mark.parity
 def test_peft_loads_a_runs_overlay_with_equal_logits(run, adapter, torch_base, backbone):
     config, merged, _ = restore_backbone(run)
     theirs = PeftModel.from_pretrained(MDLM.from_folder(torch_base), adapter)
@@ -161,6 +162,7 @@ def test_peft_loads_a_runs_overlay_with_equal_logits(run, adapter, torch_base, b
     assert fields.revision == "0123abc"
 
 
+@pytest.mark.parity
 def test_peft_loads_an_overlay_on_every_matrix(timecond, tmp_path):
     config, base = read_backbone(timecond / "flax")
     overlay = trained_overlay(base, (".",))
@@ -173,6 +175,7 @@ def test_peft_loads_an_overlay_on_every_matrix(timecond, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, again.overlay, overlay)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("rslora", [False, True])
 def test_what_peft_saves_is_read_back(timecond, tmp_path, rslora, capsys):
     """Names as a PyTorch user gives them: `mlp.0` is in every block and in the map of sigma."""

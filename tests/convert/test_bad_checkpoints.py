@@ -193,6 +193,7 @@ def test_bad_lightning_files(tmp_path, capsys, fault):
     refused(mdlm_to_flax.main, argv, named, tmp_path, capsys)
 
 
+@pytest.mark.process
 def test_a_checkpoint_that_needs_more_is_refused_and_the_advice_works(tmp_path, capsys):
     source = tmp_path / "last.ckpt"
     torch.save(_ckpt(shadow=_averages(), hyper_parameters=argparse.Namespace(lr=1)), source)
@@ -304,6 +305,7 @@ def test_a_full_disk_is_seen_before_anything_is_written(tmp_path, capsys, monkey
     assert f"output {tmp_path / 'out'} cannot be written" in line
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("command", ["mdlm_to_flax", "flax_to_mdlm"])
 def test_a_disk_that_fills_up_leaves_nothing(tmp_path, command):
     """A real process under a limit on the size of a file, which fails as a full disk does."""
@@ -325,6 +327,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path, command):
     assert on_disk(tmp_path) == before
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("fault", ["truncated", "unknown key"])
 def test_the_process_itself_exits_with_2(tmp_path, fault):
     if fault == "truncated":

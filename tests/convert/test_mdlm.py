@@ -40,6 +40,7 @@ def state():
     return {key: torch.from_numpy(value) for key, value in tensors.items()}
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize(
     "config",
     [
@@ -174,6 +175,7 @@ def test_a_hub_id_is_downloaded_at_its_revision(tmp_path, monkeypatch, capsys):
     ]
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("source", [SMALL, TIMECOND])
 def test_verify_reports_a_small_difference(source, tmp_path, capsys):
     code, report = convert(source, tmp_path / "out", "--verify", capsys=capsys)
@@ -209,6 +211,7 @@ def test_bfloat16_is_stored_rounded_and_loaded_as_float32(tmp_path, state):
             np.testing.assert_array_equal(found[key], value.bfloat16().float().numpy())
 
 
+@pytest.mark.process
 def test_safetensors_need_no_torch_and_the_last_line_is_json(tmp_path):
     """A real process, in which importing torch fails."""
     (tmp_path / "torch.py").write_text("raise ImportError('blocked by a test')")

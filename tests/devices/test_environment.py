@@ -58,6 +58,7 @@ def run(command: str, folder: Path, **environment: str) -> subprocess.CompletedP
     )  # fmt: skip
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("asked", ["cuda", "gpu", "rocm", "nonsense"])
 def test_a_platform_that_is_not_there_is_one_line(asked, tmp_path):
     if any(device.platform == "gpu" for device in jax.devices()):

@@ -102,6 +102,8 @@ def assert_same_metrics(got, want):
             assert mine[name] == pytest.approx(value, abs=1e-5), name
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_two_slurm_tasks_are_one_run(checkout, arguments):
     job = next(job for job in range(4096) if port_is_free(61440 + job))  # where jax puts it
     batch = subprocess.run(
@@ -155,6 +157,8 @@ def restored(config, checkpoint, count):
     return state, replay, start
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_a_death_ends_the_others_and_the_run_resumes(checkout, arguments):
     port = free_port()
     tasks = []

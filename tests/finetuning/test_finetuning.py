@@ -103,6 +103,7 @@ def test_token_weights_by_hand():
 # ---- Loss
 
 
+@pytest.mark.parity
 def test_nats_against_pytorch():
     given = answers(8, seed=4)
     rng = np.random.default_rng(5)

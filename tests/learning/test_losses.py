@@ -13,6 +13,8 @@ from reoac_jax.backbone.likelihood import reference_log_probs
 from reoac_jax.backbone.prediction import assemble_rows
 from reoac_jax.learning import losses
 
+pytestmark = pytest.mark.parity
+
 torch = pytest.importorskip("torch")
 N, A, G = 40, 5, 6
 COUNTED = 29  # the rest has weight 0

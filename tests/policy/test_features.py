@@ -89,6 +89,7 @@ def pieces():
     return {int(i): piece for i, piece in json.loads(text).items()}
 
 
+@pytest.mark.parity
 def test_reference_numbers(golden, pieces):
     tokenizer = PieceTokenizer(golden["vocab_size"] - 1, golden["eos_id"], pieces)
     got, expected = golden_case_features(
@@ -99,6 +100,7 @@ def test_reference_numbers(golden, pieces):
     np.testing.assert_allclose(got, expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parity
 def test_reference_numbers_with_the_tokenizer(golden, pieces, shared_data):
     tokenizer = AutoTokenizer.from_pretrained(shared_data / "gpt2")
     assert pieces == {i: tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in pieces}

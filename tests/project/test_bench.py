@@ -37,6 +37,8 @@ def test_prompt_lengths_are_gsm8ks(workload):
     assert (lengths == workload.WORKLOADS["owt"].prompt_lengths(4000)).all()
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_programs_are_timed_side_by_side(tmp_path):
     output = tmp_path / "bench.json"
     command = [
@@ -64,6 +66,7 @@ def test_programs_are_timed_side_by_side(tmp_path):
     assert "--size tiny" in result["command"]
 
 
+@pytest.mark.process
 def test_a_wrong_option_is_one_line():
     command = [sys.executable, "scripts/bench.py", "--what", "speed"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -8,6 +8,8 @@ import pytest
 
 from reoac_jax.__main__ import COMMANDS
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"torch", "transformers", "datasets", "matplotlib", "scipy", "pandas", "sympy", "wandb"}
 # Imports the modules of some commands, has each print its help, and says what is there then.

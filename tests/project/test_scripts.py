@@ -146,6 +146,7 @@ def test_setup_refuses_an_old_or_absent_python(project, tmp_path):
         assert message in result.stderr and result.stderr.count("\n") == 1
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("argv", [[], ["trian"], ["--help"]])
 def test_console_script_lists_its_commands(argv):
     result = subprocess.run(

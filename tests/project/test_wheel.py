@@ -73,6 +73,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert assets and names == modules | assets | {"reoac_jax/py.typed"}
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_its_commands_run_in_an_empty_folder(wheel, tmp_path):
     site, home = tmp_path / "site", tmp_path / "home"
     pip("install", "--target", site, wheel)

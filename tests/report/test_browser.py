@@ -21,9 +21,12 @@ playwright = pytest.importorskip(
 )
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
                 None)  # fmt: skip
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="needs Chromium; on Debian: apt-get install chromium"
-)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="needs Chromium; on Debian: apt-get install chromium"
+    ),
+]
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 

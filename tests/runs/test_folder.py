@@ -47,6 +47,7 @@ def test_runs_of_the_same_second_get_folders_of_their_own(config, monkeypatch):
         lock.__exit__()
 
 
+@pytest.mark.process
 def test_a_folder_in_use_is_refused_until_its_process_is_dead(config):
     with RunLock() as lock:
         run = create_run(config, lock)

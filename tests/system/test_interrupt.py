@@ -36,6 +36,7 @@ def test_the_first_signal_asks_and_gives_the_exit_code(number, capfd):
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.process
 @SIGNALS
 def test_the_second_signal_kills(number):
     process = subprocess.Popen(

@@ -46,6 +46,7 @@ def test_key_spans(prompt, covered):
     assert _spans(prompt) == [covered]
 
 
+@pytest.mark.parity
 def test_key_masks_equal_the_reference_numbers(gpt2, shared_golden):
     cases = json.loads((shared_golden / "features.json").read_text())["cases"]
     encoded = encode_problems(

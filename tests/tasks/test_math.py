@@ -243,6 +243,7 @@ def test_workers_import_no_jax_and_end_with_close():
     assert all(_gone(process_id) for process_id in process_ids)
 
 
+@pytest.mark.process
 def test_no_worker_outlives_a_killed_run():
     program = (
         "import threading, time\n"

@@ -58,6 +58,7 @@ def test_local_source(here, capsys, task):
         assert json.loads(raw) == _ROWS[task]
 
 
+@pytest.mark.process
 def test_real_files_through_the_script(here, shared_data):
     script = ["bash", str(_ROOT / "scripts" / "download_data.sh")]
     for task, counts in (("gsm8k", (7473, 1319)), ("math", (3000, 500))):

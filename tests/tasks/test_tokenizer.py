@@ -45,6 +45,7 @@ def test_gpt2(shared_data):
     assert same(read_tokenizer(place), AutoTokenizer.from_pretrained(place))
 
 
+@pytest.mark.process
 def test_torch_stays_out(tiny):
     command = (
         "import sys; from reoac_jax.tasks.tokenizer import load_tokenizer;"
