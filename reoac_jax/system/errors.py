@@ -22,6 +22,9 @@ _PATHS_REFUSED = {
     errno.ELOOP: "a path without a circle of links",
 }
 
+# What stops a write through no mistake in the input.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
 
 class InputError(Exception):
     """A mistake in what the user gave. The message is one line: what, where, what was expected."""
@@ -36,8 +39,9 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
 
     `InputError` is printed to standard error as `error: <one line>` and gives exit code 2, without
     a traceback, and so is a path that the system cannot take; `RunError` likewise with exit code 1,
-    and a standard output that cannot be written. Ctrl-C gives exit code 130, a pipe that nobody
-    reads any more 141. Every other exception is a defect of the program and keeps its traceback.
+    and a disk or a standard output that cannot be written. Ctrl-C gives exit code 130, a pipe that
+    nobody reads any more 141. Every other exception is a defect of the program and keeps its
+    traceback.
     """
     with guarded_streams():
         try:
@@ -63,6 +67,12 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str] | None
             code = EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED
             return _refused(str(error), code)
         except OSError as error:
+            if error.errno in _NO_ROOM:
+                where = error.filename or "a file"
+                return _refused(
+                    f"{where} cannot be written: {error.strerror}; expected a disk with room",
+                    EXIT_FAILED,
+                )
             if error.filename is None or error.errno not in _PATHS_REFUSED:
                 raise
             expected = _PATHS_REFUSED[error.errno]

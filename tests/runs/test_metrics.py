@@ -17,7 +17,7 @@ from support.terminal import Terminal
 from reoac_jax.evaluation.intervals import wilson_interval
 from reoac_jax.runs.metrics import MetricsLog
 from reoac_jax.system.errors import InputError
-from reoac_jax.system.progress import ProgressLine, working
+from reoac_jax.system.progress import ProgressLine, say, working
 
 
 def read(path):
@@ -108,6 +108,16 @@ def test_progress_on_a_terminal():
         terminal.wait_for("saved")
         terminal.wait_for("reward=0.5")
         assert "2/2" in terminal.shown and "\r" in terminal.shown
+
+
+def test_what_others_say_stands_above_the_bar_in_one_piece(monkeypatch):
+    command = "python -m reoac_jax.train --resume " + "/a folder" * 20  # wider than the terminal
+    with Terminal() as terminal:
+        with ProgressLine(2, "train", stream=terminal.stream) as progress:
+            progress.update()
+            say(command)
+        terminal.wait_for("folder\r\n")
+    assert command in terminal.shown
 
 
 @pytest.mark.parametrize("kind", ["dumb", "unknown"])

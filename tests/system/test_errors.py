@@ -24,6 +24,11 @@ def ends_with(error: BaseException):
             2,
             "error: x/y: Is a directory; expected a file\n",
         ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "x/y"),
+            1,
+            "error: x/y cannot be written: No space left on device; expected a disk with room\n",
+        ),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )
