@@ -101,15 +101,23 @@ def update_costs(learner: Learner, config: ConfigDict) -> dict[str, Any]:
     params = published_params()
     state = jax.eval_shape(learner.init, jax.random.key(0), params)
     state = learner.place(state)
-    base = sharding.replicate(mesh, params) if learner.settings.finetune_mode == "lora" else None
+    keeps_base = learner.settings.trainable.keeps_base
+    base = sharding.replicate(mesh, params) if keeps_base else None
     width, gen = config.rollout.max_prompt_len, config.rollout.gen_len
-    rows = backbone_rows(train.backbone_batch * mesh.size, width, gen)
-    transitions = head_rows(train.head_batch * mesh.size, learner.heads.observation_dim)
+
+    def placed(batch: Any, size: int) -> Any:
+        """A minibatch with what says that none of it is padding."""
+        return sharding.split(mesh, (batch, jax.ShapeDtypeStruct((size,), np.float32)))
+
+    count = train.backbone_batch * mesh.size
+    rows = placed(backbone_rows(count, width, gen), count)
+    count = train.head_batch * mesh.size
+    transitions = placed(head_rows(count, learner.heads.observation_dim), count)
     key = jax.eval_shape(lambda: jax.random.key(0))
     steps = {
-        "critic": (train.critic_steps, Learner.critic_step, (transitions,)),
-        "actor": (train.actor_steps, Learner.actor_step, (transitions,)),
-        "backbone": (train.backbone_steps, Learner.backbone_step, (base, rows, key)),
+        "critic": (train.critic_steps, Learner.critic_step, transitions),
+        "actor": (train.actor_steps, Learner.actor_step, transitions),
+        "backbone": (train.backbone_steps, Learner.backbone_step, (base, *rows, key)),
     }
     return {
         name: {"steps_an_iteration": count} | step_costs(step, learner, state, arguments)
@@ -118,10 +126,6 @@ def update_costs(learner: Learner, config: ConfigDict) -> dict[str, Any]:
 
 
 def step_costs(step: Any, learner: Learner, state: LearnerState, arguments: tuple) -> dict:
-    arguments = tuple(
-        sharding.split(learner.mesh, x) if isinstance(x, HeadBatch | BackboneBatch) else x
-        for x in arguments
-    )
     began = time.monotonic()
     program = step.lower(learner, state, *arguments).compile()
     memory = program.memory_analysis()
@@ -181,14 +185,15 @@ def backbone_rows(count: int, width: int, gen: int) -> BackboneBatch:
         prompt=row((count, width), integer), prompt_length=row((count,), integer),
         tokens=row((count, gen), integer), written=row((count, gen), bool),
         target=row((count, gen), integer), advantage=row((count,), np.float32),
-        step=row((count,), integer), weight=row((count,), np.float32),
+        step=row((count,), integer),
     )  # fmt: skip
 
 
 def head_rows(count: int, features: int) -> HeadBatch:
     number, integer = (jax.ShapeDtypeStruct((count,), kind) for kind in (np.float32, np.int32))
     observation = jax.ShapeDtypeStruct((count, features), np.float32)
-    return HeadBatch(observation, integer, integer, *[number] * 5)
+    decided = jax.ShapeDtypeStruct((count,), bool)
+    return HeadBatch(observation, integer, integer, *[number] * 3, decided)
 
 
 def matmul_flop(jaxpr: Any) -> int:

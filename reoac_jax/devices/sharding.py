@@ -132,19 +132,20 @@ def per_device(mesh: Mesh, function: Callable[..., Any], replicated: int) -> Cal
     return run
 
 
-def split_weighted(mesh: Mesh, batch: Any, parts: int = 1) -> Any:
-    """Puts a minibatch of any size on the mesh, filled up with entries that weigh nothing.
+def split_padded(mesh: Mesh, batch: Any, parts: int = 1) -> tuple[Any, jax.Array]:
+    """Puts a minibatch of any size on the mesh, filled up with entries that must not count.
 
     Args:
-      batch: a named tuple of host arrays; its fields that end in "weight" become 0 in what is
-        added. parts: its microbatches, each of which the devices must be able to share.
+      batch: pytree of host arrays `[N, ...]`. parts: its microbatches, each of which the devices
+        must be able to share.
+
+    Returns:
+      The batch, and float32 `[M]`: 1 for its own entries, 0 for those that were added.
     """
-    size = len(batch[0])
-    share = -(-size // parts)
-    padded = pad_batch(batch, parts * padded_size(mesh, share))
-    real = np.arange(len(padded[0])) < size
-    weights = {name: getattr(padded, name) * real for name in batch._fields if "weight" in name}
-    return split(mesh, padded._replace(**weights))
+    size = len(jax.tree.leaves(batch)[0])
+    whole_size = parts * padded_size(mesh, -(-size // parts))
+    real = (np.arange(whole_size) < size).astype(np.float32)
+    return split(mesh, (pad_batch(batch, whole_size), real))
 
 
 def padded_size(mesh: Mesh, size: int) -> int:

@@ -6,6 +6,7 @@ from typing import Any, Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -26,6 +27,8 @@ from reoac_jax.finetuning.objective import (
     token_weights,
 )
 from reoac_jax.learning.accumulation import accumulated_gradient
+from reoac_jax.learning.trainable import TRAINABLES, Trainable, place, trainable
+from reoac_jax.system.errors import InputError
 
 
 class Sums(NamedTuple):
@@ -60,9 +63,12 @@ class Examples(NamedTuple, Generic[ArrayT]):
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneSettings:
-    """The static part of a step, from a validated config's section `sft`; names as there."""
+    """The static part of a step, from a validated config's section `sft`; names as there.
 
-    mode: str
+    trainable: what of the backbone is trained, as `sft.mode` names it.
+    """
+
+    trainable: Trainable
     steps: int
     accumulate: int
     learning_rate: float
@@ -74,9 +80,6 @@ class FinetuneSettings:
     ema_decay: float
     eos_weight: float
     short_share: float
-    lora_scale: float
-    lora_targets: tuple[str, ...]
-    lora_rank: int
     fsdp: bool
 
     @classmethod
@@ -84,9 +87,7 @@ class FinetuneSettings:
         own = [field.name for field in dataclasses.fields(cls) if field.name in config.sft]
         return cls(
             **{name: config.sft[name] for name in own},
-            lora_scale=config.lora.alpha / config.lora.rank,
-            lora_targets=tuple(config.lora.targets),
-            lora_rank=config.lora.rank,
+            trainable=trainable(config.sft.mode, config),
             fsdp=config.sharding.fsdp,
         )
 
@@ -136,26 +137,18 @@ class Finetuner:
         Raises `InputError` where the LoRA targets or rank do not fit the backbone.
         """
         settings = self.settings
-        weights = base
-        if settings.mode == "lora":
-            weights = overlay
-            if overlay is None:
-                targets = settings.lora_targets or self.model.lora_targets
-                weights = lora.init(key, base, targets, settings.lora_rank)
+        weights = settings.trainable.init(key, base, self.model.lora_targets, overlay)
         # Copies: the step donates its state, and a buffer may be donated once.
         weights, average = jax.tree.map(jnp.copy, (weights, weights))
         return FinetuneState(weights, average, settings.optimizer.init(weights), zero_sums())
 
     def place(self, state: FinetuneState) -> FinetuneState:
         """The state on the mesh; with `fsdp` all but the sums in parts."""
-        put = sharding.split_parameters if self.settings.fsdp else sharding.replicate
-        return put(self.mesh, state)
+        return place(self.mesh, state, self.settings.fsdp)
 
     def params(self, base: Any, weights: Any) -> Any:
         """Backbone parameters of `state.average` or `state.weights`, LoRA merged in."""
-        if self.settings.mode == "lora":
-            return lora.merge(base, weights, self.settings.lora_scale)
-        return weights
+        return self.settings.trainable.params(base, weights)
 
     @functools.partial(jax.jit, static_argnums=(0, 7), donate_argnums=1)
     def step(
@@ -194,9 +187,10 @@ class Finetuner:
         # The mean is over the answer tokens of the whole batch, however it is cut.
         share = weight / weight.sum()
 
-        def loss_fn(weights: Any, part: tuple, part_key: jax.Array) -> jax.Array:
+        def loss_fn(weights: Any, part: tuple, part_key: jax.Array) -> tuple[jax.Array, jax.Array]:
             answers, t, uniforms, share = part
-            return self._loss(weights, base, answers, t, uniforms, share, part_key)
+            loss = self._loss(weights, base, answers, t, uniforms, share, part_key)
+            return loss, loss
 
         # Neighbours have like times: each microbatch gets every so-manyth row.
         loss, gradient = accumulated_gradient(
@@ -228,10 +222,7 @@ class Finetuner:
         noised = add_noise(answers, t, uniforms, self.model.spec.mask_id, self.eos_id)
         if self.settings.fsdp:
             weights = sharding.gather_parameters(self.mesh, weights)
-        variables = {"params": weights}
-        if self.settings.mode == "lora":
-            overlay = lora.collection(weights, self.settings.lora_scale)
-            variables = {"params": base, "lora": overlay}
+        variables = self.settings.trainable.variables(base, weights)
         log_probs = reference_log_probs(
             self.model, variables, noised.rows, noised.lengths, answers.answer, noise_level(t),
             dropout_key, first=answers.prompt_length, shares=self.mesh.size,
@@ -241,3 +232,30 @@ class Finetuner:
 
 def zero_sums() -> Sums:
     return Sums(*(jnp.zeros((), jnp.float32) for _ in Sums._fields))
+
+
+def check_fit(config: ConfigDict, mesh: Mesh) -> None:
+    """Raises `InputError` where a microbatch or the kind of training does not fit the devices."""
+    sft = config.sft
+    if (sft.batch_size // sft.accumulate) % mesh.size:
+        raise InputError(
+            f"sft.batch_size / sft.accumulate is {sft.batch_size // sft.accumulate}; expected a "
+            f"multiple of the {mesh.size} devices"
+        )
+    if config.sharding.fsdp and not TRAINABLES[sft.mode].splits:
+        raise InputError("sharding.fsdp is True; expected False, or sft.mode full")
+
+
+def batch_rows(seed: int, count: int, size: int, step: int) -> np.ndarray:
+    """int32 `[size]`, the examples of a step: all `count` once in random order, then anew."""
+    positions = np.arange(step * size, (step + 1) * size)
+    epochs, places = np.divmod(positions, count)
+    rows = [
+        _epoch_order(seed, count, epoch)[place] for epoch, place in zip(epochs, places, strict=True)
+    ]
+    return np.array(rows, np.int32)
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch_order(seed: int, count: int, epoch: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(count)

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from reoac_jax.learning.losses import critic_advantage, group_advantage
+from reoac_jax.learning.advantages import GradedEpisodes, estimator
+from reoac_jax.learning.learner import LearnerSettings
 from reoac_jax.learning.replay import Episodes
 from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.rollout import Rollout, Trajectory
@@ -31,13 +31,15 @@ def replay_episodes(
     indices: Sequence[int],
     returns: np.ndarray,
     config: ConfigDict,
+    settings: LearnerSettings,
 ) -> Episodes:
     """What the updates need of a graded rollout.
 
     Args:
       rollout: batch axis in front, `E` episodes. indices: int `[E]`, problem of each; episodes of
         the same problem are compared with each other. returns: float32 `[E]`.
-      config: for the prompts' length and `objective`, the kind of advantage.
+      config: for the prompts' length and the estimator of advantages.
+      settings: for the two objectives, which make their advantages with it.
     """
     steps = rollout.steps
     prompts = [problem_set.encoded.prompt_tokens[i] for i in indices]
@@ -47,23 +49,21 @@ def replay_episodes(
     _, groups = np.unique(indices, return_inverse=True)
     log_probs = np.asarray(jax.nn.log_softmax(steps.logits, axis=-1))
     chosen = steps.chosen[..., None].astype(np.int64)
-    relative = np.asarray(
-        group_advantage(jnp.asarray(returns), jnp.asarray(groups, jnp.int32)), np.float32
+    graded = GradedEpisodes(
+        returns=returns,
+        groups=groups.astype(np.int32),
+        values=(np.exp(log_probs) * steps.q).sum(axis=-1),
+        active=steps.active,
     )
-    advantage = np.broadcast_to(relative[:, None], steps.active.shape)
-    if config.objective.advantage == "critic":
-        values = (np.exp(log_probs) * steps.q).sum(axis=-1)
-        decay = config.objective.advantage_decay
-        inputs = jnp.asarray(values), jnp.asarray(steps.active), jnp.asarray(returns)
-        advantage = np.asarray(critic_advantage(*inputs, decay))
+    estimate = estimator(config.objective)
     return Episodes(
         prompt=padded,
         prompt_length=np.array([len(prompt) for prompt in prompts], np.int32),
         reference=problem_set.encoded.reference[np.asarray(indices)],
         final=rollout.tokens,
         returns=returns,
-        group_advantage=relative,
-        advantage=advantage,
+        actor_advantage=settings.actor.advantages(graded, estimate),
+        backbone_advantage=settings.backbone.advantages(graded, estimate),
         active=steps.active,
         observation=steps.observation,
         operator=steps.operator,

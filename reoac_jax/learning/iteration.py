@@ -11,18 +11,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from reoac_jax.devices import processes, sharding
-from reoac_jax.devices.streams import HostStream
+from reoac_jax.devices.streams import HostStream, RunStream
 from reoac_jax.learning.episodes import episode_returns, explained_variance, rollout_summary
+from reoac_jax.learning.experiment import Experiment
 from reoac_jax.learning.grading import Grading
-from reoac_jax.learning.learner import Learner, LearnerState
-from reoac_jax.learning.parts import Parts
+from reoac_jax.learning.learner import LearnerState
+from reoac_jax.learning.objectives import Objective
 from reoac_jax.learning.replay import Replay, crop_prompts
-from reoac_jax.policy.heads import HeadParams
-from reoac_jax.rollout import Request, Rollout, RolloutProgram, in_order
+from reoac_jax.rollout import Request, Rollout, in_order
 from reoac_jax.runs.finite import check_finite
 from reoac_jax.system.interrupt import Interrupt, Interrupted
-from reoac_jax.tasks import Grade, Task
-from reoac_jax.tasks.problem_set import ProblemSet
+from reoac_jax.tasks import Grade
 
 
 class Graded(NamedTuple):
@@ -50,31 +49,25 @@ class Collected(NamedTuple):
 
 
 def collect(
-    config: ConfigDict,
-    program: RolloutProgram,
-    params: Any,
-    heads: HeadParams,
-    key: jax.Array,
-    problem_set: ProblemSet,
-    parts: Parts,
-    task: Task,
-    iteration: int,
-    interrupt: Interrupt,
+    experiment: Experiment, state: LearnerState, iteration: int, interrupt: Interrupt
 ) -> Collected:
     """Rolls out and grades the episodes of one iteration, in the order of the problems drawn.
 
     Each process does its share of them with its own devices, and has the results of all. Raises
     `Interrupted` between two batches, and `FloatingPointError` for a reward that is NaN.
     """
+    config, problem_set = experiment.config, experiment.problem_set
+    params, heads = experiment.policy(state)
+    key = jax.random.fold_in(experiment.key, RunStream.ROLLOUT)
     indices = episode_problems(config, len(problem_set), iteration)
     share = processes.own_share(len(indices))
     first, own = iteration * len(indices) + share.start, indices[share]
     requests = [Request.of(problem_set, index, first + i) for i, index in enumerate(own)]
     problems = [problem_set.problems[index] for index in own]
     batches, abandoned = [], False
-    with Grading(task, problems, parts, config.reward.mode) as grading:
+    with Grading(experiment.task, problems, experiment.parts, config.reward.mode) as grading:
         try:
-            for batch in interrupt.until_asked(program(params, heads, key, requests)):
+            for batch in interrupt.until_asked(experiment.program(params, heads, key, requests)):
                 batches.append(batch)
                 members, part = batch
                 grading.add(members, part.tokens)
@@ -112,45 +105,41 @@ def episode_problems(config: ConfigDict, problem_count: int, iteration: int) -> 
 
 
 def update(
-    config: ConfigDict,
-    learner: Learner,
-    state: LearnerState,
-    base: Any,
-    replay: Replay,
-    key: jax.Array,
-    mesh: jax.sharding.Mesh,
-    iteration: int,
+    experiment: Experiment, state: LearnerState, replay: Replay, iteration: int
 ) -> tuple[LearnerState, dict[str, float]]:
     """The gradient steps of one iteration; metrics are means over the steps of each kind."""
-    train = config.train
+    config, learner = experiment.config, experiment.learner
+    train, settings = config.train, learner.settings
     measured: dict[str, list[jax.Array]] = {}
 
     def note(metrics: dict[str, jax.Array]) -> None:
         for name, value in metrics.items():
             measured.setdefault(name, []).append(value)
 
-    # A policy gradient holds for the policy that acted; Q is regressed on all of the replay.
-    on_policy = config.objective.actor == "policy_gradient"
-    latest = train.episodes_per_iter if on_policy else None
+    def among(objective: Objective) -> int | None:
+        return train.episodes_per_iter if objective.on_policy else None
+
     rng = np.random.default_rng([config.seed, HostStream.HEAD_BATCHES, iteration])
-    for step, count, among in (
+    for step, count, latest in (
         (learner.critic_step, train.critic_steps, None),
-        (learner.actor_step, train.actor_steps, latest),
+        (learner.actor_step, train.actor_steps, among(settings.actor)),
     ):
         for _ in range(count):
-            batch = replay.head_batch(rng, train.head_batch, among)
-            state, metrics = step(state, sharding.split_weighted(mesh, batch))
+            batch = replay.head_batch(rng, train.head_batch, latest)
+            state, metrics = step(state, *sharding.split_padded(learner.mesh, batch))
             note(metrics)
-    if config.backbone.finetune_mode != "frozen":
+    if settings.trainable.item is not None:
         rng = np.random.default_rng([config.seed, HostStream.BACKBONE_BATCHES, iteration])
+        dropout_key = jax.random.fold_in(experiment.key, RunStream.DROPOUT)
+        dropout_key = jax.random.fold_in(dropout_key, iteration)
+        objective = settings.backbone
         for number in range(train.backbone_steps):
             written = crop_prompts(
-                replay.backbone_batch(rng, train.backbone_batch, config.objective.backbone)
+                replay.backbone_batch(rng, train.backbone_batch, objective.target, among(objective))
             )
-            batch = sharding.split_weighted(mesh, written, train.backbone_accumulate)
-            state, metrics = learner.backbone_step(
-                state, base, batch, jax.random.fold_in(key, number)
-            )
+            parts = sharding.split_padded(learner.mesh, written, train.backbone_accumulate)
+            key = jax.random.fold_in(dropout_key, number)
+            state, metrics = learner.backbone_step(state, experiment.base, *parts, key)
             note(metrics)
     return state, {name: float(np.mean(jax.device_get(v))) for name, v in measured.items()}
 

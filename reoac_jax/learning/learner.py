@@ -15,17 +15,19 @@ from reoac_jax.backbone.likelihood import reference_log_probs
 from reoac_jax.backbone.prediction import assemble_rows
 from reoac_jax.devices import sharding
 from reoac_jax.learning.accumulation import accumulated_gradient
-from reoac_jax.learning.losses import (
-    backbone_advantage,
-    backbone_loss,
-    critic_loss,
-    policy_gradient_loss,
-    position_shares,
-    soft_q_loss,
+from reoac_jax.learning.losses import critic_loss, entropy, mean, position_shares
+from reoac_jax.learning.objectives import (
+    ActorObjective,
+    BackboneObjective,
+    actor_objectives,
+    backbone_objectives,
 )
 from reoac_jax.learning.replay import BackboneBatch, HeadBatch
+from reoac_jax.learning.trainable import Trainable, place, trainable
 from reoac_jax.policy.heads import HeadParams, Heads
 from reoac_jax.rollout import RolloutSettings, sigma_at
+
+Metrics = dict[str, jax.Array]
 
 
 def initial_heads(heads: Heads, key: jax.Array) -> HeadParams:
@@ -35,7 +37,7 @@ def initial_heads(heads: Heads, key: jax.Array) -> HeadParams:
 
 
 class OptimizerStates(NamedTuple):
-    """optax states; the backbone's is empty in mode `frozen`."""
+    """optax states; the backbone's is empty where nothing of it is trained."""
 
     actor: Any
     critic: Any
@@ -45,8 +47,8 @@ class OptimizerStates(NamedTuple):
 class LearnerState(NamedTuple):
     """All that training changes.
 
-    heads: actor and critic. backbone: the LoRA overlay, all backbone parameters, or {} by
-    `finetune_mode`. optimizers: their AdamW states.
+    heads: actor and critic. backbone: the trained weights, as the `Trainable` has them.
+    optimizers: their AdamW states.
     """
 
     heads: HeadParams
@@ -56,18 +58,15 @@ class LearnerState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LearnerSettings:
-    """The static part of the updates, from a validated config; names as there."""
+    """The static part of the updates, from a validated config.
 
-    finetune_mode: str
-    lora_scale: float
-    lora_targets: tuple[str, ...]
-    lora_rank: int
-    actor_objective: str
-    actor_temperature: float
-    clip_ratio: float
-    entropy_weight: float
-    advantage_positive: bool
-    advantage_clip: float
+    trainable: what of the backbone is trained. actor, backbone: what they follow. The rest is named
+    as in the sections `optimizer`, `train` and `sharding`.
+    """
+
+    trainable: Trainable
+    actor: ActorObjective
+    backbone: BackboneObjective
     actor_rate: float
     critic_rate: float
     backbone_rate: float
@@ -80,16 +79,9 @@ class LearnerSettings:
     def from_config(cls, config: ConfigDict) -> "LearnerSettings":
         objective, optimizer = config.objective, config.optimizer
         return cls(
-            finetune_mode=config.backbone.finetune_mode,
-            lora_scale=config.lora.alpha / config.lora.rank,
-            lora_targets=tuple(config.lora.targets),
-            lora_rank=config.lora.rank,
-            actor_objective=objective.actor,
-            actor_temperature=objective.soft_q.temperature,
-            clip_ratio=objective.policy_gradient.clip_ratio,
-            entropy_weight=objective.policy_gradient.entropy_weight,
-            advantage_positive=objective[objective.backbone].advantage_positive,
-            advantage_clip=objective[objective.backbone].advantage_clip,
+            trainable=trainable(config.backbone.finetune_mode, config),
+            actor=actor_objectives()[objective.actor].from_config(objective),
+            backbone=backbone_objectives()[objective.backbone].from_config(objective),
             actor_rate=optimizer.actor_rate,
             critic_rate=optimizer.critic_rate,
             backbone_rate=optimizer.backbone_rate,
@@ -109,7 +101,10 @@ class LearnerSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-    """`init`, then the three steps `(state, batch) -> (state, metrics)`; each donates the state.
+    """`init`, then the three steps `(state, batch, real) -> (state, metrics)`.
+
+    Each step donates the state. real: float32 `[N]`, 1 for the batch's own entries and 0 for its
+    padding, as `sharding.split_padded` gives it.
 
     model: the backbone with the dropout rates of training. heads: actor and critic modules.
     rollout: for T, G, the pad token and sigma. settings: the rest. mesh: where `place` has put the
@@ -123,24 +118,16 @@ class Learner:
     mesh: Mesh
 
     def init(self, key: jax.Array, base: Any, overlay: lora.Overlay | None = None) -> LearnerState:
-        """A fresh state. base: the backbone's parameters; mode `full` takes them as its own, so
-        that they are gone after the first backbone step. overlay: LoRA's start; None: a new one.
+        """A fresh state. base: the backbone's parameters; where all weights are trained they become
+        the state's own, so that they are gone after the first backbone step. overlay: LoRA's start;
+        None: a new one.
 
         Raises `InputError` where the LoRA targets or rank do not fit the backbone.
         """
         settings = self.settings
         heads = initial_heads(self.heads, key)
-        _, lora_key = jax.random.split(key)
-        backbone: Any = {}
-        if settings.finetune_mode == "lora":
-            backbone = overlay
-            if overlay is None:
-                backbone = lora.init(
-                    lora_key, base, settings.lora_targets or self.model.lora_targets,
-                    settings.lora_rank,
-                )  # fmt: skip
-        elif settings.finetune_mode == "full":
-            backbone = base
+        _, backbone_key = jax.random.split(key)
+        backbone = settings.trainable.init(backbone_key, base, self.model.lora_targets, overlay)
         optimizers = OptimizerStates(
             actor=settings.optimizer(settings.actor_rate).init(heads.actor),
             critic=settings.optimizer(settings.critic_rate).init(heads.critic),
@@ -152,114 +139,113 @@ class Learner:
         """The state on the mesh; with `fsdp` the backbone and its optimiser's state in parts."""
         actor, critic, opt = state.optimizers
         heads, actor, critic = sharding.replicate(self.mesh, (state.heads, actor, critic))
-        put = sharding.split_parameters if self.settings.fsdp else sharding.replicate
-        backbone, opt = put(self.mesh, (state.backbone, opt))
+        backbone, opt = place(self.mesh, (state.backbone, opt), self.settings.fsdp)
         return LearnerState(heads, backbone, OptimizerStates(actor, critic, opt))
 
     def rollout_params(self, base: Any, backbone: Any) -> Any:
-        """The backbone's parameters for rollouts, LoRA merged in. base: None in mode `full`."""
-        if self.settings.finetune_mode == "lora":
-            return lora.merge(base, backbone, self.settings.lora_scale)
-        return backbone if self.settings.finetune_mode == "full" else base
+        """The backbone's parameters for rollouts, an overlay merged in."""
+        return self.settings.trainable.params(base, backbone)
 
     def training_variables(self, base: Any, backbone: Any) -> dict[str, Any]:
         """Flax collections for the update; LoRA stays in the layers, split weights are gathered."""
         if self.settings.fsdp:
             backbone = sharding.gather_parameters(self.mesh, backbone)
-        if self.settings.finetune_mode == "lora":
-            return {"params": base, "lora": lora.collection(backbone, self.settings.lora_scale)}
-        return {"params": backbone if self.settings.finetune_mode == "full" else base}
+        return self.settings.trainable.variables(base, backbone)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def critic_step(
-        self, state: LearnerState, batch: HeadBatch[jax.Array]
-    ) -> tuple[LearnerState, dict[str, jax.Array]]:
+        self, state: LearnerState, batch: HeadBatch[jax.Array], real: jax.Array
+    ) -> tuple[LearnerState, Metrics]:
         """One step of the critic towards the returns. metrics: critic_loss, before the step."""
 
-        def loss_fn(critic: Any) -> jax.Array:
+        def loss_fn(critic: Any) -> tuple[jax.Array, Metrics]:
             q = self.heads.critic.apply({"params": critic}, batch.observation)
-            return critic_loss(q, batch.operator, batch.returns, batch.weight)
+            loss = critic_loss(q, batch.operator, batch.returns, real)
+            return loss, {"critic_loss": loss}
 
         optimizer = self.settings.optimizer(self.settings.critic_rate)
-        critic, opt, loss = _descend(
+        critic, opt, metrics = _descend(
             loss_fn, state.heads.critic, optimizer, state.optimizers.critic
         )
         state = state._replace(
             heads=state.heads._replace(critic=critic),
             optimizers=state.optimizers._replace(critic=opt),
         )
-        return state, {"critic_loss": loss}
+        return state, metrics
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def actor_step(
-        self, state: LearnerState, batch: HeadBatch[jax.Array]
-    ) -> tuple[LearnerState, dict[str, jax.Array]]:
-        """One step of the actor. metrics: actor_loss and the policy's entropy, before the step."""
+        self, state: LearnerState, batch: HeadBatch[jax.Array], real: jax.Array
+    ) -> tuple[LearnerState, Metrics]:
+        """One step of the actor.
+
+        metrics, before the step: actor_loss, the policy's entropy where the actor decided, and what
+        the objective adds.
+        """
         settings = self.settings
         q = self.heads.critic.apply({"params": state.heads.critic}, batch.observation)
 
-        def loss_fn(actor: Any) -> tuple[jax.Array, jax.Array]:
+        def loss_fn(actor: Any) -> tuple[jax.Array, Metrics]:
             logits = self.heads.actor.apply({"params": actor}, batch.observation)
-            gradient = policy_gradient_loss(
-                logits, batch.chosen, batch.log_prob, batch.advantage, settings.clip_ratio,
-                settings.entropy_weight, batch.actor_weight,
-            )  # fmt: skip
-            if settings.actor_objective == "policy_gradient":
-                return gradient.loss, gradient.entropy
-            loss = soft_q_loss(logits, q, settings.actor_temperature, batch.weight)
-            return loss, gradient.entropy
+            loss = settings.actor.loss(logits, q, batch, real)
+            spread = mean(entropy(jax.nn.log_softmax(logits)), real * batch.decided)
+            return loss.value, {
+                "actor_loss": loss.value, "actor_entropy": spread, **loss.metrics
+            }  # fmt: skip
 
-        optimizer = self.settings.optimizer(settings.actor_rate)
-        actor, opt, (loss, entropy) = _descend(
-            loss_fn, state.heads.actor, optimizer, state.optimizers.actor, has_aux=True
+        optimizer = settings.optimizer(settings.actor_rate)
+        actor, opt, metrics = _descend(
+            loss_fn, state.heads.actor, optimizer, state.optimizers.actor
         )
         state = state._replace(
             heads=state.heads._replace(actor=actor),
             optimizers=state.optimizers._replace(actor=opt),
         )
-        return state, {"actor_loss": loss, "actor_entropy": entropy}
+        return state, metrics
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def backbone_step(
-        self, state: LearnerState, base: Any, batch: BackboneBatch[jax.Array], key: jax.Array
-    ) -> tuple[LearnerState, dict[str, jax.Array]]:
-        """One advantage-weighted denoising step of the LoRA overlay or of all weights.
+        self,
+        state: LearnerState,
+        base: Any,
+        batch: BackboneBatch[jax.Array],
+        real: jax.Array,
+        key: jax.Array,
+    ) -> tuple[LearnerState, Metrics]:
+        """One step of the backbone's trained weights along their objective.
 
         The gradient is that of the whole minibatch, summed in float32 over `backbone_accumulate`
         microbatches, which must divide it.
 
         Args:
-          base: the frozen parameters, never changed; None in mode `full`.
+          base: the frozen parameters, never changed; None where all weights are trained.
           key: for dropout.
 
         Returns:
-          The state, and backbone_loss before the step.
+          The state, and backbone_loss and what the objective adds, before the step.
         """
         settings = self.settings
         rows, lengths = assemble_rows(
             batch.prompt, batch.prompt_length, batch.tokens, self.rollout.pad_id
         )
         sigma = sigma_at(batch.step, self.rollout)
-        advantage = backbone_advantage(
-            batch.advantage, settings.advantage_positive, settings.advantage_clip
-        )
+        share = position_shares(batch.written, real)
 
-        share = position_shares(batch.written, batch.weight)
-
-        def loss_fn(backbone: Any, part: tuple, part_key: jax.Array) -> jax.Array:
-            rows, lengths, target, sigma, advantage, share = part
+        def loss_fn(backbone: Any, part: tuple, part_key: jax.Array) -> tuple[jax.Array, Metrics]:
+            rows, lengths, sigma, batch, share = part
             log_probs = reference_log_probs(
-                self.model, self.training_variables(base, backbone), rows, lengths, target, sigma,
-                part_key, shares=self.mesh.size,
+                self.model, self.training_variables(base, backbone), rows, lengths, batch.target,
+                sigma, part_key, shares=self.mesh.size,
             )  # fmt: skip
-            return backbone_loss(log_probs, advantage, share)
+            loss = settings.backbone.loss(log_probs, batch, share)
+            return loss.value, {"backbone_loss": loss.value, **loss.metrics}
 
-        parts = (rows, lengths, batch.target, sigma, advantage, share)
-        loss, gradient = accumulated_gradient(
+        parts = (rows, lengths, sigma, batch, share)
+        metrics, gradient = accumulated_gradient(
             loss_fn, state.backbone, parts, key, settings.backbone_accumulate
         )
         backbone, opt = _step(
-            self.settings.optimizer(settings.backbone_rate), gradient, state.optimizers.backbone,
+            settings.optimizer(settings.backbone_rate), gradient, state.optimizers.backbone,
             state.backbone,
         )  # fmt: skip
         if settings.fsdp:
@@ -267,26 +253,19 @@ class Learner:
         state = state._replace(
             backbone=backbone, optimizers=state.optimizers._replace(backbone=opt)
         )
-        return state, {"backbone_loss": loss}
+        return state, metrics
 
 
 def _descend(
-    loss_fn: Any,
-    params: Any,
-    optimizer: optax.GradientTransformation,
-    opt_state: Any,
-    has_aux: bool = False,
-) -> tuple[Any, Any, Any]:
-    """One optimiser step; returns params, optimiser state, and loss (and aux)."""
-    value, gradient = jax.value_and_grad(loss_fn, has_aux=has_aux)(params)
-    return *_step(optimizer, gradient, opt_state, params), value
+    loss_fn: Any, params: Any, optimizer: optax.GradientTransformation, opt_state: Any
+) -> tuple[Any, Any, Metrics]:
+    """One optimiser step; returns params, optimiser state and metrics."""
+    gradient, metrics = jax.grad(loss_fn, has_aux=True)(params)
+    return *_step(optimizer, gradient, opt_state, params), metrics
 
 
 def _step(
-    optimizer: optax.GradientTransformation,
-    gradient: Any,
-    opt_state: Any,
-    params: Any,
+    optimizer: optax.GradientTransformation, gradient: Any, opt_state: Any, params: Any
 ) -> tuple[Any, Any]:
     """The parameters and the optimiser's state after a step along the gradient."""
     updates, opt_state = optimizer.update(gradient, opt_state, params)

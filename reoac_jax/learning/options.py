@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from reoac_jax.config.schema import Option
+from reoac_jax.learning.objectives import actor_objectives, backbone_objectives
+from reoac_jax.learning.trainable import TRAINABLES, Frozen
 from reoac_jax.system.errors import InputError
 
-_POSITIVE = Option("bool", "no update away from failed episodes: the advantage is 0 there", True)
-_CLIP = Option("float", "bound on |advantage|; 0: none", 0.0, low=0.0, high=1e4)
+ACTORS, BACKBONES = actor_objectives(), backbone_objectives()
 
 
 def _rate(whose: str, default: float) -> Option:
@@ -30,7 +31,7 @@ OPTIONS: Mapping[str, Option] = {
         "what of the backbone is trained: a LoRA overlay, all of it, or nothing (actor and critic "
         "only)",
         "lora",
-        choices=("lora", "full", "frozen"),
+        choices=tuple(TRAINABLES),
     ),
     "reward.mode": Option(
         "str",
@@ -42,13 +43,13 @@ OPTIONS: Mapping[str, Option] = {
         "str",
         "what the actor follows: policy_gradient, or soft_q (the original's)",
         "policy_gradient",
-        choices=("soft_q", "policy_gradient"),
+        choices=tuple(ACTORS),
     ),
     "objective.backbone": Option(
         "str",
         "tokens the backbone is led to: generated (its own) or reference (the original's)",
         "generated",
-        choices=("reference", "generated"),
+        choices=tuple(BACKBONES),
     ),
     "objective.advantage": Option(
         "str",
@@ -60,20 +61,12 @@ OPTIONS: Mapping[str, Option] = {
     "objective.advantage_decay": Option(
         "float", "advantage critic: lambda of GAE", 0.9, low=0.0, high=1.0
     ),
-    # Each objective's own settings, read where it is chosen.
-    "objective.soft_q.temperature": Option(
-        "float", "target = softmax(Q / temperature)", 1.0, low=1e-4, high=1e4
-    ),
-    "objective.policy_gradient.clip_ratio": Option(
-        "float", "bound on the ratio", 0.2, low=1e-4, high=10.0
-    ),
-    "objective.policy_gradient.entropy_weight": Option(
-        "float", "weight of the entropy", 0.003, low=0.0, high=10.0
-    ),
-    "objective.reference.advantage_positive": _POSITIVE,
-    "objective.reference.advantage_clip": _CLIP,
-    "objective.generated.advantage_positive": _POSITIVE,
-    "objective.generated.advantage_clip": _CLIP,
+    # Each objective's own parameters, read where it is chosen.
+    **{
+        f"objective.{objective.name}.{name}": option
+        for objective in (*ACTORS.values(), *BACKBONES.values())
+        for name, option in objective.parameters().items()
+    },
     "optimizer.actor_rate": _rate("actor", 3e-3),
     "optimizer.critic_rate": _rate("critic", 1e-3),
     "optimizer.backbone_rate": _rate("backbone", 1e-4),
@@ -116,19 +109,9 @@ def check(values: Mapping[str, Any]) -> None:
             f"train.episodes_per_iter is {episodes};"
             f" expected a multiple of train.episodes_per_prompt, {group}"
         )
-    if values["objective.actor"] == "policy_gradient" and group < 2:
-        raise InputError(
-            f"train.episodes_per_prompt is {group}; expected 2 or more,"
-            " for objective.actor policy_gradient compares the episodes of a prompt"
-        )
-    if (
-        values["objective.actor"] == "policy_gradient"
-        and values["rollout.selection_mode"] == "argmax"
-    ):
-        raise InputError(
-            "rollout.selection_mode is argmax; expected sample, for objective.actor policy_gradient"
-            " needs the probability with which an operator was picked"
-        )
+    ACTORS[values["objective.actor"]].check(values)
+    if values["backbone.finetune_mode"] != Frozen.name and values["train.backbone_steps"]:
+        BACKBONES[values["objective.backbone"]].check(values)
     if values["train.backbone_batch"] % values["train.backbone_accumulate"]:
         raise InputError(
             f"train.backbone_batch is {values['train.backbone_batch']}; expected a multiple of"

@@ -16,6 +16,7 @@ from reoac_jax.backbone.peft import Adapter, read_adapter
 from reoac_jax.backbone.store import read_sizes
 from reoac_jax.devices.streams import RunStream
 from reoac_jax.learning.learner import initial_heads
+from reoac_jax.learning.trainable import TRAINABLES, Lora, trained_by
 from reoac_jax.policy.heads import HeadParams, Heads
 from reoac_jax.policy.vocabulary import Vocabulary, build_vocabulary
 from reoac_jax.rollout import RolloutSettings
@@ -94,7 +95,7 @@ def starting_overlay(config: ConfigDict, parts: Parts, mode: str) -> lora.Overla
     settings = config.lora
     if settings.adapter == NO_ADAPTER:
         return None
-    if mode != "lora":
+    if not TRAINABLES[mode].takes_adapter:
         merge = shell_command(
             "convert.peft_to_flax", "--adapter", Path(settings.adapter),
             "--base", Path(config.backbone.path), "--output", "DIR",
@@ -193,14 +194,15 @@ def restore_overlay(checkpoint: str | Path) -> tuple[ModelConfig, Adapter, Path]
     """
     folder = find_checkpoint(checkpoint)
     record = read_record(folder)
-    if record["finetune_mode"] != "lora":
+    trained = trained_by(record)
+    if not isinstance(trained, Lora):
         raise InputError(
             f"{folder} holds no LoRA overlay: its backbone's mode was {record['finetune_mode']}; "
             "expected a checkpoint of mode lora"
         )
     config = read_sizes(record["backbone_path"])
-    overlay = read_item(folder, "backbone_lora")
-    return config, Adapter(overlay, record["lora_scale"], 0.0), Path(record["backbone_path"])
+    overlay = read_item(folder, Lora.item)
+    return config, Adapter(overlay, trained.scale, 0.0), Path(record["backbone_path"])
 
 
 def restore_backbone(checkpoint: str | Path) -> tuple[ModelConfig, Any, Path]:
@@ -221,8 +223,6 @@ def restore_backbone(checkpoint: str | Path) -> tuple[ModelConfig, Any, Path]:
 
 
 def _merged(folder: Path, record: dict[str, Any], base: Any) -> Any:
-    mode = record["finetune_mode"]
-    if mode == "lora":
-        overlay = jax.tree.map(jnp.asarray, read_item(folder, "backbone_lora"))
-        return lora.merge(base, overlay, record["lora_scale"])
-    return read_item(folder, "backbone") if mode == "full" else base
+    trained = trained_by(record)
+    weights = read_item(folder, trained.item) if trained.item is not None else {}
+    return trained.params(base, weights)

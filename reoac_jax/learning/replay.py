@@ -1,5 +1,6 @@
 """Replay buffer: the latest episodes, on the host, oldest leave first (DESIGN.md, section 10)."""
 
+from collections.abc import Callable
 from typing import Generic, NamedTuple
 
 import numpy as np
@@ -13,8 +14,8 @@ class Episodes(NamedTuple):
 
     prompt: int32 `[E, P]`, right-padded to the longest allowed. prompt_length: int32 `[E]`.
     reference, final: int32 `[E, G]`, the reference's tokens and the episode's own.
-    returns: float32 `[E]`. group_advantage: float32 `[E]`, relative to the prompt's other episodes.
-    advantage: float32 `[E, T]`, of each of the actor's picks.
+    returns: float32 `[E]`. actor_advantage, backbone_advantage: float32 `[E, T]`, of each step, as
+    the two objectives estimate it.
     active: bool `[E, T]`. observation: float32 `[E, T, F]`.
     operator, chosen: int32 `[E, T]`. decided: bool `[E, T]`.
     log_prob: float32 `[E, T]`, of `chosen`.
@@ -26,8 +27,8 @@ class Episodes(NamedTuple):
     reference: np.ndarray
     final: np.ndarray
     returns: np.ndarray
-    group_advantage: np.ndarray
-    advantage: np.ndarray
+    actor_advantage: np.ndarray
+    backbone_advantage: np.ndarray
     active: np.ndarray
     observation: np.ndarray
     operator: np.ndarray
@@ -39,11 +40,7 @@ class Episodes(NamedTuple):
 
 
 class HeadBatch(NamedTuple, Generic[ArrayT]):
-    """`N` transitions for critic and actor; fields as in `Episodes`, without the episode axis.
-
-    weight: float32 `[N]`, 1 where the transition counts, 0 for padding.
-    actor_weight: float32 `[N]`, the same, and 0 where the actor did not decide.
-    """
+    """`N` transitions for critic and actor; fields as in `Episodes`, without the episode axis."""
 
     observation: ArrayT
     operator: ArrayT
@@ -51,8 +48,7 @@ class HeadBatch(NamedTuple, Generic[ArrayT]):
     log_prob: ArrayT
     returns: ArrayT
     advantage: ArrayT
-    weight: ArrayT
-    actor_weight: ArrayT
+    decided: ArrayT
 
 
 class BackboneBatch(NamedTuple, Generic[ArrayT]):
@@ -61,7 +57,6 @@ class BackboneBatch(NamedTuple, Generic[ArrayT]):
     prompt: int32 `[N, P]`. prompt_length: int32 `[N]`. tokens: int32 `[N, G]`, before the step.
     written: bool `[N, G]`. target: int32 `[N, G]`, what should stand there.
     advantage: float32 `[N]`. step: int32 `[N]`.
-    weight: float32 `[N]`, 1 where the transition counts, 0 for padding.
     """
 
     prompt: ArrayT
@@ -71,12 +66,15 @@ class BackboneBatch(NamedTuple, Generic[ArrayT]):
     target: ArrayT
     advantage: ArrayT
     step: ArrayT
-    weight: ArrayT
 
 
 def crop_prompts(batch: BackboneBatch[np.ndarray]) -> BackboneBatch[np.ndarray]:
     """The batch without the columns that `prompt_width` of its longest prompt leaves out."""
     return batch._replace(prompt=batch.prompt[:, : prompt_width(int(batch.prompt_length.max()))])
+
+
+# (episodes, episode int [N], step int [N]) -> int32 [N, G]: the tokens that a loss asks about.
+TargetFn = Callable[[Episodes, np.ndarray, np.ndarray], np.ndarray]
 
 
 class Replay:
@@ -116,43 +114,35 @@ class Replay:
         latest: only of so many episodes, the last ones added; None: of all.
         """
         data = self._filled()
-        candidates = data.active
-        if latest is not None:
-            age = (self.added - 1 - np.arange(len(self))) % self.capacity
-            candidates = candidates & (age < latest)[:, None]
-        episode, step = self._draw(candidates, rng, size)
-        weight = np.ones(size, np.float32)
+        episode, step = self._draw(data.active & self._among(latest), rng, size)
         return HeadBatch(
             observation=data.observation[episode, step],
             operator=data.operator[episode, step],
             chosen=data.chosen[episode, step],
             log_prob=data.log_prob[episode, step],
             returns=data.returns[episode],
-            advantage=data.advantage[episode, step],
-            weight=weight,
-            actor_weight=weight * data.decided[episode, step],
+            advantage=data.actor_advantage[episode, step],
+            decided=data.decided[episode, step],
         )
 
     def backbone_batch(
-        self, rng: np.random.Generator, size: int, target: str = "reference"
+        self, rng: np.random.Generator, size: int, target: TargetFn, latest: int | None = None
     ) -> BackboneBatch[np.ndarray]:
         """Draws `size` of the transitions that wrote something. Raises `ValueError` if none did.
 
-        target: "reference" (the original's), weighted by the return, or "generated": the episode's
-        own tokens, weighted by how much better it ended than the others of its prompt.
+        latest: as for `head_batch`.
         """
         data = self._filled()
-        own = target == "generated"
-        episode, step = self._draw(data.active & data.written.any(axis=-1), rng, size)
+        wrote = data.active & data.written.any(axis=-1)
+        episode, step = self._draw(wrote & self._among(latest), rng, size)
         return BackboneBatch(
             prompt=data.prompt[episode],
             prompt_length=data.prompt_length[episode],
             tokens=data.tokens[episode, step],
             written=data.written[episode, step],
-            target=(data.final if own else data.reference)[episode],
-            advantage=(data.group_advantage if own else data.returns)[episode],
+            target=target(data, episode, step),
+            advantage=data.backbone_advantage[episode, step],
             step=step.astype(np.int32),
-            weight=np.ones(size, np.float32),
         )
 
     def state(self) -> dict[str, np.ndarray]:
@@ -175,6 +165,11 @@ class Replay:
         if self._ring is None:
             raise ValueError("the replay buffer is empty")
         return Episodes(*(x[: len(self)] for x in self._ring))
+
+    def _among(self, latest: int | None) -> np.ndarray:
+        """bool `[E, 1]`: the last `latest` episodes that were added; None: all."""
+        age = (self.added - 1 - np.arange(len(self))) % self.capacity
+        return (age < (len(self) if latest is None else latest))[:, None]
 
     @staticmethod
     def _draw(

@@ -2,43 +2,30 @@
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from reoac_jax.learning.episodes import sample_record
-from reoac_jax.learning.parts import Parts
+from reoac_jax.learning.experiment import Experiment
+from reoac_jax.learning.iteration import Collected
 from reoac_jax.policy.features import prompt_context, relation
 from reoac_jax.policy.vocabulary import Vocabulary
-from reoac_jax.rollout import Rollout
 from reoac_jax.system.files import remove_unfinished, write_text
-from reoac_jax.tasks import Grade
-from reoac_jax.tasks.problem_set import ProblemSet
 
 
 def write_samples(
-    folder: Path,
-    iteration: int,
-    config: ConfigDict,
-    rollout: Rollout,
-    indices: Sequence[int],
-    texts: Sequence[str],
-    grades: Sequence[Grade],
-    returns: np.ndarray,
-    problem_set: ProblemSet,
-    parts: Parts,
+    experiment: Experiment, collected: Collected, folder: Path, iteration: int
 ) -> None:
-    """Writes the first `logging.samples_per_iter` episodes as `<iteration>_<episode>.json`.
-
-    returns: float32 `[E]`, what the critic was to predict of each episode.
-    """
-    encoded, longest = problem_set.encoded, config.rollout.max_prompt_len
-    for episode in range(min(config.logging.samples_per_iter, len(indices))):
-        index = indices[episode]
+    """Writes the first `logging.samples_per_iter` episodes as `<iteration>_<episode>.json`."""
+    config, parts, rollout = experiment.config, experiment.parts, collected.rollout
+    problem_set, longest = experiment.problem_set, config.rollout.max_prompt_len
+    encoded = problem_set.encoded
+    for episode in range(min(config.logging.samples_per_iter, len(collected.texts))):
+        index = collected.indices[episode]
         prompt = encoded.prompt_tokens[index]
         # Padded, so that one program serves every prompt.
         fill = (0, longest - len(prompt))
@@ -53,9 +40,9 @@ def write_samples(
             )
         )[: len(prompt)]  # cut on the host: no program for each length
         record = sample_record(
-            rollout, episode, problem_set, index, texts[episode], grades[episode],
-            float(returns[episode]), parts.tokenizer, parts.heads.named_columns,
-            matrix,
+            rollout, episode, problem_set, index, collected.texts[episode],
+            collected.grades[episode], float(collected.returns[episode]), parts.tokenizer,
+            parts.heads.named_columns, matrix,
         )  # fmt: skip
         write_text(
             folder / f"{iteration:06d}_{episode:03d}.json",

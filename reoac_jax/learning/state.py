@@ -11,13 +11,13 @@ from ml_collections import ConfigDict
 
 from reoac_jax.backbone.store import versions
 from reoac_jax.config import config_hash
-from reoac_jax.learning.learner import LearnerSettings, LearnerState
+from reoac_jax.learning.learner import Learner, LearnerState
 from reoac_jax.learning.parts import Parts, read_own_record
 from reoac_jax.learning.replay import Replay
 from reoac_jax.runs.checkpoints import read_item
 
 
-def checkpoint_items(state: LearnerState, replay: Replay) -> dict[str, Any]:
+def checkpoint_items(learner: Learner, state: LearnerState, replay: Replay) -> dict[str, Any]:
     """A checkpoint's pytrees, by name."""
     items = {
         "actor": state.heads.actor,
@@ -25,36 +25,29 @@ def checkpoint_items(state: LearnerState, replay: Replay) -> dict[str, Any]:
         "optimizers": state.optimizers,
         "replay": replay.state(),
     }
-    if state.backbone:
-        items[_backbone_item(state)] = state.backbone
+    if (name := learner.settings.trainable.item) is not None:
+        items[name] = state.backbone
     return items
 
 
-def parameter_groups(state: LearnerState) -> dict[str, Any]:
+def parameter_groups(learner: Learner, state: LearnerState) -> dict[str, Any]:
     """What the three updates change, by name: parameters with their optimiser's state."""
     heads, optimizers = state.heads, state.optimizers
     groups = {
         "actor": (heads.actor, optimizers.actor),
         "critic": (heads.critic, optimizers.critic),
     }
-    if state.backbone:
-        groups[_backbone_item(state)] = (state.backbone, optimizers.backbone)
+    if (name := learner.settings.trainable.item) is not None:
+        groups[name] = (state.backbone, optimizers.backbone)
     return groups
 
 
-def _backbone_item(state: LearnerState) -> str:
-    # An overlay is flat, its keys are paths; the parameters are nested.
-    return "backbone_lora" if any("/" in path for path in state.backbone) else "backbone"
-
-
-def checkpoint_record(
-    config: ConfigDict, parts: Parts, settings: LearnerSettings, iteration: int
-) -> dict[str, Any]:
+def checkpoint_record(config: ConfigDict, parts: Parts, iteration: int) -> dict[str, Any]:
     """What a reader of the checkpoint must know besides the arrays."""
     return {
         "iteration": iteration,
-        "finetune_mode": settings.finetune_mode,
-        "lora_scale": settings.lora_scale,
+        "finetune_mode": config.backbone.finetune_mode,
+        "lora_scale": config.lora.alpha / config.lora.rank,
         "backbone_path": config.backbone.path,
         "base_hash": parts.base_hash,
         "config_hash": config_hash(config),
@@ -63,7 +56,7 @@ def checkpoint_record(
 
 
 def restore_training(
-    checkpoint: Path, parts: Parts, state: LearnerState, replay: Replay
+    checkpoint: Path, parts: Parts, learner: Learner, state: LearnerState, replay: Replay
 ) -> tuple[LearnerState, int]:
     """The state and replay of a checkpoint, placed as `state` is, and the next iteration."""
     record = read_own_record(checkpoint, parts)
@@ -75,7 +68,7 @@ def restore_training(
         "critic": template.heads.critic,
         "optimizers": template.optimizers,
     }
-    name = _backbone_item(state) if state.backbone else None
+    name = learner.settings.trainable.item
     if name is not None:
         items[name] = template.backbone
     restored = {item: read_item(checkpoint, item, shapes) for item, shapes in items.items()}

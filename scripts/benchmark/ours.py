@@ -21,11 +21,16 @@ from reoac_jax.backbone.prediction import (
 from reoac_jax.devices import sharding
 from reoac_jax.finetuning.step import Examples, Finetuner, FinetuneSettings
 from reoac_jax.learning.learner import Learner, LearnerSettings
+from reoac_jax.learning.objectives.reference import Reference
+from reoac_jax.learning.objectives.soft_q import SoftQ
 from reoac_jax.learning.replay import BackboneBatch
+from reoac_jax.learning.trainable import Full, Lora
 from reoac_jax.policy.heads import Heads
 from reoac_jax.policy.operators import OperatorSettings
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout import Request, RolloutProgram, RolloutSettings, in_order
+
+_TRAINABLE = {"lora": Lora(2.0, (), 8), "full": Full()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,10 +150,9 @@ def update_program(
     config, count, gen_len = workload.config, workload.update_rows, workload.gen_len
     heads = Heads.create((256, 256), (256, 256), config.hidden_dim, True, False, False)
     settings = LearnerSettings(
-        finetune_mode=mode, lora_scale=2.0, lora_targets=(), lora_rank=8, actor_objective="soft_q",
-        actor_temperature=1.0, clip_ratio=0.2, entropy_weight=0.0, advantage_positive=True,
-        advantage_clip=0.0, actor_rate=1e-4, critic_rate=1e-4, backbone_rate=5e-6,
-        backbone_accumulate=1, weight_decay=0.01, gradient_clip=1.0, fsdp=False,
+        trainable=_TRAINABLE[mode], actor=SoftQ(), backbone=Reference(), actor_rate=1e-4,
+        critic_rate=1e-4, backbone_rate=5e-6, backbone_accumulate=1,
+        weight_decay=0.01, gradient_clip=1.0, fsdp=False,
     )  # fmt: skip
     mesh = sharding.make_mesh(jax.devices()[:1])
     learner = Learner(model, heads, _rollout_settings(workload), settings, mesh)
@@ -161,32 +165,32 @@ def update_program(
         target=inputs.reference[:count],
         advantage=np.linspace(0.1, 1.0, count, dtype=np.float32),
         step=np.zeros(count, np.int32),
-        weight=np.ones(count, np.float32),
     )
     batch = jax.tree.map(jnp.asarray, batch)
     state = [learner.init(jax.random.key(3), params)]
-    base = params if mode == "lora" else None
+    base = params if settings.trainable.keeps_base else None
+    real = jnp.ones(count)
     del params  # mode full has taken them as its own
     key = jax.random.key(4)
-    step = Learner.backbone_step.lower(learner, state[0], base, batch, key).compile()
+    step = Learner.backbone_step.lower(learner, state[0], base, batch, real, key).compile()
 
     def run() -> float:
-        state[0], metrics = step(state[0], base, batch, key)
+        state[0], metrics = step(state[0], base, batch, real, key)
         jax.block_until_ready(state[0])
         return float(metrics["backbone_loss"])
 
-    real = inputs.lengths[:count] + gen_len
+    tokens = inputs.lengths[:count] + gen_len
     # Forward, the gradient of the activations and, in mode full, that of the weights.
-    passes = 2 if mode == "lora" else 3
+    passes = 2 if settings.trainable.keeps_base else 3
     return Program(
         name=f"{mode} update, ours {dtype}{', remat' if remat else ''}",
         run=run,
-        operations=passes * forward_operations(config, real, gen_len),
+        operations=passes * forward_operations(config, tokens, gen_len),
         bytes=passes * float(weight_bytes(config, 4)),
         rows=count,
         dtype=dtype,
         computed_tokens=float(count * (inputs.prompt.shape[1] + gen_len)),
-        needed_tokens=float(real.sum()),
+        needed_tokens=float(tokens.sum()),
         temporary_bytes=step.memory_analysis().temp_size_in_bytes,
     )
 
@@ -195,9 +199,10 @@ def supervised_program(workload: Workload, inputs: Inputs, dtype: str) -> Progra
     """One step of supervised fine-tuning of all weights, without dropout."""
     model, count, gen_len = _model(workload, dtype), workload.update_rows, workload.gen_len
     settings = FinetuneSettings(
-        mode="full", steps=1000, accumulate=1, learning_rate=1e-5, warmup_steps=10, final_rate=0.1,
-        weight_decay=0.01, beta2=0.99, gradient_clip=1.0, ema_decay=0.999, eos_weight=1.0,
-        short_share=0.0, lora_scale=1.0, lora_targets=(), lora_rank=8, fsdp=False,
+        trainable=Full(), steps=1000, accumulate=1, learning_rate=1e-5, warmup_steps=10,
+        final_rate=0.1, weight_decay=0.01,
+        beta2=0.99, gradient_clip=1.0, ema_decay=0.999, eos_weight=1.0,
+        short_share=0.0, fsdp=False,
     )  # fmt: skip
     finetuner = Finetuner(model, 0, settings, sharding.make_mesh(jax.devices()[:1]))
     arrays = (inputs.prompt, inputs.lengths, inputs.reference)

@@ -23,7 +23,6 @@ from reoac_jax.backbone.store import derived_source, read_source
 from reoac_jax.config import load_config
 from reoac_jax.convert import flax_to_mdlm, mdlm_to_flax, peft_to_flax
 from reoac_jax.convert.mdlm_torch import MDLM
-from reoac_jax.learning.learner import LearnerSettings
 from reoac_jax.learning.parts import load_parts, restore_backbone, untrained
 from reoac_jax.learning.state import checkpoint_record
 from reoac_jax.runs.checkpoints import RunCheckpoints, read_item
@@ -124,10 +123,9 @@ def run(options, backbone):
     with RunLock() as lock:
         folder = create_run(config, lock)
     overlay = trained_overlay(parts.base, ())
-    settings = LearnerSettings.from_config(config)
     items = {"actor": heads.actor, "critic": heads.critic, "backbone_lora": overlay}
     with RunCheckpoints(folder / "checkpoints", 1, 0) as checkpoints:
-        checkpoints.save(4, items, checkpoint_record(config, parts, settings, 4), 0.0)
+        checkpoints.save(4, items, checkpoint_record(config, parts, 4), 0.0)
     argv = ["--config", TINY, *options, "--policy", "confidence"]
     argv += ["--checkpoint", str(folder), "--output", str(folder / "evaluation.json")]
     assert run_command(evaluate.main, argv) == 0
@@ -295,7 +293,7 @@ def test_peft_needs_a_trained_overlay(backbone, options, tmp_path, capsys):
     assert "--peft needs --checkpoint" in capsys.readouterr().err
     config = load_config(TINY, [*options, "--config.backbone.finetune_mode=frozen"])
     parts = load_parts(config)
-    record = checkpoint_record(config, parts, LearnerSettings.from_config(config), 0)
+    record = checkpoint_record(config, parts, 0)
     with RunCheckpoints(tmp_path / "checkpoints", 1, 0) as checkpoints:
         checkpoints.save(0, {"actor": {"x": jnp.zeros(1)}}, record, 0.0)
     assert run_command(flax_to_mdlm.main, ["--checkpoint", str(tmp_path), *output]) == 2

@@ -153,7 +153,7 @@ def restored(config, checkpoint, count):
     )  # fmt: skip
     state = learner.place(learner.init(jax.random.key(9), parts.base))
     replay = Replay(config.train.buffer_size)
-    state, start = restore_training(checkpoint, parts, state, replay)
+    state, start = restore_training(checkpoint, parts, learner, state, replay)
     return state, replay, start
 
 

@@ -26,6 +26,7 @@ from reoac_jax.finetuning.objective import (
     token_weights,
 )
 from reoac_jax.finetuning.step import Examples, Finetuner, FinetuneSettings
+from reoac_jax.learning.trainable import Full, Lora
 from reoac_jax.system.errors import InputError
 
 
@@ -245,9 +246,10 @@ def test_training_a_table_reaches_the_known_optimum():
 
 def settings_of(**changes):
     values = dict(
-        mode="full", steps=10, accumulate=1, learning_rate=1e-2, warmup_steps=2, final_rate=0.1,
-        weight_decay=0.1, beta2=0.99, gradient_clip=0.0, ema_decay=0.9, eos_weight=0.3,
-        short_share=0.5, lora_scale=2.0, lora_targets=(), lora_rank=2, fsdp=False,
+        trainable=Full(), steps=10, accumulate=1, learning_rate=1e-2, warmup_steps=2,
+        final_rate=0.1, weight_decay=0.1,
+        beta2=0.99, gradient_clip=0.0, ema_decay=0.9, eos_weight=0.3,
+        short_share=0.5, fsdp=False,
     )  # fmt: skip
     return FinetuneSettings(**(values | changes))
 
@@ -257,11 +259,12 @@ def run_steps(count: int, seed: int = 0, **changes):
     given = answers(16, seed=1)
     tuner = Finetuner(model, EOS_ID, settings_of(**changes), sharding.make_mesh(jax.devices()[:1]))
     state = tuner.init(jax.random.key(9), params)
-    if tuner.settings.mode == "lora":
+    keeps_base = tuner.settings.trainable.keeps_base
+    if keeps_base:
         state = state._replace(weights=randomise(state.weights, 1, 0.1))
     before = jax.device_get(state)
     examples = Examples(given.prompt, given.prompt_length, given.answer)
-    base = params if tuner.settings.mode == "lora" else None
+    base = params if keeps_base else None
     for step in range(count):
         chosen = np.random.default_rng(step).permutation(16)[:8].astype(np.int32)
         state = tuner.step(state, base, examples, chosen, jax.random.key(7), np.int32(step), 5)
@@ -337,7 +340,7 @@ def test_accumulation_changes_nothing_but_rounding():
 
 
 def test_lora_trains_the_overlay_alone_and_merges():
-    tuner, params, _, before, state = run_steps(3, mode="lora")
+    tuner, params, _, before, state = run_steps(3, trainable=Lora(2.0, (), 2))
     assert set(state.weights) == {f"blocks_{i}/{n}/kernel" for i in (0, 1) for n in
                                   ("attn_qkv", "attn_out")}  # fmt: skip
     changed = jax.tree.map(lambda a, b: bool((a != b).any()), before.weights, state.weights)

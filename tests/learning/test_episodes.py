@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from support import toy
 
-from reoac_jax.learning.episodes import episode_returns, explained_variance, rollout_summary
+from reoac_jax.config import load_config
+from reoac_jax.learning.episodes import (
+    episode_returns,
+    explained_variance,
+    replay_episodes,
+    rollout_summary,
+)
+from reoac_jax.learning.learner import LearnerSettings
 from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.policy.vocabulary import build_vocabulary
 from reoac_jax.tasks import Problem
@@ -76,3 +83,99 @@ def test_explained_variance():
     )
     same = np.zeros(2, np.float32)
     assert explained_variance(steps_with(zero, operator, active), same) == 0.0
+
+
+# ---- What the updates get of a rollout, against plain loops
+
+E, T, G, P = 7, 4, 6, 5
+INDICES = [2, 0, 2, 1, 0, 2, 0]  # problems of the episodes
+
+
+def fake_rollout(rng):
+    """Random episodes of 1 to T steps."""
+    counts = np.array([4, 1, 3, 4, 2, 4, 3])
+    active = np.arange(T) < counts[:, None]
+    logits = rng.standard_normal((E, T, 5)).astype(np.float32)
+    fields = dict(
+        active=active,
+        observation=rng.standard_normal((E, T, 3)).astype(np.float32),
+        tokens=rng.integers(0, 9, (E, T, G)),
+        written=rng.random((E, T, G)) < 0.5,
+        logits=logits,
+        q=rng.standard_normal((E, T, 5)).astype(np.float32),
+        chosen=rng.integers(0, 5, (E, T)),
+        decided=rng.random((E, T)) < 0.7,
+        operator=rng.integers(0, 5, (E, T)),
+        cost=(rng.random((E, T)) * active).astype(np.float32),
+    )
+    return SimpleNamespace(steps=SimpleNamespace(**fields), tokens=rng.integers(0, 9, (E, G)))
+
+
+def plain_advantages(kind, rollout, returns, decay):
+    """The definitions of DESIGN.md, section 10, an episode and a step at a time."""
+    steps = rollout.steps
+    if kind == "group":
+        centred = []
+        for episode, index in enumerate(INDICES):
+            others = [returns[i] for i, other in enumerate(INDICES) if other == index]
+            centred.append(returns[episode] - np.mean(others))
+        scale = np.sqrt(np.mean(np.square(centred)))
+        return np.repeat(np.array(centred)[:, None] / scale, T, axis=1)
+    advantages = np.zeros((E, T))
+    for episode in range(E):
+        count = int(steps.active[episode].sum())
+        values = []
+        for t in range(count):
+            policy = np.exp(steps.logits[episode, t].astype(np.float64))
+            policy /= policy.sum()
+            values.append(float(policy @ steps.q[episode, t]))
+        following = 0.0
+        for t in reversed(range(count)):
+            later = values[t + 1] if t + 1 < count else returns[episode]
+            following = later - values[t] + decay * following
+            advantages[episode, t] = following
+    scale = np.sqrt((advantages**2).sum() / steps.active.sum())
+    return advantages / scale
+
+
+@pytest.mark.parametrize("kind", ["group", "critic"])
+@pytest.mark.parametrize("backbone", ["reference", "generated"])
+def test_replay_episodes_against_plain_loops(configs, kind, backbone):
+    config = load_config(
+        configs / "tiny.py",
+        [f"--config.objective.advantage={kind}", f"--config.objective.backbone={backbone}",
+         "--config.objective.advantage_decay=0.7", f"--config.rollout.max_prompt_len={P}"],
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    rollout = fake_rollout(rng)
+    prompts = [np.array([3, 4]), np.array([5, 6, 7, 8, 1]), np.array([2])]
+    references = rng.integers(0, 9, (3, G))
+    encoded = SimpleNamespace(prompt_tokens=prompts, reference=references)
+    returns = rng.standard_normal(E).astype(np.float32)
+    got = replay_episodes(
+        rollout, SimpleNamespace(encoded=encoded), INDICES, returns, config,
+        LearnerSettings.from_config(config),
+    )  # fmt: skip
+
+    wanted = plain_advantages(kind, rollout, returns.astype(np.float64), 0.7)
+    active = rollout.steps.active
+    np.testing.assert_allclose(got.actor_advantage[active], wanted[active], rtol=1e-4, atol=1e-5)
+    if backbone == "reference":
+        wanted = np.repeat(returns[:, None], T, axis=1)
+    else:
+        wanted = plain_advantages("group", rollout, returns.astype(np.float64), 0.7)
+    np.testing.assert_allclose(got.backbone_advantage, wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(got.returns, returns)
+    np.testing.assert_array_equal(got.final, rollout.tokens)
+    for episode, index in enumerate(INDICES):
+        length = len(prompts[index])
+        assert got.prompt_length[episode] == length
+        np.testing.assert_array_equal(got.prompt[episode, :length], prompts[index])
+        assert not got.prompt[episode, length:].any() and got.prompt.shape[1] == P
+        np.testing.assert_array_equal(got.reference[episode], references[index])
+        for t in range(T):
+            logits = rollout.steps.logits[episode, t].astype(np.float64)
+            log_prob = logits[rollout.steps.chosen[episode, t]] - np.log(np.exp(logits).sum())
+            assert got.log_prob[episode, t] == pytest.approx(log_prob, abs=1e-5)
+    for name in ("active", "observation", "operator", "chosen", "decided", "tokens", "written"):
+        np.testing.assert_array_equal(getattr(got, name), getattr(rollout.steps, name))

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import toy
-from support.toy_updates import SETTINGS, N, backbone_batch, head_batch
+from support.toy_updates import ACTORS, MODES, SETTINGS, N, backbone_batch, head_batch, real
 
 from reoac_jax.backbone import lora
 from reoac_jax.config import load_config
 from reoac_jax.devices import sharding
 from reoac_jax.learning.learner import Learner, LearnerSettings
+from reoac_jax.learning.objectives.soft_q import SoftQ
+from reoac_jax.learning.trainable import Lora
 from reoac_jax.system.errors import InputError
 
 
@@ -47,9 +49,12 @@ def moved(before, after):
     return [bool((np.asarray(x) != np.asarray(y)).any()) for x, y in pairs]
 
 
-def with_padding(batch, other, counted=7):
-    """The same rows that count, followed by the rows of another batch with weight 0."""
-    rows = np.arange(N) < counted
+OWN = 7  # rows of a minibatch that is filled up
+
+
+def with_padding(batch, other):
+    """The same rows that count, followed by the rows of another batch."""
+    rows = np.arange(N) < OWN
 
     def mix(x, y):
         return np.where(rows.reshape(-1, *[1] * (x.ndim - 1)), x, y)
@@ -67,20 +72,21 @@ def test_lora_steps_leave_the_base_alone():
     state = initial(it, params)
     overlay, heads = host(state.backbone), host(state.heads)
     for seed in range(3):
-        state, _ = it.backbone_step(state, params, backbone_batch(seed), jax.random.key(seed))
+        key = jax.random.key(seed)
+        state, _ = it.backbone_step(state, params, backbone_batch(seed), real(), key)
     assert_equal(params, before)  # bit for bit, and not donated
     assert all(moved(overlay, state.backbone))
     assert not any(moved(heads, state.heads))
     rollout_params = it.rollout_params(params, state.backbone)
     assert sum(moved(params, rollout_params)) == len(overlay)
-    assert_equal(rollout_params, lora.merge(params, state.backbone, SETTINGS.lora_scale))
+    assert_equal(rollout_params, lora.merge(params, state.backbone, SETTINGS.trainable.scale))
 
 
 def test_full_steps_change_the_weights():
-    it, params = learner(finetune_mode="full"), base()
+    it, params = learner(trainable=MODES["full"]), base()
     before = host(params)
     state = initial(it, params)
-    state, _ = it.backbone_step(state, None, backbone_batch(), jax.random.key(0))
+    state, _ = it.backbone_step(state, None, backbone_batch(), real(), jax.random.key(0))
     still = [
         path
         for (path, x), changed in zip(
@@ -93,13 +99,13 @@ def test_full_steps_change_the_weights():
 
 
 def test_frozen_leaves_the_backbone_alone():
-    it, params = learner(finetune_mode="frozen"), base()
+    it, params = learner(trainable=MODES["frozen"]), base()
     before = host(params)
     state = initial(it, params)
     heads = host(state.heads)
     assert state.backbone == {}
-    state, _ = it.critic_step(state, head_batch())
-    state, _ = it.actor_step(state, head_batch())
+    state, _ = it.critic_step(state, head_batch(), real())
+    state, _ = it.actor_step(state, head_batch(), real())
     assert any(moved(heads.actor, state.heads.actor))
     assert any(moved(heads.critic, state.heads.critic))
     assert it.rollout_params(params, state.backbone) is params
@@ -110,9 +116,9 @@ def test_each_head_moves_in_its_own_step_only():
     it = learner()
     state = initial(it, base())
     before = host(state)
-    state, _ = it.critic_step(state, head_batch())
+    state, _ = it.critic_step(state, head_batch(), real())
     after_critic = host(state)
-    state, _ = it.actor_step(state, head_batch())
+    state, _ = it.actor_step(state, head_batch(), real())
     after = host(state)
     assert any(moved(before.heads.critic, after_critic.heads.critic))
     assert_equal(after_critic.heads.actor, before.heads.actor)
@@ -126,7 +132,7 @@ def test_the_critic_learns_the_returns():
     it, batch = learner(), head_batch()
     state, losses = initial(it, base()), []
     for _ in range(150):
-        state, metrics = it.critic_step(state, batch)
+        state, metrics = it.critic_step(state, batch, real())
         losses.append(float(metrics["critic_loss"]))
     assert losses[-1] < 0.05 * losses[0]
     q = it.heads.apply(state.heads, batch.observation).q
@@ -139,9 +145,9 @@ def test_the_soft_q_actor_follows_the_critic():
     it, batch = learner(), head_batch()
     state, losses = initial(it, base()), []
     for _ in range(60):
-        state, _ = it.critic_step(state, batch)
+        state, _ = it.critic_step(state, batch, real())
     for _ in range(250):
-        state, metrics = it.actor_step(state, batch)
+        state, metrics = it.actor_step(state, batch, real())
         losses.append(float(metrics["actor_loss"]))
     assert losses[-1] < losses[0]
     out = it.heads.apply(state.heads, batch.observation)
@@ -151,7 +157,7 @@ def test_the_soft_q_actor_follows_the_critic():
 
 
 def test_the_policy_gradient_actor_prefers_what_paid():
-    it, batch = learner(actor_objective="policy_gradient"), head_batch()
+    it, batch = learner(actor=ACTORS["policy_gradient"]), head_batch()
     state = initial(it, base())
 
     def log_prob(heads):
@@ -162,25 +168,25 @@ def test_the_policy_gradient_actor_prefers_what_paid():
     batch = batch._replace(log_prob=old)
     losses = []
     for _ in range(15):
-        state, metrics = it.actor_step(state, batch)
+        state, metrics = it.actor_step(state, batch, real())
         losses.append(float(metrics["actor_loss"]))
     assert losses[-1] < losses[0]
-    decided = batch.actor_weight > 0
+    decided = batch.decided
     gain = (log_prob(state.heads) - old) * np.sign(batch.advantage)
     assert gain[decided].mean() > 0.05
     assert metrics["actor_entropy"] > 0
 
 
 def test_the_policy_gradient_leaves_out_what_the_actor_did_not_decide():
-    it, batch = learner(actor_objective="policy_gradient"), head_batch()
+    it, batch = learner(actor=ACTORS["policy_gradient"]), head_batch()
     other = head_batch(1)
-    undecided = batch.actor_weight == 0
+    undecided = ~batch.decided
     assert 0 < undecided.sum() < N
     changed = batch._replace(
         advantage=np.where(undecided, other.advantage, batch.advantage),
         chosen=np.where(undecided, other.chosen, batch.chosen),
     )
-    steps = [it.actor_step(initial(it, base()), x) for x in (batch, changed)]
+    steps = [it.actor_step(initial(it, base()), x, real()) for x in (batch, changed)]
     assert_equal(*(host((state.heads.actor, metrics)) for state, metrics in steps))
 
 
@@ -188,13 +194,13 @@ def test_the_policy_gradient_leaves_out_what_the_actor_did_not_decide():
 def test_backbone_steps_lower_the_loss(mode):
     """On one batch, with dropout on: the mean of the last losses is well under the first ones."""
     time_conditioning = mode == "full"
-    it = learner(time_conditioning, finetune_mode=mode)
+    it = learner(time_conditioning, trainable=MODES[mode])
     params = base(time_conditioning)
     state, losses = initial(it, params), []
     frozen = params if mode == "lora" else None
     batch = backbone_batch()
     for seed in range(30):
-        state, metrics = it.backbone_step(state, frozen, batch, jax.random.key(seed))
+        state, metrics = it.backbone_step(state, frozen, batch, real(), jax.random.key(seed))
         losses.append(float(metrics["backbone_loss"]))
     assert 0 < np.mean(losses[-5:]) < 0.7 * np.mean(losses[:2])
 
@@ -204,69 +210,68 @@ def test_sigma_of_the_step_reaches_a_time_conditioned_backbone():
     losses = []
     for step in (0, 5):
         batch = backbone_batch()._replace(step=np.full(N, step, np.int32))
-        _, metrics = it.backbone_step(initial(it, params), params, batch, jax.random.key(0))
+        _, metrics = it.backbone_step(initial(it, params), params, batch, real(), jax.random.key(0))
         losses.append(float(metrics["backbone_loss"]))
     assert abs(losses[0] - losses[1]) > 1e-4
 
 
 @pytest.mark.parametrize("objective", ["soft_q", "policy_gradient"])
 def test_padding_of_head_batches_weighs_nothing(objective):
-    it = learner(actor_objective=objective)
-    batch = head_batch(counted=7)
+    it = learner(actor=ACTORS[objective])
+    batch = head_batch()
     results = []
     for other in (1, 2):
-        padded = with_padding(batch, head_batch(other, counted=0))
-        state, critic = it.critic_step(initial(it, base()), padded)
-        state, actor = it.actor_step(state, padded)
+        padded = with_padding(batch, head_batch(other))
+        state, critic = it.critic_step(initial(it, base()), padded, real(OWN))
+        state, actor = it.actor_step(state, padded, real(OWN))
         results.append(host((state, critic["critic_loss"], actor)))
     assert_equal(*results)
     # And what counts does: the comparison is not one of two steps that do nothing.
-    state, _ = it.critic_step(initial(it, base()), head_batch(counted=8))
+    state, _ = it.critic_step(initial(it, base()), head_batch(), real(OWN + 1))
     assert any(moved(results[0][0].heads.critic, state.heads.critic))
 
 
 def test_padding_of_backbone_batches_weighs_nothing():
     it, params = learner(), base()
-    batch = backbone_batch(counted=7)
+    batch = backbone_batch()
     results = []
     for other in (1, 2):
-        padded = with_padding(batch, backbone_batch(other, counted=0))
-        step = it.backbone_step(initial(it, params), params, padded, jax.random.key(0))
+        padded = with_padding(batch, backbone_batch(other))
+        step = it.backbone_step(initial(it, params), params, padded, real(OWN), jax.random.key(0))
         results.append(host((step[0].backbone, step[1])))
     assert_equal(*results)
-    step = it.backbone_step(initial(it, params), params, backbone_batch(), jax.random.key(0))
+    step = it.backbone_step(
+        initial(it, params), params, backbone_batch(), real(), jax.random.key(0)
+    )
     assert any(moved(results[0][0], step[0].backbone))
 
 
 def test_steps_donate_the_state():
     it, params = learner(), base()
     state = initial(it, params)
-    after, _ = it.backbone_step(state, params, backbone_batch(), jax.random.key(0))
+    after, _ = it.backbone_step(state, params, backbone_batch(), real(), jax.random.key(0))
     assert all(x.is_deleted() for x in jax.tree.leaves(state.backbone))
     assert not any(x.is_deleted() for x in jax.tree.leaves((after, params)))
 
 
 @pytest.mark.parametrize(
-    "changes, message",
+    "overlay, message",
     [
-        ({"lora_targets": ("attn_nothing",)}, "lora.targets.*matches no kernel"),
-        ({"lora_targets": ("attn_(",)}, "no regular expression"),
-        ({"lora_rank": 64}, "lora.rank is 64"),
+        (Lora(2.0, ("attn_nothing",), 3), "lora.targets.*matches no kernel"),
+        (Lora(2.0, ("attn_(",), 3), "no regular expression"),
+        (Lora(2.0, (), 64), "lora.rank is 64"),
     ],
 )
-def test_init_refuses(changes, message):
-    params = base()
+def test_init_refuses(overlay, message):
     with pytest.raises(InputError, match=message):
-        learner(**changes).init(jax.random.key(0), params)
-    initial(learner(finetune_mode="frozen", **changes), params)  # unused there
+        learner(trainable=overlay).init(jax.random.key(0), base())
 
 
 def test_settings_from_the_configuration(configs):
     overrides = ["--config.lora.rank=4", "--config.lora.alpha=2", "--config.lora.targets=mlp_in"]
     overrides += ["--config.optimizer.critic_rate=0.5", "--config.objective.actor=soft_q"]
     settings = LearnerSettings.from_config(load_config(configs / "gsm8k_original.py", overrides))
-    assert settings.lora_scale == 0.5 and settings.lora_rank == 4
-    assert settings.lora_targets == ("mlp_in",)
+    assert settings.trainable == Lora(0.5, ("mlp_in",), 4) and settings.actor == SoftQ()
     assert (settings.actor_rate, settings.critic_rate, settings.backbone_rate) == (1e-4, 0.5, 5e-6)
     hash(settings)
 
@@ -276,13 +281,13 @@ def test_microbatches_and_remat_change_nothing_but_memory():
     still = plain.model.clone(dropout=0.0)  # microbatches draw masks of their own
     plain = dataclasses.replace(plain, model=still)
     state, metrics = plain.backbone_step(
-        initial(plain, base()), base(), backbone_batch(), jax.random.key(0)
+        initial(plain, base()), base(), backbone_batch(), real(), jax.random.key(0)
     )
     for changes, remat in (({"backbone_accumulate": 3}, False), ({}, True)):
         it = learner(**changes)
         it = dataclasses.replace(it, model=still.clone(remat=remat))
         other, measured = it.backbone_step(
-            initial(it, base()), base(), backbone_batch(), jax.random.key(0)
+            initial(it, base()), base(), backbone_batch(), real(), jax.random.key(0)
         )
         np.testing.assert_allclose(measured["backbone_loss"], metrics["backbone_loss"], rtol=1e-5)
         jax.tree.map(
@@ -298,10 +303,16 @@ MOVES = {"parameter", "copy", "transpose", "bitcast", "get-tuple-element", "fusi
 
 def computed_in_a_kernels_shape(mode):
     """Operations of the compiled update that compute something as large as a block's matrix."""
-    it = learner(finetune_mode=mode)
+    it = learner(trainable=MODES[mode])
     params = base()
     state = initial(it, params)
-    arguments = state, params if mode == "lora" else None, backbone_batch(), jax.random.key(0)
+    arguments = (
+        state,
+        params if mode == "lora" else None,
+        backbone_batch(),
+        real(),
+        jax.random.key(0),
+    )
     text = it.backbone_step.lower(it, *arguments).compile().as_text()
     found = re.findall(r"= f32\[(\d+),(\d+)\]\S* ([\w-]+)\(", text)
     shapes = {*KERNELS, *(shape[::-1] for shape in KERNELS)} - {(16, 16)}

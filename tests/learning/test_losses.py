@@ -12,6 +12,11 @@ from reoac_jax.backbone import lora, prediction
 from reoac_jax.backbone.likelihood import reference_log_probs
 from reoac_jax.backbone.prediction import assemble_rows
 from reoac_jax.learning import losses
+from reoac_jax.learning.objectives.generated import Generated
+from reoac_jax.learning.objectives.policy_gradient import PolicyGradient
+from reoac_jax.learning.objectives.reference import Reference
+from reoac_jax.learning.objectives.soft_q import SoftQ
+from reoac_jax.learning.replay import BackboneBatch, HeadBatch
 
 pytestmark = pytest.mark.parity
 
@@ -59,11 +64,16 @@ def test_critic_loss(rng):
     )
 
 
+def head_batch(**fields):
+    """A minibatch that holds only what a loss reads."""
+    return HeadBatch(**(dict.fromkeys(HeadBatch._fields) | fields))
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.3])
 def test_soft_q_loss(rng, temperature):
-    q = normal(rng, N, A)
+    q, objective = normal(rng, N, A), SoftQ(temperature=temperature)
     assert_same(
-        lambda logits: losses.soft_q_loss(logits, q, temperature, weights()),
+        lambda logits: objective.loss(logits, q, head_batch(), weights()).value,
         lambda logits: torch.nn.functional.cross_entropy(
             logits, torch.softmax(counted(q).double() / temperature, dim=1)
         ),
@@ -73,7 +83,9 @@ def test_soft_q_loss(rng, temperature):
 
 def test_soft_q_leaves_the_critic_alone(rng):
     logits = normal(rng, N, A)
-    gradient = jax.grad(lambda q: losses.soft_q_loss(logits, q, 1.0, weights()))(normal(rng, N, A))
+    gradient = jax.grad(lambda q: SoftQ().loss(logits, q, head_batch(), weights()).value)(
+        normal(rng, N, A)
+    )
     assert not np.asarray(gradient).any()
 
 
@@ -84,25 +96,31 @@ def test_policy_gradient_loss(rng, entropy_weight):
     log_prob = np.asarray(jax.nn.log_softmax(logits))[np.arange(N), chosen]
     old = (log_prob + 0.4 * normal(rng, N)).astype(np.float32)  # ratios on both sides of the clip
 
-    def reference(x):
-        policy = torch.distributions.Categorical(logits=x)
-        gain = counted(advantage).double()
-        ratio = (policy.log_prob(counted(chosen)) - counted(old).double()).exp()
+    def reference(x, rows):
+        policy = torch.distributions.Categorical(logits=x[rows])
+        gain = counted(advantage).double()[rows]
+        ratio = (policy.log_prob(counted(chosen)[rows]) - counted(old).double()[rows]).exp()
         assert (ratio > 1.2).any() and (ratio < 0.8).any()
         surrogate = torch.minimum(ratio * gain, ratio.clamp(0.8, 1.2) * gain)
         return -(surrogate + entropy_weight * policy.entropy()).mean()
 
-    def loss(x):
-        return losses.policy_gradient_loss(
-            x, chosen, old, advantage, 0.2, entropy_weight, weights()
-        )
+    objective = PolicyGradient(clip_ratio=0.2, entropy_weight=entropy_weight)
+    decided = np.ones(N, bool)
+    decided[:5] = False  # no pick of the actor's: left out, as padding is
+    batch = head_batch(chosen=chosen, log_prob=old, advantage=advantage, decided=decided)
+    assert_same(
+        lambda x: objective.loss(x, logits, batch, weights()).value,
+        lambda x: reference(x, slice(5, None)),
+        logits,
+    )
 
-    assert_same(lambda x: loss(x).loss, reference, logits)
-    entropy = torch.distributions.Categorical(logits=counted(logits)).entropy().mean()
-    np.testing.assert_allclose(loss(logits).entropy, entropy.item(), rtol=1e-5)
+
+def backbone_batch(advantage):
+    return BackboneBatch(**(dict.fromkeys(BackboneBatch._fields) | {"advantage": advantage}))
 
 
-def test_backbone_loss(rng):
+@pytest.mark.parametrize("objective", [Reference, Generated])
+def test_weighted_likelihood(rng, objective):
     written, advantage = rng.random((N, G)) < 0.4, normal(rng, N)
 
     def reference(log_probs):
@@ -110,10 +128,10 @@ def test_backbone_loss(rng):
         weight = counted(advantage).double()[:, None].expand(-1, G)
         return -(log_probs * weight)[mask].mean()
 
+    share = losses.position_shares(written, weights())
+    batch = backbone_batch(advantage)
     assert_same(
-        lambda log_probs: losses.backbone_loss(
-            log_probs, advantage, losses.position_shares(written, weights())
-        ),
+        lambda log_probs: objective(advantage_positive=False).loss(log_probs, batch, share).value,
         reference,
         -np.abs(normal(rng, N, G)),
     )
@@ -123,10 +141,11 @@ def test_nothing_counted_gives_zero(rng):
     zeros, q = np.zeros(N, np.float32), normal(rng, N, A)
     index = np.zeros(N, int)
     assert losses.critic_loss(q, index, zeros, zeros) == 0
-    assert losses.soft_q_loss(q, q, 1.0, zeros) == 0
-    assert losses.policy_gradient_loss(q, index, zeros, zeros, 0.2, 0.1, zeros).loss == 0
+    batch = head_batch(chosen=index, log_prob=zeros, advantage=zeros, decided=zeros)
+    for objective in (SoftQ(), PolicyGradient()):
+        assert objective.loss(q, q, batch, zeros).value == 0
     share = losses.position_shares(np.zeros((N, G), bool), zeros + 1)
-    assert losses.backbone_loss(normal(rng, N, G), zeros + 1, share) == 0
+    assert Reference().loss(normal(rng, N, G), backbone_batch(zeros + 1), share).value == 0
 
 
 @pytest.mark.parametrize(
@@ -140,40 +159,8 @@ def test_nothing_counted_gives_zero(rng):
 )
 def test_backbone_advantage(positive, clip, expected):
     returns = jnp.array([-3.0, -0.2, 0.0, 0.7, 2.0])
-    np.testing.assert_allclose(losses.backbone_advantage(returns, positive, clip), expected)
-
-
-def test_group_advantage(rng):
-    groups = np.repeat([3, 0, 7, 1], [4, 1, 3, 2])[rng.permutation(10)].astype(np.int32)
-    returns = normal(rng, 10)
-    centred = returns.astype(np.float64)
-    for group in set(groups.tolist()):
-        centred[groups == group] -= returns[groups == group].astype(np.float64).mean()
-    expected = centred / np.sqrt((centred**2).mean())
-    np.testing.assert_allclose(losses.group_advantage(returns, groups), expected, atol=1e-4)
-
-
-def test_group_advantage_of_equal_returns_is_zero():
-    got = losses.group_advantage(jnp.full(6, 0.4), jnp.array([0, 0, 1, 1, 2, 2]))
-    np.testing.assert_allclose(got, np.zeros(6), atol=0.1)  # rounding over a scale of 1e-6
-
-
-@pytest.mark.parametrize("decay", [0.0, 0.7, 1.0])
-def test_critic_advantage(rng, decay):
-    values, returns = normal(rng, 6, 5), normal(rng, 6)
-    steps = np.array([5, 1, 3, 5, 2, 4])
-    active = np.arange(5) < steps[:, None]
-    expected = np.zeros((6, 5))
-    for row, count in enumerate(steps):
-        path = [*values[row, :count].astype(np.float64), float(returns[row])]
-        deltas = np.diff(path)
-        for t in range(count):
-            expected[row, t] = sum(decay**k * d for k, d in enumerate(deltas[t:]))
-    if decay == 1.0:
-        np.testing.assert_allclose(expected[active], (returns[:, None] - values)[active], atol=1e-6)
-    expected /= np.sqrt((expected[active] ** 2).mean())
-    got = losses.critic_advantage(values, active, returns, decay)
-    np.testing.assert_allclose(got, expected, atol=1e-4)
+    objective = Generated(advantage_positive=positive, advantage_clip=clip)
+    np.testing.assert_allclose(objective.bounded(returns), expected)
 
 
 @functools.cache

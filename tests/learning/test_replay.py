@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from reoac_jax.learning.objectives.generated import Generated
+from reoac_jax.learning.objectives.reference import Reference
 from reoac_jax.learning.replay import Episodes, Replay
 
 T, P, G, F = 4, 3, 2, 5
@@ -22,8 +24,8 @@ def episodes(numbers, rng=None):
         reference=np.repeat(number[:, None], G, axis=1),
         final=np.repeat(number[:, None] + 1000, G, axis=1),
         returns=number.astype(np.float32),
-        group_advantage=-number.astype(np.float32),
-        advantage=-step.astype(np.float32),
+        actor_advantage=-step.astype(np.float32),
+        backbone_advantage=-2.0 * step.astype(np.float32),
         active=rng.random((count, T)) < 0.6,
         observation=wide.astype(np.float32),
         operator=(step % 5).astype(np.int32),
@@ -33,6 +35,10 @@ def episodes(numbers, rng=None):
         tokens=np.broadcast_to(step[:, :, None], (count, T, G)).astype(np.int32),
         written=rng.random((count, T, G)) < 0.4,
     )
+
+
+def backbone_batch(replay, rng, size):
+    return replay.backbone_batch(rng, size, Reference().target)
 
 
 def transitions(data, where):
@@ -81,8 +87,7 @@ def test_head_batch_draws_active_transitions_uniformly():
     np.testing.assert_array_equal(batch.log_prob, -step)
     np.testing.assert_array_equal(batch.returns, number)
     np.testing.assert_array_equal(batch.advantage, -step)
-    np.testing.assert_array_equal(batch.weight, np.ones(size, np.float32))
-    np.testing.assert_array_equal(batch.actor_weight, data.decided[number, t])
+    np.testing.assert_array_equal(batch.decided, data.decided[number, t])
 
 
 @pytest.mark.parametrize("added", [4, 9, 13])
@@ -95,15 +100,18 @@ def test_only_the_latest_episodes_where_asked_for(added):
     drawn = replay.head_batch(np.random.default_rng(0), 2000, latest=4)
     seen = set(drawn.observation[:, 0].astype(int).tolist())
     assert seen == transitions(latest, latest.active)
+    drawn = replay.backbone_batch(np.random.default_rng(0), 2000, Generated().target, latest=4)
+    wrote = latest.active & latest.written.any(axis=-1)
+    assert set(drawn.tokens[:, 0].tolist()) == transitions(latest, wrote)
 
 
-@pytest.mark.parametrize("target", ["reference", "generated"])
-def test_backbone_batch_draws_transitions_that_wrote(target):
+@pytest.mark.parametrize("objective", [Reference(), Generated()])
+def test_backbone_batch_draws_transitions_that_wrote(objective):
     data = episodes(range(20))
     replay = Replay(20)
     replay.add(data)
     size = 40_000
-    batch = replay.backbone_batch(np.random.default_rng(0), size, target)
+    batch = replay.backbone_batch(np.random.default_rng(0), size, objective.target)
     where = data.active & data.written.any(axis=-1)
     assert where.sum() < data.active.sum()
     wanted = sorted(transitions(data, where))
@@ -113,8 +121,8 @@ def test_backbone_batch_draws_transitions_that_wrote(target):
     assert stats.chisquare(counts).pvalue > 1e-3
     number, t = step // 10, step % 10
     np.testing.assert_array_equal(batch.step, t)
-    own = target == "generated"
-    np.testing.assert_array_equal(batch.advantage, -number if own else number)
+    own = objective == Generated()
+    np.testing.assert_array_equal(batch.advantage, -2 * step)
     np.testing.assert_array_equal(batch.target[:, 0], number + 1000 * own)
     np.testing.assert_array_equal(batch.prompt[:, 0], number)
     np.testing.assert_array_equal(batch.prompt_length, number % P + 1)
@@ -142,7 +150,7 @@ def test_state_round_trip(count):
     rebuilt.restore(state)
     for number in range(count, count + 7):
         assert len(replay) == len(rebuilt) and replay.added == rebuilt.added
-        for draw in (Replay.head_batch, Replay.backbone_batch):
+        for draw in (Replay.head_batch, backbone_batch):
             pair = (draw(x, np.random.default_rng(0), 50) for x in (replay, rebuilt))
             for x, y in zip(*pair, strict=True):
                 np.testing.assert_array_equal(x, y)
@@ -156,9 +164,9 @@ def test_state_round_trip(count):
 def test_errors():
     replay = Replay(3)
     rng = np.random.default_rng(0)
-    for draw in (replay.head_batch, replay.backbone_batch):
+    for draw in (Replay.head_batch, backbone_batch):
         with pytest.raises(ValueError, match="empty"):
-            draw(rng, 2)
+            draw(replay, rng, 2)
     with pytest.raises(ValueError, match="empty"):
         replay.state()
     with pytest.raises(ValueError, match="4 episodes do not fit a buffer of 3"):
@@ -167,7 +175,7 @@ def test_errors():
     replay.add(nothing._replace(active=np.ones((2, T), bool)))
     replay.head_batch(rng, 2)
     with pytest.raises(ValueError, match="no transition"):
-        replay.backbone_batch(rng, 2)
+        backbone_batch(replay, rng, 2)
     replay.add(nothing._replace(active=np.zeros((2, T), bool)))
     replay.add(nothing._replace(active=np.zeros((2, T), bool)))
     with pytest.raises(ValueError, match="no transition"):

@@ -1,5 +1,6 @@
 """The three updates on 1, 2 and 4 devices: equal numbers, and only the gradients travel."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import toy
-from support.toy_updates import SETTINGS, backbone_batch, head_batch
+from support.toy_updates import ACTORS, MODES, SETTINGS, backbone_batch, head_batch
 
 from reoac_jax.devices import sharding
 from reoac_jax.learning.learner import Learner
@@ -29,8 +30,8 @@ def learner(count, mode="lora", fsdp=False, objective="policy_gradient"):
     rollout = toy.rollout_settings()
     model, _ = toy.backbone(1, dropout=0.1, lora_dropout=0.1)
     modules, _ = toy.heads(rollout)
-    settings = SETTINGS.__class__(
-        **(vars(SETTINGS) | dict(finetune_mode=mode, fsdp=fsdp, actor_objective=objective))
+    settings = dataclasses.replace(
+        SETTINGS, trainable=MODES[mode], fsdp=fsdp, actor=ACTORS[objective]
     )
     return Learner(model, modules, rollout, settings, sharding.make_mesh(jax.devices()[:count]))
 
@@ -39,8 +40,8 @@ def start(it):
     _, params = toy.backbone(1)
     params = jax.tree.map(jnp.copy, params)
     state = it.place(it.init(jax.random.key(0), params))
-    full = it.settings.finetune_mode == "full"
-    return state, None if full else sharding.replicate(it.mesh, params)
+    keeps_base = it.settings.trainable.keeps_base
+    return state, sharding.replicate(it.mesh, params) if keeps_base else None
 
 
 def uneven(batch):
@@ -55,11 +56,11 @@ def updated(count, mode, fsdp=False):
     state, base = start(it)
     losses = []
     for seed in range(UPDATES):
-        heads = sharding.split_weighted(it.mesh, uneven(head_batch(seed)))
-        rows = sharding.split_weighted(it.mesh, uneven(backbone_batch(seed)))
-        state, critic = it.critic_step(state, heads)
-        state, actor = it.actor_step(state, heads)
-        state, backbone = it.backbone_step(state, base, rows, jax.random.key(seed))
+        heads = sharding.split_padded(it.mesh, uneven(head_batch(seed)))
+        rows = sharding.split_padded(it.mesh, uneven(backbone_batch(seed)))
+        state, critic = it.critic_step(state, *heads)
+        state, actor = it.actor_step(state, *heads)
+        state, backbone = it.backbone_step(state, base, *rows, jax.random.key(seed))
         losses.append(jax.device_get(critic | actor | backbone))
     return losses, jax.device_get((state.heads, state.backbone)), state
 
@@ -90,9 +91,9 @@ def compiled(it, step):
     state, base = start(it)
     mesh = it.mesh
     if step == "backbone_step":
-        arguments = base, sharding.split_weighted(mesh, backbone_batch()), jax.random.key(0)
+        arguments = base, *sharding.split_padded(mesh, backbone_batch()), jax.random.key(0)
     else:
-        arguments = (sharding.split_weighted(mesh, head_batch()),)
+        arguments = sharding.split_padded(mesh, head_batch())
     return state, getattr(it, step).lower(it, state, *arguments).compile()
 
 

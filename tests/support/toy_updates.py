@@ -4,23 +4,35 @@ import numpy as np
 from support import toy
 
 from reoac_jax.learning.learner import LearnerSettings
+from reoac_jax.learning.objectives.policy_gradient import PolicyGradient
+from reoac_jax.learning.objectives.reference import Reference
+from reoac_jax.learning.objectives.soft_q import SoftQ
 from reoac_jax.learning.replay import BackboneBatch, HeadBatch
+from reoac_jax.learning.trainable import Frozen, Full, Lora
 
 SETTINGS = LearnerSettings(
-    finetune_mode="lora", lora_scale=2.0, lora_targets=(), lora_rank=3, actor_objective="soft_q",
-    actor_temperature=0.5, clip_ratio=0.2, entropy_weight=0.01, advantage_positive=True,
-    advantage_clip=0.0, actor_rate=0.01, critic_rate=0.01, backbone_rate=0.01,
-    backbone_accumulate=1, weight_decay=0.01, gradient_clip=1.0, fsdp=False,
+    trainable=Lora(2.0, (), 3), actor=SoftQ(temperature=0.5), backbone=Reference(),
+    actor_rate=0.01, critic_rate=0.01, backbone_rate=0.01, backbone_accumulate=1,
+    weight_decay=0.01, gradient_clip=1.0, fsdp=False,
 )  # fmt: skip
+MODES = {"lora": SETTINGS.trainable, "full": Full(), "frozen": Frozen()}
+ACTORS = {
+    "soft_q": SETTINGS.actor,
+    "policy_gradient": PolicyGradient(clip_ratio=0.2, entropy_weight=0.01),
+}
 N, PROMPT = 12, 7
 
 
-def head_batch(seed=0, counted=N):
+def real(counted=N):
+    """What `split_padded` says of a minibatch whose first entries are its own."""
+    return (np.arange(N) < counted).astype(np.float32)
+
+
+def head_batch(seed=0):
     """A return that can be learnt from the observation; the actor decided in two rows of three."""
     rng = np.random.default_rng(seed)
     observation = rng.standard_normal((N, 11 + 16)).astype(np.float32)
     operator = rng.integers(0, 5, N).astype(np.int32)
-    weight = (np.arange(N) < counted).astype(np.float32)
     return HeadBatch(
         observation=observation,
         operator=operator,
@@ -28,12 +40,11 @@ def head_batch(seed=0, counted=N):
         log_prob=np.log(rng.uniform(0.1, 0.3, N)).astype(np.float32),
         returns=(observation[:, 0] + 0.3 * operator).astype(np.float32),
         advantage=rng.standard_normal(N).astype(np.float32),
-        weight=weight,
-        actor_weight=weight * (np.arange(N) % 3 > 0),
+        decided=np.arange(N) % 3 > 0,
     )
 
 
-def backbone_batch(seed=0, counted=N):
+def backbone_batch(seed=0):
     rng = np.random.default_rng(seed)
     prompts = toy.prompts(N, seed=seed, width=PROMPT)
     tokens = rng.integers(2, toy.VOCAB_SIZE, (N, 8)).astype(np.int32)
@@ -46,5 +57,4 @@ def backbone_batch(seed=0, counted=N):
         target=rng.integers(0, toy.MASK_ID, (N, 8)).astype(np.int32),
         advantage=rng.uniform(-0.5, 1.0, N).astype(np.float32),
         step=rng.integers(0, 6, N).astype(np.int32),
-        weight=(np.arange(N) < counted).astype(np.float32),
     )

@@ -1,0 +1,102 @@
+"""What a training run is made of: everything that does not change while it goes on."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from reoac_jax.devices import sharding
+from reoac_jax.devices.streams import RunStream
+from reoac_jax.learning.learner import Learner, LearnerSettings, LearnerState
+from reoac_jax.learning.parts import Parts, starting_overlay
+from reoac_jax.learning.trainable import TRAINABLES
+from reoac_jax.policy.heads import HeadParams
+from reoac_jax.rollout import RolloutProgram
+from reoac_jax.system.errors import InputError
+from reoac_jax.tasks import Task
+from reoac_jax.tasks.problem_set import ProblemSet
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A run's configuration with what it names, loaded and ready.
+
+    learner: the updates, on the mesh of all devices of all processes. program: rollouts, on this
+    process's own devices, `own_mesh`. base: the backbone's frozen parameters on the mesh; None
+    where the state holds the only copy that is needed. merge: jitted, (base, trained weights) to
+    the backbone's parameters for rollouts. key: all that is random derives from it.
+    """
+
+    config: ConfigDict
+    parts: Parts
+    task: Task
+    problem_set: ProblemSet
+    learner: Learner
+    program: RolloutProgram
+    own_mesh: Mesh
+    base: Any
+    merge: Callable[[Any, Any], Any]
+    key: jax.Array
+
+    @classmethod
+    def create(
+        cls, config: ConfigDict, parts: Parts, task: Task, problem_set: ProblemSet
+    ) -> "Experiment":
+        """Puts the parts on the devices. Raises `InputError` where they do not fit those."""
+        _check_devices(config)
+        mesh, own_mesh = sharding.make_mesh(), sharding.make_mesh(jax.local_devices())
+        settings = parts.rollout_settings(config)
+        learner = Learner(
+            parts.training_model(config), parts.heads, settings,
+            LearnerSettings.from_config(config), mesh,
+        )  # fmt: skip
+        program = RolloutProgram(
+            parts.model, parts.heads, parts.vocabulary, settings, own_mesh,
+            config.rollout.batch_size,
+        )  # fmt: skip
+        keeps_base = learner.settings.trainable.keeps_base
+        return cls(
+            config=config,
+            parts=parts,
+            task=task,
+            problem_set=problem_set,
+            learner=learner,
+            program=program,
+            own_mesh=own_mesh,
+            base=sharding.replicate(mesh, parts.base) if keeps_base else None,
+            merge=jax.jit(learner.rollout_params, out_shardings=sharding.whole(mesh)),
+            key=jax.random.key(config.seed),
+        )
+
+    def initial_state(self, *, adapter: bool) -> LearnerState:
+        """The state before the first iteration, on the mesh.
+
+        adapter: whether an overlay starts from `lora.adapter`, if that is set; not needed where a
+        checkpoint takes its place.
+        """
+        mode = self.config.backbone.finetune_mode
+        overlay = starting_overlay(self.config, self.parts, mode) if adapter else None
+        key = jax.random.fold_in(self.key, RunStream.INIT)
+        return self.learner.place(self.learner.init(key, self.parts.base, overlay))
+
+    def policy(self, state: LearnerState) -> tuple[Any, HeadParams]:
+        """The backbone's parameters and the heads, on this process's own devices."""
+        params = self.merge(self.base, state.backbone)
+        return sharding.on_own_devices(self.own_mesh, (params, state.heads))
+
+
+def _check_devices(config: ConfigDict) -> None:
+    if config.sharding.fsdp and not TRAINABLES[config.backbone.finetune_mode].splits:
+        raise InputError(
+            "sharding.fsdp is True; expected False, or backbone.finetune_mode full, which alone "
+            "has weights and an optimiser state worth splitting"
+        )
+    episodes = config.train.episodes_per_iter
+    if episodes < jax.process_count():
+        raise InputError(
+            f"train.episodes_per_iter is {episodes}; expected at least one for each of the "
+            f"{jax.process_count()} processes"
+        )

@@ -1,0 +1,55 @@
+"""The actor by a clipped policy gradient (Schulman et al. 2017, arXiv 1707.06347, equation 7)."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reoac_jax.config.parameters import parameter
+from reoac_jax.learning.advantages import Estimator, GradedEpisodes
+from reoac_jax.learning.losses import clipped_surrogate, entropy, mean
+from reoac_jax.learning.objectives.base import ActorObjective, Loss
+from reoac_jax.learning.replay import HeadBatch
+from reoac_jax.system.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyGradient(ActorObjective):
+    """-mean min(r A, clip(r, 1 +- clip_ratio) A) - entropy_weight * H, r the picks' ratio."""
+
+    name: ClassVar[str] = "policy_gradient"
+    on_policy: ClassVar[bool] = True
+    clip_ratio: float = parameter(0.2, "bound on the ratio", low=1e-4, high=10.0)
+    entropy_weight: float = parameter(0.003, "weight of the entropy", low=0.0, high=10.0)
+
+    @classmethod
+    def check(cls, values: Mapping[str, Any]) -> None:
+        group = values["train.episodes_per_prompt"]
+        if group < 2:
+            raise InputError(
+                f"train.episodes_per_prompt is {group}; expected 2 or more,"
+                " for objective.actor policy_gradient compares the episodes of a prompt"
+            )
+        if values["rollout.selection_mode"] == "argmax":
+            raise InputError(
+                "rollout.selection_mode is argmax; expected sample, for objective.actor "
+                "policy_gradient needs the probability with which an operator was picked"
+            )
+
+    def advantages(self, episodes: GradedEpisodes, estimate: Estimator) -> np.ndarray:
+        return estimate(episodes)
+
+    def loss(
+        self, logits: jax.Array, q: jax.Array, batch: HeadBatch[jax.Array], real: jax.Array
+    ) -> Loss:
+        """Over the picks that were the actor's alone to make."""
+        decided = real * batch.decided
+        log_probs = jax.nn.log_softmax(logits)
+        new = jnp.take_along_axis(log_probs, batch.chosen[:, None], axis=-1)[:, 0]
+        ratio = jnp.exp(new - batch.log_prob)
+        surrogate = clipped_surrogate(ratio, batch.advantage, self.clip_ratio)
+        bonus = mean(entropy(log_probs), decided)
+        return Loss(-mean(surrogate, decided) - self.entropy_weight * bonus, {})

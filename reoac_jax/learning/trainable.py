@@ -1,0 +1,146 @@
+"""What of the backbone is trained: a LoRA overlay, all of it, or nothing (DESIGN.md, section 4)."""
+
+import abc
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from reoac_jax.backbone import lora
+from reoac_jax.devices import sharding
+
+
+class Trainable(abc.ABC):
+    """The trained weights, a pytree, beside the frozen base parameters.
+
+    name: as `backbone.finetune_mode` and `sft.mode` have it. item: what a checkpoint calls the
+    weights; None where there are none. keeps_base: the base is needed beside the weights.
+    splits: weights and optimiser state are worth parting over devices (FSDP). takes_adapter: a
+    PEFT adapter can be their start.
+    """
+
+    name: ClassVar[str]
+    item: ClassVar[str | None] = None
+    keeps_base: ClassVar[bool] = True
+    splits: ClassVar[bool] = False
+    takes_adapter: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def init(
+        self,
+        key: jax.Array,
+        base: Any,
+        default_targets: Sequence[str] = (),
+        overlay: lora.Overlay | None = None,
+    ) -> Any:
+        """The weights that training starts from; what of them is the base's own is not copied.
+
+        default_targets: patterns of the matrices that get an overlay where none are set.
+        overlay: its start; None: a new one.
+        """
+
+    @abc.abstractmethod
+    def params(self, base: Any, weights: Any) -> Any:
+        """The backbone's parameters with the weights in place. base: None unless `keeps_base`."""
+
+    @abc.abstractmethod
+    def variables(self, base: Any, weights: Any) -> dict[str, Any]:
+        """Flax collections for an update; an overlay stays in the layers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lora(Trainable):
+    """scale: of the overlay, alpha / rank. targets: patterns, as `lora.init` takes them."""
+
+    scale: float
+    targets: tuple[str, ...] = ()
+    rank: int = 1
+    name: ClassVar[str] = "lora"
+    item: ClassVar[str] = "backbone_lora"
+    takes_adapter: ClassVar[bool] = True
+
+    def init(
+        self,
+        key: jax.Array,
+        base: Any,
+        default_targets: Sequence[str] = (),
+        overlay: lora.Overlay | None = None,
+    ) -> Any:
+        """Raises `InputError` where the targets or the rank do not fit the backbone."""
+        if overlay is not None:
+            return overlay
+        return lora.init(key, base, self.targets or default_targets, self.rank)
+
+    def params(self, base: Any, weights: Any) -> Any:
+        return lora.merge(base, weights, self.scale)
+
+    def variables(self, base: Any, weights: Any) -> dict[str, Any]:
+        return {"params": base, "lora": lora.collection(weights, self.scale)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Full(Trainable):
+    name: ClassVar[str] = "full"
+    item: ClassVar[str] = "backbone"
+    keeps_base: ClassVar[bool] = False
+    splits: ClassVar[bool] = True
+
+    def init(
+        self,
+        key: jax.Array,
+        base: Any,
+        default_targets: Sequence[str] = (),
+        overlay: lora.Overlay | None = None,
+    ) -> Any:
+        return base
+
+    def params(self, base: Any, weights: Any) -> Any:
+        return weights
+
+    def variables(self, base: Any, weights: Any) -> dict[str, Any]:
+        return {"params": weights}
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Trainable):
+    name: ClassVar[str] = "frozen"
+
+    def init(
+        self,
+        key: jax.Array,
+        base: Any,
+        default_targets: Sequence[str] = (),
+        overlay: lora.Overlay | None = None,
+    ) -> Any:
+        return {}
+
+    def params(self, base: Any, weights: Any) -> Any:
+        return base
+
+    def variables(self, base: Any, weights: Any) -> dict[str, Any]:
+        return {"params": base}
+
+
+TRAINABLES: Mapping[str, type[Trainable]] = {kind.name: kind for kind in (Lora, Full, Frozen)}
+
+
+def trainable(mode: str, config: ConfigDict) -> Trainable:
+    """What `mode` names, with the section `lora` of a validated configuration."""
+    if mode == Lora.name:
+        rank = config.lora.rank
+        return Lora(config.lora.alpha / rank, tuple(config.lora.targets), rank)
+    return TRAINABLES[mode]()
+
+
+def trained_by(record: Mapping[str, Any]) -> Trainable:
+    """What a checkpoint with this record holds the weights of."""
+    mode = record["finetune_mode"]
+    return Lora(record["lora_scale"]) if mode == Lora.name else TRAINABLES[mode]()
+
+
+def place(mesh: Mesh, tree: Any, fsdp: bool) -> Any:
+    """Weights or their optimiser's state on the mesh: in parts, or the same on every device."""
+    return sharding.split_parameters(mesh, tree) if fsdp else sharding.replicate(mesh, tree)
