@@ -1,4 +1,4 @@
-"""docs/extending.md, done as it says: a task and a sampler evaluated, an operator put in."""
+"""docs/extending.md, done as it says: a task and a sampler evaluated, others put in."""
 
 import importlib.util
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from support import toy
 
@@ -114,6 +115,41 @@ def apply(diff: str, root: Path) -> None:
     source = path.read_text()
     assert source.count(before) == 1, f"{path.name} has changed; extending.md says:\n{before}"
     path.write_text(source.replace(before, after))
+
+
+def copied(tmp_path: Path) -> Path:
+    """A copy of the package and its configurations."""
+    for folder in ("reoac_jax", "configs"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, tmp_path / "copy" / folder, ignore=ignore)
+    return tmp_path / "copy"
+
+
+def run_in(copy: Path, *arguments: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(copy), "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-m", *arguments], cwd=copy, check=True, env=environment)
+
+
+def test_an_objective(backbone, tmp_path):
+    """Trained by, in a copy of the package; nothing but its file is new."""
+    copy = copied(tmp_path)
+    (code,) = blocks("An objective", "python")
+    (copy / "reoac_jax/learning/objectives/advantage_weighted.py").write_text(code)
+    small = ["episodes_per_iter=4", "episodes_per_prompt=2", "iterations=1", "actor_steps=2"]
+    run_in(
+        copy, "reoac_jax.train", "--config", "configs/tiny.py",
+        *options(backbone, tmp_path / "none")[:-2], f"--config.output_dir={tmp_path / 'runs'}",
+        *(f"--config.train.{size}" for size in small), "--config.train.critic_steps=0",
+        "--config.objective.actor=advantage_weighted",
+        "--config.objective.advantage_weighted.temperature=0.5",
+    )  # fmt: skip
+    (run,) = (tmp_path / "runs" / "tiny").iterdir()
+    written = json.loads((run / "config.json").read_text())["objective"]
+    assert written["actor"] == "advantage_weighted"
+    assert written["advantage_weighted"] == {"temperature": 0.5}
+    (line,) = (run / "metrics.jsonl").read_text().splitlines()
+    # Nothing is earned: every weight is 1 but for the costs, and the policy is near uniform.
+    assert 0.5 * np.log(5) < json.loads(line)["actor_loss"] < 4 * np.log(5)
 
 
 def test_an_operator(backbone, tmp_path):
