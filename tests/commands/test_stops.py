@@ -14,7 +14,9 @@ import pytest
 from support import toy
 
 from reoac_jax import sft, train
+from reoac_jax.finetuning import state as finetuning_state
 from reoac_jax.finetuning.step import Finetuner
+from reoac_jax.learning import experiment
 from reoac_jax.runs.checkpoints import latest_checkpoint
 from reoac_jax.runs.metrics import MetricsLog
 from reoac_jax.system.errors import run_command
@@ -43,7 +45,7 @@ def compiled_once(built, monkeypatch):
             built[name] = make(*arguments)
         return built[name]
 
-    shared = (train, "load_parts"), (train, "RolloutProgram"), (sft.AnswerEvaluation, "create")
+    shared = (train, "load_parts"), (experiment, "RolloutProgram"), (sft.AnswerEvaluation, "create")
     for owner, name in shared:
         monkeypatch.setattr(owner, name, functools.partial(once, name, getattr(owner, name)))
 
@@ -252,7 +254,7 @@ def test_a_result_that_cannot_be_written(options, tmp_path, monkeypatch, capsys)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        on_call(patch, sft, "save_backbone", 1, fail)
+        on_call(patch, finetuning_state, "save_backbone", 1, fail)
         assert run_command(sft.main, options) == 1
     assert "No space left on device" in one_error(capsys)
     run = the_run(tmp_path)
