@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 import reoac_jax
 from reoac_jax.config import config_hash, load_config, parse_command_line, to_json
 from reoac_jax.devices.compilation import set_up_compilation
+from reoac_jax.devices.cpu import keep_freed_memory
 from reoac_jax.devices.environment import check_devices, set_up_jax
 from reoac_jax.evaluation.policies import ACTOR, POLICIES, UNTRAINED
 from reoac_jax.evaluation.scoring import answers, evaluate_policy, scores
@@ -36,7 +37,6 @@ from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, u
 from reoac_jax.runs.folder import newest_checkpoints
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import replacing_file, write_json
-from reoac_jax.system.host_memory import keep_freed_memory
 from reoac_jax.system.progress import working
 from reoac_jax.tasks import Task, make_task
 from reoac_jax.tasks.problem_set import ProblemSet

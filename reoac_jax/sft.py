@@ -24,6 +24,7 @@ from reoac_jax.backbone.prediction import prompt_width
 from reoac_jax.config import load_config, parse_command_line
 from reoac_jax.devices import sharding
 from reoac_jax.devices.compilation import set_up_compilation
+from reoac_jax.devices.cpu import keep_freed_memory
 from reoac_jax.devices.environment import check_devices, set_up_jax
 from reoac_jax.devices.streams import RunStream
 from reoac_jax.finetuning.evaluation import AnswerEvaluation, pad_prompts
@@ -48,7 +49,6 @@ from reoac_jax.runs.finite import check_finite
 from reoac_jax.runs.folder import run_config, stopped_from_outside
 from reoac_jax.runs.session import Session
 from reoac_jax.system.errors import InputError, run_command
-from reoac_jax.system.host_memory import keep_freed_memory
 from reoac_jax.system.progress import working
 from reoac_jax.system.shell import shell_command
 from reoac_jax.tasks import make_task

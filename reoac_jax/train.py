@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from reoac_jax.config import load_config, parse_command_line
 from reoac_jax.devices import processes
 from reoac_jax.devices.compilation import set_up_compilation
+from reoac_jax.devices.cpu import keep_freed_memory
 from reoac_jax.devices.environment import set_up_jax
 from reoac_jax.learning.episodes import replay_episodes
 from reoac_jax.learning.experiment import Experiment
@@ -34,7 +35,6 @@ from reoac_jax.runs.finite import check_finite
 from reoac_jax.runs.folder import CHECKPOINTS, CONFIG, SAMPLES, run_config
 from reoac_jax.runs.session import Session
 from reoac_jax.system.errors import InputError, run_command
-from reoac_jax.system.host_memory import keep_freed_memory
 from reoac_jax.system.interrupt import Interrupted
 from reoac_jax.system.progress import working
 from reoac_jax.system.shell import shell_command

@@ -25,9 +25,9 @@ from benchmark.measure import Program, Timing, time_together
 from benchmark.workload import WORKLOADS
 
 from reoac_jax.config import parse_options
+from reoac_jax.devices.cpu import keep_freed_memory, release_freed_memory
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import write_json
-from reoac_jax.system.host_memory import keep_freed_memory, release_freed_memory
 
 WHAT = ("matmul", "forward", "rollout", "lora", "full", "sft", "coldstart")
 HAS_TORCH = importlib.util.find_spec("torch") is not None

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from reoac_jax.backbone.matmul import matmul
+from reoac_jax.backbone.products import matmul
 
 INIT = nn.initializers.normal(stddev=0.02)
 

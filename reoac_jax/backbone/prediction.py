@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.backbone.interface import Denoiser, Prepared
-
-_LOGITS_AT_A_TIME = 2**23  # elements: 32 MB of float32, whole rows of [G, V], at least one
+from reoac_jax.backbone.products import products
 
 
 class TokenPrediction(NamedTuple):
@@ -146,7 +145,7 @@ def prompt_width(longest: int) -> int:
 
 def rows_per_chunk(batch: int, gen_len: int, vocab_size: int) -> int:
     """How many rows' logits `[G, V]` may exist at a time: at least one, a divisor of `batch`."""
-    most = min(batch, max(1, _LOGITS_AT_A_TIME // (gen_len * vocab_size)))
+    most = min(batch, max(1, products().logits_at_a_time // (gen_len * vocab_size)))
     return max(rows for rows in range(1, most + 1) if batch % rows == 0)
 
 

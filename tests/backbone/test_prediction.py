@@ -11,6 +11,7 @@ from support import toy
 
 from reoac_jax.backbone import prediction
 from reoac_jax.backbone.prediction import DrawSettings, assemble_rows, predict, predict_tokens
+from reoac_jax.backbone.products import CPU
 
 SAMPLE, ARGMAX = DrawSettings("sample", 1.0), DrawSettings("argmax", 1.0)
 BELOW_ONE = np.float32(1 - 2**-24)
@@ -156,7 +157,8 @@ def test_predict_equals_the_full_forward_pass(monkeypatch, room, chunk_rows, tim
     batch, gen_len, width = 6, 4, 6
     if room is not None:
         elements = room * gen_len * toy.VOCAB_SIZE
-        monkeypatch.setattr(prediction, "_LOGITS_AT_A_TIME", elements)
+        few = CPU._replace(logits_at_a_time=elements)
+        monkeypatch.setattr(prediction, "products", lambda: few)
     assert prediction.rows_per_chunk(batch, gen_len, toy.VOCAB_SIZE) == chunk_rows
     model, params = toy.backbone(1, time_conditioning=time_conditioning)
     variables = {"params": params}

@@ -11,6 +11,7 @@ from support import toy
 from reoac_jax.backbone import lora, prediction
 from reoac_jax.backbone.likelihood import reference_log_probs
 from reoac_jax.backbone.prediction import assemble_rows
+from reoac_jax.backbone.products import CPU
 from reoac_jax.learning import losses
 from reoac_jax.learning.objectives.generated import Generated
 from reoac_jax.learning.objectives.policy_gradient import PolicyGradient
@@ -208,7 +209,8 @@ def expected_likelihood(time_conditioning):
 @pytest.mark.parametrize("time_conditioning, chunk", [(False, 1), (False, 2), (True, None)])
 def test_reference_log_probs_and_gradients(monkeypatch, time_conditioning, chunk):
     if chunk is not None:
-        monkeypatch.setattr(prediction, "_LOGITS_AT_A_TIME", chunk * 4 * toy.VOCAB_SIZE)
+        few = CPU._replace(logits_at_a_time=chunk * 4 * toy.VOCAB_SIZE)
+        monkeypatch.setattr(prediction, "products", lambda: few)
     model, _, _, rows, lengths, reference, sigma, _ = likelihood_inputs(time_conditioning)
 
     def log_probs_of(params, overlay):

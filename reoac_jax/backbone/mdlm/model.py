@@ -21,16 +21,9 @@ from reoac_jax.backbone.mdlm.config import BackboneConfig
 _FREQUENCY_DIM = 256  # width of the sinusoidal embedding of sigma
 
 
-class Norm(nn.Module):
-    """Layer norm in float32 with a weight and no bias, epsilon 1e-5."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
-        x = x.astype(jnp.float32)
-        centred = x - x.mean(axis=-1, keepdims=True)
-        variance = jnp.square(centred).mean(axis=-1, keepdims=True)
-        return centred * jax.lax.rsqrt(variance + 1e-5) * scale
+def _norm() -> nn.LayerNorm:
+    """Layer norm in float32 with a weight and no bias."""
+    return nn.LayerNorm(epsilon=1e-5, use_bias=False, dtype=jnp.float32, use_fast_variance=False)
 
 
 class SigmaMap(nn.Module):
@@ -62,10 +55,10 @@ class Block(nn.Module):
     def setup(self):
         width = self.config.hidden_dim
         linear = functools.partial(Linear, dtype=self.dtype, lora_dropout=self.lora_dropout)
-        self.norm1 = Norm()
+        self.norm1 = _norm()
         self.attn_qkv = linear(3 * width, use_bias=False)
         self.attn_out = linear(width, use_bias=False)
-        self.norm2 = Norm()
+        self.norm2 = _norm()
         self.mlp_in = linear(4 * width)
         self.mlp_out = linear(width)
         self.adaln = Linear(
@@ -110,7 +103,7 @@ class FinalLayer(nn.Module):
     lora_dropout: float
 
     def setup(self):
-        self.norm = Norm()
+        self.norm = _norm()
         self.linear = Linear(
             self.config.vocab_size,
             dtype=self.dtype,

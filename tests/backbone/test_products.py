@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reoac_jax.backbone.matmul import matmul
+from reoac_jax.backbone.products import CPU, PLAIN, matmul, products
 
 
 @pytest.fixture
@@ -65,3 +65,29 @@ def test_a_bfloat16_input_gets_a_bfloat16_gradient(arrays):
     x, kernel, cotangent = arrays
     _, of_x, _ = gradients(jnp.dtype("bfloat16"), x.astype(jnp.bfloat16), kernel, cotangent)
     assert of_x.dtype == jnp.bfloat16 and of_x.shape == x.shape
+
+
+def test_the_cpus_products_are_chosen_on_the_cpu_and_plain_ones_elsewhere(monkeypatch):
+    assert products() is CPU
+    products.cache_clear()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    try:
+        assert products() is PLAIN
+    finally:
+        products.cache_clear()
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 1e-5), (jnp.bfloat16, 0.03)])
+def test_the_plain_products_compute_the_same(dtype, tolerance):
+    """What a GPU runs, run here: the same up to rounding."""
+    rng = np.random.default_rng(0)
+    lengths = jnp.asarray([9, 1, 5], jnp.int32)
+    operands = jnp.asarray(rng.standard_normal((3, 3, 9, 2, 8)), dtype)
+    got, want = (kind.attention(*operands, lengths) for kind in (PLAIN, CPU))
+    real = np.arange(9) < np.asarray(lengths)[:, None]
+    assert got.dtype == want.dtype == dtype
+    np.testing.assert_allclose(
+        np.asarray(got, np.float32)[real], np.asarray(want, np.float32)[real], atol=tolerance
+    )
+    kernel = jnp.asarray(rng.standard_normal((5, 3)), dtype)
+    np.testing.assert_array_equal(PLAIN.transposed(kernel), CPU.transposed(kernel))

@@ -1,11 +1,48 @@
-"""The backbone's matrix product: operands in the compute dtype, float32 results, both ways."""
+"""The products that the networks are made of, for the device at hand.
+
+What differs between devices is chosen here, once: `devices.cpu` on the CPU, plain JAX elsewhere.
+"""
 
 import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from reoac_jax.devices import cpu
+
 _multiply = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
+
+
+class Products(NamedTuple):
+    """attention: of query, key, value `[B, L, heads, head_dim]` and lengths `[B]`, without a fused
+    kernel. transposed: of a matrix, for the product that follows. logits_at_a_time: elements of
+    `[rows, V]` that may exist at once; a whole row of `[G, V]` always may.
+    """
+
+    attention: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+    transposed: Callable[[jax.Array], jax.Array]
+    logits_at_a_time: int
+
+
+def _plain_attention(
+    query: jax.Array, key: jax.Array, value: jax.Array, lengths: jax.Array
+) -> jax.Array:
+    return jax.nn.dot_product_attention(
+        query, key, value, key_value_seq_lengths=lengths, implementation="xla"
+    )
+
+
+# A bound on memory (1 GiB of float32), not a tuned number.
+PLAIN = Products(_plain_attention, jnp.transpose, 2**28)
+CPU = Products(cpu.attention, cpu.transposed, cpu.LOGITS_AT_A_TIME)
+
+
+@functools.cache
+def products() -> Products:
+    """Those of the device that JAX computes on by default."""
+    return CPU if jax.default_backend() == "cpu" else PLAIN
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -39,20 +76,8 @@ def _backward(
     x, kernel, like = saved
     rows = x.reshape(-1, x.shape[-1])
     gradient = cotangent.astype(dtype).reshape(-1, cotangent.shape[-1])
-    of_x = _multiply(gradient, _transposed(kernel.astype(dtype))).reshape(x.shape)
+    of_x = _multiply(gradient, products().transposed(kernel.astype(dtype))).reshape(x.shape)
     return of_x.astype(like.dtype), _multiply(rows.T, gradient).astype(kernel.dtype)
-
-
-def _transposed(kernel: jax.Array) -> jax.Array:
-    """`kernel.T`; for bfloat16 on a CPU laid out anew.
-
-    XLA folds a transposition into the product that follows. Its CPU backend then multiplies
-    bfloat16 at the speed of float32, half of what it reaches with rows as they lie. A loop of one
-    turn keeps the two apart, as an optimisation barrier, which that backend removes, does not.
-    """
-    if kernel.dtype != jnp.bfloat16 or jax.default_backend() != "cpu":
-        return kernel.T
-    return jax.lax.fori_loop(0, 1, lambda _, __: kernel.T, jnp.zeros_like(kernel.T))
 
 
 matmul.defvjp(_forward, _backward)
