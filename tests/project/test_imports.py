@@ -1,5 +1,6 @@
 """What starting a command does not import: libraries that take long and that it may not need."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,12 +27,24 @@ print(*sorted(sys.modules))
 """
 
 
-def imported_by(*modules: str) -> set[str]:
+def start(*modules: str, **environment: str) -> subprocess.CompletedProcess:
+    unset = ("XDG_CACHE_HOME", "MPLCONFIGDIR", "HF_HOME")
+    kept = {name: value for name, value in os.environ.items() if name not in unset}
     done = subprocess.run(
-        [sys.executable, "-c", STARTS, *modules], cwd=ROOT, capture_output=True, text=True
-    )
+        [sys.executable, "-c", STARTS, *modules], cwd=ROOT, capture_output=True, text=True,
+        env=kept | environment,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return set(done.stdout.split())
+    return done
+
+
+def imported_by(*modules: str) -> set[str]:
+    return set(start(*modules).stdout.split())
+
+
+@pytest.mark.parametrize("home", ["/proc/none", "/dev/null"])
+def test_every_command_starts_without_a_home_folder(home):
+    assert start(*(COMMANDS | {"report": "report.__main__"}).values(), HOME=home).stderr == ""
 
 
 def test_no_command_imports_what_only_some_of_its_uses_need():
