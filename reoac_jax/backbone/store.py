@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
-import orbax.checkpoint as ocp
 from flax.traverse_util import unflatten_dict
 
 import reoac_jax
@@ -84,7 +83,7 @@ def write_backbone(
     if free < needed:
         # Asked beforehand: Orbax's own threads print tracebacks when a disk fills under them.
         raise OSError(f"{needed / 1e6:.0f} MB are needed, the disk has {free / 1e6:.0f} MB free")
-    quiet_orbax()
+    ocp = quiet_orbax()
     with ocp.StandardCheckpointer(save_concurrent_gb=_CONCURRENT_GB) as checkpointer:
         try:
             checkpointer.save(folder.absolute() / PARAMS, params)

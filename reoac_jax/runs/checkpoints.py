@@ -13,9 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers as policies
-
 from reoac_jax.devices import processes
 from reoac_jax.runs.checksums import find_damage, write_checksums
 from reoac_jax.runs.pytrees import restore_pytree
@@ -45,9 +42,10 @@ class RunCheckpoints:
         Later checkpoints, which are damaged, are put aside; what a killed save or removal left of
         others is deleted.
         """
-        quiet_orbax()
+        ocp = quiet_orbax()
         self._folder = Path(folder).absolute()
         processes.broadcast(lambda: _clear(self._folder, after))
+        policies = ocp.checkpoint_managers
         policy = policies.AnyPreservationPolicy(
             [
                 policies.LatestN(keep_latest),
@@ -75,6 +73,7 @@ class RunCheckpoints:
           RuntimeError: a checkpoint of this or a later iteration is there already.
           OSError: this save cannot be started, or the one before could not be written.
         """
+        ocp = quiet_orbax()
         arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         arguments[RECORD] = ocp.args.JsonSave({formats.KEY: formats.RUN, **record})
         with _failed_write():
@@ -177,7 +176,7 @@ def read_record(checkpoint: Path) -> dict[str, Any]:
 
     Raises `InputError` if it cannot be read or the checkpoint has another format.
     """
-    quiet_orbax()
+    ocp = quiet_orbax()
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
             record = checkpointer.restore((checkpoint / RECORD).absolute())

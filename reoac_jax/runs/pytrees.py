@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from reoac_jax.runs.quiet_orbax import quiet_orbax
 from reoac_jax.system.errors import InputError
@@ -26,7 +25,7 @@ def restore_pytree(
     Raises:
       InputError: the folder is damaged, or an array is missing, unknown or of another shape.
     """
-    quiet_orbax()
+    ocp = quiet_orbax()
     folder = folder.absolute()
     with ocp.StandardCheckpointer(restore_concurrent_gb=concurrent_gb) as checkpointer:
         # Orbax and TensorStore raise many kinds of errors for a damaged folder.
