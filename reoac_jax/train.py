@@ -101,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
                     collected.rollout,
                     problem_set,
                     collected.indices,
-                    collected.returns,
+                    collected.graded.reward,
                     config,
                     learner.settings,
                 )  # fmt: skip
@@ -113,7 +113,11 @@ def main(argv: Sequence[str]) -> int:
 
             # ---- Log and checkpoint
             values = measured | iteration_metrics(
-                collected, problem_set.truncation, updating - began, updated - updating
+                collected,
+                config.reward.cost_lambda,
+                problem_set.truncation,
+                updating - began,
+                updated - updating,
             )
             # How long they had nothing to do: after the last iteration, and between the two parts.
             values["device_idle_seconds"] = began - before + updating - collected.rolled_out

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from reoac_jax.backbone.prediction import assemble_rows
 from reoac_jax.devices.arrays import ArrayT
 
+_LEAST_TIME = 1e-3  # MDLM's `sampling_eps`
 _SIGMA_EPSILON = 1e-3  # MDLM's: keeps the noise level finite at t = 1
 
 
@@ -41,9 +42,13 @@ class Noised(NamedTuple):
 
 
 def antithetic_times(key: jax.Array, batch: int) -> jax.Array:
-    """float32 `[B]`: one uniform draw from each of B equal parts of (0, 1], in ascending order."""
-    # (j - u) / B with u in [0, 1): never 0, by which the loss is divided.
-    return (jnp.arange(1, batch + 1) - jax.random.uniform(key, (batch,))) / batch
+    """float32 `[B]`: a uniform draw from each of B equal parts of (1e-3, 1], in ascending order.
+
+    The floor is MDLM's: the loss is divided by t.
+    """
+    # (j - u) / B with u in [0, 1) covers (0, 1].
+    t = (jnp.arange(1, batch + 1) - jax.random.uniform(key, (batch,))) / batch
+    return _LEAST_TIME + (1.0 - _LEAST_TIME) * t
 
 
 def noise_level(t: jax.Array) -> jax.Array:

@@ -29,7 +29,7 @@ def replay_episodes(
     rollout: Rollout[np.ndarray],
     problem_set: ProblemSet,
     indices: Sequence[int],
-    returns: np.ndarray,
+    rewards: np.ndarray,
     config: ConfigDict,
     settings: LearnerSettings,
 ) -> Episodes:
@@ -37,8 +37,8 @@ def replay_episodes(
 
     Args:
       rollout: batch axis in front, `E` episodes. indices: int `[E]`, problem of each; episodes of
-        the same problem are compared with each other. returns: float32 `[E]`.
-      config: for the prompts' length and the estimator of advantages.
+        the same problem are compared with each other. rewards: float32 `[E]`.
+      config: for the prompts' length, the weight of the costs and the estimator of advantages.
       settings: for the two objectives, which make their advantages with it.
     """
     steps = rollout.steps
@@ -50,7 +50,8 @@ def replay_episodes(
     log_probs = np.asarray(jax.nn.log_softmax(steps.logits, axis=-1))
     chosen = steps.chosen[..., None].astype(np.int64)
     graded = GradedEpisodes(
-        returns=returns,
+        rewards=rewards,
+        charges=config.reward.cost_lambda * steps.cost,
         groups=groups.astype(np.int32),
         values=(np.exp(log_probs) * steps.q).sum(axis=-1),
         active=steps.active,
@@ -61,7 +62,7 @@ def replay_episodes(
         prompt_length=np.array([len(prompt) for prompt in prompts], np.int32),
         reference=problem_set.encoded.reference[np.asarray(indices)],
         final=rollout.tokens,
-        returns=returns,
+        returns_to_go=graded.returns_to_go,
         actor_advantage=settings.actor.advantages(graded, estimate),
         backbone_advantage=settings.backbone.advantages(graded, estimate),
         active=steps.active,
@@ -97,19 +98,23 @@ def rollout_summary(rollout: Rollout[np.ndarray]) -> dict[str, Any]:
     }
 
 
-def explained_variance(steps: Trajectory[np.ndarray], returns: np.ndarray) -> float:
-    """1 - mean (G - Q(s, a))^2 / var(G) over the active steps; 0 where the returns do not vary.
+def explained_variance(
+    rewards: np.ndarray, steps: Trajectory[np.ndarray], cost_lambda: float
+) -> float:
+    """1 - mean (G_t - Q(s, a))^2 / var(G_t) over the active steps; 0 where G_t does not vary.
 
-    Of the critic that acted, on episodes it has not learned from. 1 is perfect, 0 no better than
-    the mean, and below that is worse.
+    G_t is the return to go: the reward less cost_lambda times the costs from step t on. Of the
+    critic that acted, on episodes it has not learned from. 1 is perfect, 0 no better than the mean,
+    and below that is worse.
 
     Args:
-      steps: `[E, T, ...]`. returns: float32 `[E]`.
+      rewards: float32 `[E]`. steps: `[E, T, ...]`.
     """
     q: np.ndarray = np.take_along_axis(
         steps.q, steps.operator[..., None].astype(np.int64), axis=-1
     )[..., 0]
-    wanted = np.broadcast_to(returns[:, None], q.shape)[steps.active]
+    ahead = np.cumsum(steps.cost[:, ::-1], axis=1)[:, ::-1]
+    wanted = (rewards[:, None] - cost_lambda * ahead)[steps.active]
     variance = float(wanted.var())
     if variance == 0.0:
         return 0.0

@@ -145,7 +145,11 @@ def update(
 
 
 def iteration_metrics(
-    collected: Collected, truncation: dict[str, int], rollout_seconds: float, update_seconds: float
+    collected: Collected,
+    cost_lambda: float,
+    truncation: dict[str, int],
+    rollout_seconds: float,
+    update_seconds: float,
 ) -> dict[str, Any]:
     """The line of metrics.jsonl that an iteration gives, but for its losses; times in seconds."""
     graded, count = collected.graded, len(collected.indices)
@@ -154,7 +158,9 @@ def iteration_metrics(
         "accuracy": float(graded.correct.mean()),
         "return": float(collected.returns.mean()),
         **rollout_summary(collected.rollout),
-        "explained_variance": explained_variance(collected.rollout.steps, collected.returns),
+        "explained_variance": explained_variance(
+            graded.reward, collected.rollout.steps, cost_lambda
+        ),
         "grader_failures": int(graded.failed.sum()),
         **truncation,
         "rollout_seconds": rollout_seconds,

@@ -92,8 +92,15 @@ class LearnerSettings:
         )
 
     def optimizer(self, rate: float) -> optax.GradientTransformation:
-        """AdamW behind a clip of the global norm; no clip if `gradient_clip` is 0."""
-        adamw = optax.adamw(rate, weight_decay=self.weight_decay)
+        """AdamW behind a clip of the global norm; no clip if `gradient_clip` is 0.
+
+        Matrices decay; norms and biases, which have one axis, do not.
+        """
+        adamw = optax.adamw(
+            rate,
+            weight_decay=self.weight_decay,
+            mask=lambda weights: jax.tree.map(lambda x: x.ndim > 1, weights),
+        )
         if self.gradient_clip == 0:
             return adamw
         return optax.chain(optax.clip_by_global_norm(self.gradient_clip), adamw)
@@ -156,11 +163,11 @@ class Learner:
     def critic_step(
         self, state: LearnerState, batch: HeadBatch[jax.Array], real: jax.Array
     ) -> tuple[LearnerState, Metrics]:
-        """One step of the critic towards the returns. metrics: critic_loss, before the step."""
+        """One step of the critic towards the returns to go. metrics: critic_loss, before it."""
 
         def loss_fn(critic: Any) -> tuple[jax.Array, Metrics]:
             q = self.heads.critic.apply({"params": critic}, batch.observation)
-            loss = critic_loss(q, batch.operator, batch.returns, real)
+            loss = critic_loss(q, batch.operator, batch.returns_to_go, real)
             return loss, {"critic_loss": loss}
 
         optimizer = self.settings.optimizer(self.settings.critic_rate)

@@ -9,15 +9,15 @@ import jax.numpy as jnp
 
 
 def critic_loss(
-    q: jax.Array, operator: jax.Array, returns: jax.Array, weight: jax.Array
+    q: jax.Array, operator: jax.Array, returns_to_go: jax.Array, weight: jax.Array
 ) -> jax.Array:
     """mean (Q(s, a) - G)^2 of the operators that were charged.
 
     Args:
-      q: float32 `[N, A]`. operator: int32 `[N]`. returns, weight: float32 `[N]`.
+      q: float32 `[N, A]`. operator: int32 `[N]`. returns_to_go, weight: float32 `[N]`.
     """
     taken = jnp.take_along_axis(q, operator[:, None], axis=-1)[:, 0]
-    return mean(jnp.square(taken - returns), weight)
+    return mean(jnp.square(taken - returns_to_go), weight)
 
 
 def clipped_surrogate(ratio: jax.Array, advantage: jax.Array, clip_ratio: float) -> jax.Array:
@@ -27,6 +27,14 @@ def clipped_surrogate(ratio: jax.Array, advantage: jax.Array, clip_ratio: float)
     """
     clipped = jnp.clip(ratio, 1.0 - clip_ratio, 1.0 + clip_ratio)
     return jnp.minimum(ratio * advantage, clipped * advantage)
+
+
+def kl_estimate(ratio: jax.Array) -> jax.Array:
+    """(r - 1) - log r: its mean over draws from the old distribution is KL(old || new), nats.
+
+    Elementwise, r = new / old. (Schulman 2020, "Approximating KL divergence", estimator k3.)
+    """
+    return ratio - 1.0 - jnp.log(ratio)
 
 
 def entropy(log_probs: jax.Array) -> jax.Array:

@@ -61,6 +61,14 @@ OPTIONS: Mapping[str, Option] = {
     "objective.advantage_decay": Option(
         "float", "advantage critic: lambda of GAE", 0.9, low=0.0, high=1.0
     ),
+    "objective.advantage_floor": Option(
+        "float",
+        "least scale that advantages are divided by: where nothing is earned, the costs alone do "
+        "not teach the policy with full force",
+        0.1,
+        low=0.0,
+        high=100.0,
+    ),
     # Each objective's own parameters, read where it is chosen.
     **{
         f"objective.{objective.name}.{name}": option

@@ -14,8 +14,9 @@ class Episodes(NamedTuple):
 
     prompt: int32 `[E, P]`, right-padded to the longest allowed. prompt_length: int32 `[E]`.
     reference, final: int32 `[E, G]`, the reference's tokens and the episode's own.
-    returns: float32 `[E]`. actor_advantage, backbone_advantage: float32 `[E, T]`, of each step, as
-    the two objectives estimate it.
+    returns_to_go: float32 `[E, T]`, the reward less what the steps from each one on were charged.
+    actor_advantage, backbone_advantage: float32 `[E, T]`, of each step, as the two objectives
+    estimate it.
     active: bool `[E, T]`. observation: float32 `[E, T, F]`.
     operator, chosen: int32 `[E, T]`. decided: bool `[E, T]`.
     log_prob: float32 `[E, T]`, of `chosen`.
@@ -26,7 +27,7 @@ class Episodes(NamedTuple):
     prompt_length: np.ndarray
     reference: np.ndarray
     final: np.ndarray
-    returns: np.ndarray
+    returns_to_go: np.ndarray
     actor_advantage: np.ndarray
     backbone_advantage: np.ndarray
     active: np.ndarray
@@ -46,7 +47,7 @@ class HeadBatch(NamedTuple, Generic[ArrayT]):
     operator: ArrayT
     chosen: ArrayT
     log_prob: ArrayT
-    returns: ArrayT
+    returns_to_go: ArrayT
     advantage: ArrayT
     decided: ArrayT
 
@@ -95,7 +96,7 @@ class Replay:
 
     def add(self, episodes: Episodes) -> None:
         """Adds episodes in order. Raises `ValueError` for more than the capacity at once."""
-        count = len(episodes.returns)
+        count = len(episodes.prompt)
         if count > self.capacity:
             raise ValueError(f"{count} episodes do not fit a buffer of {self.capacity}")
         if self._ring is None:
@@ -120,7 +121,7 @@ class Replay:
             operator=data.operator[episode, step],
             chosen=data.chosen[episode, step],
             log_prob=data.log_prob[episode, step],
-            returns=data.returns[episode],
+            returns_to_go=data.returns_to_go[episode, step],
             advantage=data.actor_advantage[episode, step],
             decided=data.decided[episode, step],
         )

@@ -69,20 +69,23 @@ def test_operators_are_counted_by_step_and_in_all():
 
 def test_explained_variance():
     operator, active = [[1, 0], [0, 1]], [[True, False], [True, True]]
-    returns = np.array([1.0, 0.0], np.float32)
+    rewards = np.array([1.0, 0.0], np.float32)
+
+    def explained(q, rewards=rewards, costs=(0.0, 0.0, 0.0)):
+        steps = steps_with(q, operator, active)
+        steps.cost = np.array([[costs[0], 0.0], costs[1:]], np.float32)
+        return explained_variance(rewards, steps, 0.5)
+
     perfect = [[[9.0, 1.0], [9.0, 9.0]], [[0.0, 9.0], [9.0, 0.0]]]
-    assert explained_variance(steps_with(perfect, operator, active), returns) == 1.0
+    assert explained(perfect) == 1.0
     # Active steps want 1, 0, 0: variance 2/9; a constant 1/3 is their mean.
-    mean = np.full((2, 2, 2), 1 / 3)
-    assert explained_variance(steps_with(mean, operator, active), returns) == pytest.approx(
-        0, abs=1e-6
-    )
+    assert explained(np.full((2, 2, 2), 1 / 3)) == pytest.approx(0, abs=1e-6)
     zero = np.zeros((2, 2, 2))
-    assert explained_variance(steps_with(zero, operator, active), returns) == pytest.approx(
-        -0.5, abs=1e-6
-    )
-    same = np.zeros(2, np.float32)
-    assert explained_variance(steps_with(zero, operator, active), same) == 0.0
+    assert explained(zero) == pytest.approx(-0.5, abs=1e-6)
+    assert explained(zero, rewards=np.zeros(2, np.float32)) == 0.0
+    # Charged, they want 1 - 0.5 * 2, then -0.5 * (4 + 1), -0.5 * 1.
+    charged = [[[9.0, 0.0], [9.0, 9.0]], [[-2.5, 9.0], [9.0, -0.5]]]
+    assert explained(charged, costs=(2.0, 4.0, 1.0)) == 1.0
 
 
 # ---- What the updates get of a rollout, against plain loops
@@ -111,9 +114,14 @@ def fake_rollout(rng):
     return SimpleNamespace(steps=SimpleNamespace(**fields), tokens=rng.integers(0, 9, (E, G)))
 
 
-def plain_advantages(kind, rollout, returns, decay):
+COST_LAMBDA = 0.4
+
+
+def plain_advantages(kind, rollout, rewards, decay):
     """The definitions of DESIGN.md, section 10, an episode and a step at a time."""
     steps = rollout.steps
+    charges = COST_LAMBDA * steps.cost.astype(np.float64)
+    returns = rewards - charges.sum(axis=1)
     if kind == "group":
         centred = []
         for episode, index in enumerate(INDICES):
@@ -131,8 +139,8 @@ def plain_advantages(kind, rollout, returns, decay):
             values.append(float(policy @ steps.q[episode, t]))
         following = 0.0
         for t in reversed(range(count)):
-            later = values[t + 1] if t + 1 < count else returns[episode]
-            following = later - values[t] + decay * following
+            later = values[t + 1] if t + 1 < count else rewards[episode]
+            following = later - charges[episode, t] - values[t] + decay * following
             advantages[episode, t] = following
     scale = np.sqrt((advantages**2).sum() / steps.active.sum())
     return advantages / scale
@@ -144,28 +152,34 @@ def test_replay_episodes_against_plain_loops(configs, kind, backbone):
     config = load_config(
         configs / "tiny.py",
         [f"--config.objective.advantage={kind}", f"--config.objective.backbone={backbone}",
-         "--config.objective.advantage_decay=0.7", f"--config.rollout.max_prompt_len={P}"],
+         "--config.objective.advantage_decay=0.7", f"--config.rollout.max_prompt_len={P}",
+         f"--config.reward.cost_lambda={COST_LAMBDA}"],
     )  # fmt: skip
     rng = np.random.default_rng(0)
     rollout = fake_rollout(rng)
     prompts = [np.array([3, 4]), np.array([5, 6, 7, 8, 1]), np.array([2])]
     references = rng.integers(0, 9, (3, G))
     encoded = SimpleNamespace(prompt_tokens=prompts, reference=references)
-    returns = rng.standard_normal(E).astype(np.float32)
+    rewards = rng.standard_normal(E).astype(np.float32)
     got = replay_episodes(
-        rollout, SimpleNamespace(encoded=encoded), INDICES, returns, config,
+        rollout, SimpleNamespace(encoded=encoded), INDICES, rewards, config,
         LearnerSettings.from_config(config),
     )  # fmt: skip
 
-    wanted = plain_advantages(kind, rollout, returns.astype(np.float64), 0.7)
+    wanted = plain_advantages(kind, rollout, rewards.astype(np.float64), 0.7)
     active = rollout.steps.active
     np.testing.assert_allclose(got.actor_advantage[active], wanted[active], rtol=1e-4, atol=1e-5)
     if backbone == "reference":
+        returns = rewards - COST_LAMBDA * rollout.steps.cost.sum(axis=1)
         wanted = np.repeat(returns[:, None], T, axis=1)
     else:
-        wanted = plain_advantages("group", rollout, returns.astype(np.float64), 0.7)
+        wanted = plain_advantages("group", rollout, rewards.astype(np.float64), 0.7)
     np.testing.assert_allclose(got.backbone_advantage, wanted, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(got.returns, returns)
+    for episode in range(E):
+        for t in range(T):
+            ahead = COST_LAMBDA * rollout.steps.cost[episode, t:].sum()
+            wanted = rewards[episode] - ahead
+            assert got.returns_to_go[episode, t] == pytest.approx(wanted, abs=1e-5)
     np.testing.assert_array_equal(got.final, rollout.tokens)
     for episode, index in enumerate(INDICES):
         length = len(prompts[index])

@@ -27,7 +27,7 @@ def episodes(numbers):
         prompt_length=np.full(len(number), 4, np.int32),
         reference=wide[:, 0] + 1000,
         final=wide[:, 0] + 2000,
-        returns=number.astype(np.float32),
+        returns_to_go=step.astype(np.float32),
         actor_advantage=step.astype(np.float32),
         backbone_advantage=-step.astype(np.float32),
         active=every,

@@ -137,7 +137,7 @@ def test_the_critic_learns_the_returns():
     assert losses[-1] < 0.05 * losses[0]
     q = it.heads.apply(state.heads, batch.observation).q
     taken = np.asarray(q)[np.arange(N), batch.operator]
-    assert np.mean((taken - batch.returns) ** 2) < 0.05 * losses[0]
+    assert np.mean((taken - batch.returns_to_go) ** 2) < 0.05 * losses[0]
 
 
 def test_the_soft_q_actor_follows_the_critic():
@@ -244,6 +244,23 @@ def test_padding_of_backbone_batches_weighs_nothing():
         initial(it, params), params, backbone_batch(), real(), jax.random.key(0)
     )
     assert any(moved(results[0][0], step[0].backbone))
+
+
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_norms_and_biases_do_not_decay(mode):
+    """Where the gradient is 0, only matrices move."""
+    settings = dataclasses.replace(SETTINGS, weight_decay=0.5)
+    optimizer = settings.optimizer(0.1)
+    it, params = learner(trainable=MODES[mode]), base()
+    state = initial(it, params)
+    for weights in (state.heads.actor, state.heads.critic, state.backbone):
+        still = jax.tree.map(jnp.zeros_like, weights)
+        updates, _ = optimizer.update(still, optimizer.init(weights), weights)
+        for change, x in zip(jax.tree.leaves(updates), jax.tree.leaves(weights), strict=True):
+            wanted = -0.1 * 0.5 * x if x.ndim > 1 else jnp.zeros_like(x)
+            np.testing.assert_allclose(change, wanted, atol=1e-7)
+    if mode == "full":
+        assert {x.ndim for x in jax.tree.leaves(state.backbone)} == {1, 2}
 
 
 def test_steps_donate_the_state():

@@ -138,6 +138,40 @@ def test_weighted_likelihood(rng, objective):
     )
 
 
+@pytest.mark.parametrize("objective", [Reference(), Generated()])
+def test_only_written_positions_count(objective):
+    """Elsewhere the target may be the mask, of log-probability -inf: neither loss nor gradient."""
+    logits = jnp.zeros((2, 3, 4)).at[:, :, 3].set(-jnp.inf)
+    target = jnp.array([[0, 3, 1], [3, 3, 2]])
+    share = losses.position_shares(jnp.array([[1, 0, 1], [0, 0, 1]], bool), jnp.ones(2))
+
+    def loss(logits):
+        log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), target[:, :, None], axis=-1)
+        return objective.loss(log_probs[:, :, 0], backbone_batch(jnp.ones(2)), share).value
+
+    value, gradient = jax.value_and_grad(loss)(logits)
+    assert value == pytest.approx(np.log(3), abs=1e-6)
+    assert np.isfinite(gradient[:, :, :3]).all() and np.asarray(gradient[:, :, :3]).any()
+
+
+def test_how_far_the_policy_has_moved(rng):
+    """KL and clipped share, beside their exact values."""
+    logits = np.repeat(normal(rng, 1, A), N, axis=0)
+    old = logits + 0.5 * normal(rng, 1, A)
+    p, q = (np.asarray(jax.nn.softmax(x[0].astype(np.float64))) for x in (old, logits))
+    chosen = rng.choice(A, N, p=p / p.sum())
+    batch = head_batch(
+        chosen=chosen, log_prob=np.log(p[chosen]).astype(np.float32),
+        advantage=normal(rng, N), decided=np.ones(N, bool),
+    )  # fmt: skip
+    metrics = PolicyGradient(clip_ratio=0.2).loss(logits, None, batch, weights()).metrics
+    ratio = (q / p)[chosen][:COUNTED]
+    np.testing.assert_allclose(metrics["actor_kl"], (ratio - 1 - np.log(ratio)).mean(), atol=1e-5)
+    assert 0 < metrics["actor_clip_fraction"] == pytest.approx((abs(ratio - 1) > 0.2).mean())
+    # Over all picks, weighted by the old policy, that mean is the exact KL.
+    assert (p * (q / p - 1 - np.log(q / p))).sum() == pytest.approx((p * np.log(p / q)).sum())
+
+
 def test_nothing_counted_gives_zero(rng):
     zeros, q = np.zeros(N, np.float32), normal(rng, N, A)
     index = np.zeros(N, int)

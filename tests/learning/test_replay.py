@@ -23,7 +23,7 @@ def episodes(numbers, rng=None):
         prompt_length=number % P + 1,
         reference=np.repeat(number[:, None], G, axis=1),
         final=np.repeat(number[:, None] + 1000, G, axis=1),
-        returns=number.astype(np.float32),
+        returns_to_go=0.5 * step.astype(np.float32),
         actor_advantage=-step.astype(np.float32),
         backbone_advantage=-2.0 * step.astype(np.float32),
         active=rng.random((count, T)) < 0.6,
@@ -44,7 +44,7 @@ def backbone_batch(replay, rng, size):
 def transitions(data, where):
     return {
         10 * int(number) + step
-        for number, row in zip(data.returns, where, strict=True)
+        for number, row in zip(data.prompt[:, 0], where, strict=True)
         for step in np.flatnonzero(row)
     }
 
@@ -63,7 +63,7 @@ def test_oldest_leave_first():
         replay.add(new)
         held.append(new)
         latest = Episodes(*(x[-7:] for x in joined(held)))
-        assert len(replay) == len(latest.returns) == min(following, 7)
+        assert len(replay) == len(latest.prompt) == min(following, 7)
         assert replay.added == following
         drawn = replay.head_batch(np.random.default_rng(1), 2000)
         seen = set(drawn.observation[:, 0].astype(int).tolist())
@@ -85,7 +85,7 @@ def test_head_batch_draws_active_transitions_uniformly():
     np.testing.assert_array_equal(batch.operator, step % 5)
     np.testing.assert_array_equal(batch.chosen, (step + 1) % 5)
     np.testing.assert_array_equal(batch.log_prob, -step)
-    np.testing.assert_array_equal(batch.returns, number)
+    np.testing.assert_array_equal(batch.returns_to_go, 0.5 * step)
     np.testing.assert_array_equal(batch.advantage, -step)
     np.testing.assert_array_equal(batch.decided, data.decided[number, t])
 

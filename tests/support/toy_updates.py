@@ -38,7 +38,7 @@ def head_batch(seed=0):
         operator=operator,
         chosen=rng.integers(0, 5, N).astype(np.int32),
         log_prob=np.log(rng.uniform(0.1, 0.3, N)).astype(np.float32),
-        returns=(observation[:, 0] + 0.3 * operator).astype(np.float32),
+        returns_to_go=(observation[:, 0] + 0.3 * operator).astype(np.float32),
         advantage=rng.standard_normal(N).astype(np.float32),
         decided=np.arange(N) % 3 > 0,
     )

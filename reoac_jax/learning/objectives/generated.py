@@ -1,13 +1,15 @@
 """The backbone towards what it wrote itself, where that went better than its other attempts."""
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
 from reoac_jax.learning.advantages import Estimator, GradedEpisodes, GroupRelative
 from reoac_jax.learning.objectives.weighted_likelihood import WeightedLikelihood
 from reoac_jax.learning.replay import Episodes
+from reoac_jax.system.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +21,16 @@ class Generated(WeightedLikelihood):
 
     name: ClassVar[str] = "generated"
 
+    @classmethod
+    def check(cls, values: Mapping[str, Any]) -> None:
+        if values["train.episodes_per_prompt"] < 2:
+            raise InputError(
+                "train.episodes_per_prompt is 1; expected 2 or more, for objective.backbone "
+                "generated compares the episodes of a prompt, and learns nothing from one"
+            )
+
     def advantages(self, episodes: GradedEpisodes, estimate: Estimator) -> np.ndarray:
-        return GroupRelative()(episodes)
+        return GroupRelative(estimate.floor)(episodes)
 
     def target(self, episodes: Episodes, episode: np.ndarray, step: np.ndarray) -> np.ndarray:
         return episodes.final[episode]

@@ -10,7 +10,7 @@ import numpy as np
 
 from reoac_jax.config.parameters import parameter
 from reoac_jax.learning.advantages import Estimator, GradedEpisodes
-from reoac_jax.learning.losses import clipped_surrogate, entropy, mean
+from reoac_jax.learning.losses import clipped_surrogate, entropy, kl_estimate, mean
 from reoac_jax.learning.objectives.base import ActorObjective, Loss
 from reoac_jax.learning.replay import HeadBatch
 from reoac_jax.system.errors import InputError
@@ -28,7 +28,7 @@ class PolicyGradient(ActorObjective):
     @classmethod
     def check(cls, values: Mapping[str, Any]) -> None:
         group = values["train.episodes_per_prompt"]
-        if group < 2:
+        if group < 2 and values["objective.advantage"] == "group":
             raise InputError(
                 f"train.episodes_per_prompt is {group}; expected 2 or more,"
                 " for objective.actor policy_gradient compares the episodes of a prompt"
@@ -52,4 +52,10 @@ class PolicyGradient(ActorObjective):
         ratio = jnp.exp(new - batch.log_prob)
         surrogate = clipped_surrogate(ratio, batch.advantage, self.clip_ratio)
         bonus = mean(entropy(log_probs), decided)
-        return Loss(-mean(surrogate, decided) - self.entropy_weight * bonus, {})
+        return Loss(
+            -mean(surrogate, decided) - self.entropy_weight * bonus,
+            {
+                "actor_kl": mean(kl_estimate(ratio), decided),
+                "actor_clip_fraction": mean(jnp.abs(ratio - 1.0) > self.clip_ratio, decided),
+            },
+        )

@@ -26,5 +26,7 @@ class WeightedLikelihood(BackboneObjective):
         return jnp.clip(advantage, -bound, bound) if bound > 0 else advantage
 
     def loss(self, log_probs: jax.Array, batch: BackboneBatch[jax.Array], share: jax.Array) -> Loss:
+        # Elsewhere the target may be the mask, whose log-probability is -inf.
+        log_probs = jnp.where(share > 0, log_probs, 0.0)
         weighted = log_probs * self.bounded(batch.advantage)[:, None] * share
         return Loss(-weighted.sum(), {})
