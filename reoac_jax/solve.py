@@ -109,7 +109,8 @@ def _watched(solver: Solver, question: str, view: DenoisingView) -> Answer:
     else:
         run, given = solver.solve, np.full(solver.config.rollout.gen_len, mask_id, np.int32)
     max_steps = solver.config.rollout.max_steps
-    with view.watching(question, given, solver.parts.tokenizer, mask_id, max_steps):
+    operators = solver.config.operators.names
+    with view.watching(question, given, solver.parts.tokenizer, mask_id, max_steps, operators):
         (answer,) = run([question])
         jax.effects_barrier()  # the last steps may still be on their way to the view
     return answer

@@ -113,8 +113,8 @@ def main(argv: Sequence[str]) -> int:
 
             # ---- Log and checkpoint
             values = measured | iteration_metrics(
+                config,
                 collected,
-                config.reward.cost_lambda,
                 problem_set.truncation,
                 updating - began,
                 updated - updating,

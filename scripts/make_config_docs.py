@@ -17,6 +17,7 @@ from typing import Any
 from ml_collections import FrozenConfigDict
 
 from reoac_jax.config import Option, fixed_options, load_config, parse_options
+from reoac_jax.policy.operators import OPERATOR_TYPES
 from reoac_jax.system.errors import run_command
 from reoac_jax.system.files import write_text
 from reoac_jax.tasks import TASKS, task_options
@@ -66,6 +67,9 @@ instance a `train.episodes_per_iter` that is no multiple of `train.episodes_per_
 _TASK_HEAD = """\
 The other keys of the section are those of the task that `task.name` names.
 """
+_OPERATOR_HEAD = """\
+The other keys of the section are those of the operators that `operators.names` lists.
+"""
 
 
 def document() -> str:
@@ -85,6 +89,12 @@ def document() -> str:
                 own = {file: c for file, c in configs.items() if c.task.name == task}
                 options = {f"task.{key}": option for key, option in task_options(task).items()}
                 lines += [f"### Task `{task}`", "", *_table(options, own), ""]
+        if name == "operators":
+            lines.append(_OPERATOR_HEAD)
+            for operator, kind in OPERATOR_TYPES.items():
+                own = {file: c for file, c in configs.items() if operator in c.operators.names}
+                options = {f"operators.{operator}.{k}": o for k, o in kind.parameters().items()}
+                lines += [f"### Operator `{operator}`", "", *_table(options, own), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

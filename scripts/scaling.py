@@ -86,7 +86,7 @@ def published_learner(config: ConfigDict, mode: str, fsdp: bool, devices: int) -
     heads = Heads.create(
         config.heads.actor_hidden, config.heads.critic_hidden, PUBLISHED.hidden_dim,
         config.features.use_hidden, config.features.extra_features,
-        config.features.operator_preview,
+        config.features.operator_preview, len(config.operators.names),
     )  # fmt: skip
     settings = RolloutSettings.from_config(
         config, mask_id=PUBLISHED.mask_id, pad_id=50256, time_conditioned=False
@@ -112,7 +112,7 @@ def update_costs(learner: Learner, config: ConfigDict) -> dict[str, Any]:
     count = train.backbone_batch * mesh.size
     rows = placed(backbone_rows(count, width, gen), count)
     count = train.head_batch * mesh.size
-    transitions = placed(head_rows(count, learner.heads.observation_dim), count)
+    transitions = placed(head_rows(count, learner.heads), count)
     key = jax.eval_shape(lambda: jax.random.key(0))
     steps = {
         "critic": (train.critic_steps, Learner.critic_step, transitions),
@@ -189,9 +189,9 @@ def backbone_rows(count: int, width: int, gen: int) -> BackboneBatch:
     )  # fmt: skip
 
 
-def head_rows(count: int, features: int) -> HeadBatch:
+def head_rows(count: int, heads: Heads) -> HeadBatch:
     number, integer = (jax.ShapeDtypeStruct((count,), kind) for kind in (np.float32, np.int32))
-    observation = jax.ShapeDtypeStruct((count, features), np.float32)
+    observation = jax.eval_shape(lambda: heads.example(count))
     decided = jax.ShapeDtypeStruct((count,), bool)
     return HeadBatch(observation, integer, integer, *[number] * 3, decided)
 

@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from reoac_jax.devices import sharding
 from reoac_jax.evaluation.policies import BETWEEN, sequence_program
 from reoac_jax.learning.parts import Parts
-from reoac_jax.policy.operators import O_BRANCH, OPERATORS
 from reoac_jax.rollout import Request, in_order
 from reoac_jax.tasks import Task
 from reoac_jax.tasks.decode import generated_text
@@ -38,8 +37,13 @@ def search_sequence(config: ConfigDict, parts: Parts, task: Task, seed: int) -> 
     """Searches on training problems, by successive halving with mutation."""
     rng = np.random.default_rng(seed)
     steps = config.rollout.max_steps
-    # A look-ahead makes further forward passes; without branching O_BRANCH is a window like others.
-    choices = [o for o in range(len(OPERATORS)) if config.rollout.branch_k == 0 or o != O_BRANCH]
+    settings, names = parts.rollout_settings(config), config.operators.names
+    # A look-ahead makes further forward passes; where nothing branches, it is a window like others.
+    choices = [
+        number
+        for number, operator in enumerate(settings.operators)
+        if not (settings.branch and operator.branches)
+    ]
     problems = ProblemSet.load(task, "train", parts.tokenizer, config, _ROUNDS[-1][1])
     mesh = sharding.make_mesh()
     program = sequence_program(config, parts, mesh, _ROUNDS[0][1])
@@ -74,5 +78,5 @@ def search_sequence(config: ConfigDict, parts: Parts, task: Task, seed: int) -> 
                 tried.add(tuple(new))
         ranked = sorted(((accuracy(s, count), s) for s in population), reverse=True)
         best = [sequence for _, sequence in ranked]
-    name = BETWEEN.join(OPERATORS[operator] for operator in best[0])
+    name = BETWEEN.join(names[operator] for operator in best[0])
     return Found(name, ranked[0][0], len(tried))

@@ -36,7 +36,6 @@ from reoac_jax.config import config_hash, load_config, parse_command_line, to_js
 from reoac_jax.evaluation.policies import ACTOR, RANDOM
 from reoac_jax.evaluation.scoring import evaluate_policy, scores
 from reoac_jax.learning.parts import Trained, load_parts, load_trained, untrained
-from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.runs.folder import CHECKPOINTS, METRICS
 from reoac_jax.samplers import RULES
 from reoac_jax.system.errors import RunError, run_command
@@ -160,7 +159,7 @@ def baselines(
 ) -> None:
     """Samplers, single operators and random choice, on the configuration's backbone as it is."""
     for count in steps:
-        for name in (*RULES, *OPERATORS, RANDOM):
+        for name in (*RULES, *config.operators.names, RANDOM):
             for seed in range(options.seeds if name in RANDOMISED else 1):
                 changed = with_changes(
                     options,
@@ -209,7 +208,7 @@ def continued(study: Study, options: Any, overrides: Sequence[str], seed: int, t
         finished = sorted(parent.glob("*/backbone"))
     steps = config.rollout.max_steps
     changed = with_changes(options, overrides, seed=seed, backbone__path=finished[-1])
-    for policy in (*RULES, *OPERATORS):
+    for policy in (*RULES, *config.operators.names):
         key = {"policy": policy, "mode": CONTINUED, "trained": True, "seed": seed, "steps": steps}
         study.add(key, lambda n=policy: score(n, changed, None, task, options.problems))
 

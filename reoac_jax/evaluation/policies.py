@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 from reoac_jax.backbone.prediction import DrawSettings
 from reoac_jax.learning.parts import Parts
 from reoac_jax.policy.heads import AppliesHeads, HeadOutput, HeadParams
-from reoac_jax.policy.operators import O_SCOPE, OPERATORS
+from reoac_jax.policy.observation import Observation
+from reoac_jax.policy.operators import OPERATOR_TYPES
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout import (
     BatchedProgram,
@@ -35,14 +36,14 @@ from reoac_jax.system.errors import InputError
 
 ACTOR, UNTRAINED, RANDOM = "actor", "untrained_actor", "random_operator"
 BETWEEN = ","  # a sequence of operators is named O_FAST,O_SCOPE,...: one for each step
-POLICIES = (ACTOR, UNTRAINED, RANDOM, *OPERATORS, *RULES)
+POLICIES = (ACTOR, UNTRAINED, RANDOM, *OPERATOR_TYPES, *RULES)
 
 
 class Outcome(NamedTuple):
     """What a policy made of `N` problems.
 
-    tokens: int32 `[N, G]`. cost: float32 `[N]`, operator cost; a step of a sampler costs what a
-    step of O_SCOPE does. steps, forward_passes: int32 `[N]`.
+    tokens: int32 `[N, G]`. cost: float32 `[N]`, operator cost; a step of a sampler costs what one
+    of the cheapest operator does. steps, forward_passes: int32 `[N]`.
     operators: int32 `[N, T]`, -1 where none acted; None for samplers.
     """
 
@@ -59,18 +60,24 @@ class ConstantHeads:
     def __init__(self, logits: Sequence[float]):
         self._logits = tuple(logits)
 
-    def apply(self, params: HeadParams, observation: jax.Array, step: jax.Array) -> HeadOutput:
-        logits = jnp.broadcast_to(
-            jnp.array(self._logits, jnp.float32), (step.shape[0], len(OPERATORS))
-        )
+    def apply(
+        self, params: HeadParams, observation: Observation[jax.Array], step: jax.Array
+    ) -> HeadOutput:
+        logits = jnp.tile(jnp.array(self._logits, jnp.float32), (step.shape[0], 1))
         return HeadOutput(logits, jnp.zeros_like(logits))
 
 
 class SequenceHeads:
     """Heads that see the step alone; their parameters are one operator for each, int32 `[T]`."""
 
-    def apply(self, params: jax.Array, observation: jax.Array, step: jax.Array) -> HeadOutput:
-        logits = jax.nn.one_hot(params[step], len(OPERATORS))
+    def __init__(self, operators: int):
+        """operators: how many there are to choose from."""
+        self._operators = operators
+
+    def apply(
+        self, params: jax.Array, observation: Observation[jax.Array], step: jax.Array
+    ) -> HeadOutput:
+        logits = jax.nn.one_hot(params[step], self._operators)
         return HeadOutput(logits, jnp.zeros_like(logits))
 
 
@@ -89,9 +96,8 @@ def sequence_program(
         extra_features=False,
         operator_preview=False,
     )
-    return RolloutProgram(
-        parts.model, SequenceHeads(), parts.vocabulary, settings, mesh, batch_size, on_step
-    )
+    heads = SequenceHeads(len(settings.operators))
+    return RolloutProgram(parts.model, heads, parts.vocabulary, settings, mesh, batch_size, on_step)
 
 
 class Policy:
@@ -115,7 +121,7 @@ class Policy:
         self._outcome: Callable[[Any], Outcome]
         self._heads: Any = None  # what stands in place of the actor and the critic
         if BETWEEN in name:
-            self._heads = _sequence(name, config.rollout.max_steps)
+            self._heads = _sequence(name, config)
             self._outcome = _of_rollout
             self._program = sequence_program(config, parts, mesh, size, on_step)
             return
@@ -127,15 +133,16 @@ class Policy:
         settings = parts.rollout_settings(config, evaluation=True)
         if name in RULES:
             self._program = _sampler(name, config, parts, settings, mesh, size, on_step)
-            self._outcome = functools.partial(_of_sampler, settings.operators.costs[O_SCOPE])
+            self._outcome = functools.partial(_of_sampler, min(settings.costs))
             return
         self._outcome = _of_rollout
         heads: AppliesHeads = parts.heads
         if name == RANDOM:
-            heads = ConstantHeads([0.0] * len(OPERATORS))
+            heads = ConstantHeads([0.0] * len(settings.operators))
             settings = dataclasses.replace(settings, selection_mode="sample")
-        elif name in OPERATORS:
-            heads = ConstantHeads([float(operator == name) for operator in OPERATORS])
+        elif name in OPERATOR_TYPES:
+            (number,) = _indices(name, config)
+            heads = ConstantHeads([float(i == number) for i in range(len(settings.operators))])
             settings = dataclasses.replace(settings, selection_mode="argmax")
         self._program = RolloutProgram(
             parts.model, heads, parts.vocabulary, settings, mesh, size, on_step
@@ -155,14 +162,24 @@ class Policy:
             yield indices, self._outcome(result)
 
 
-def _sequence(name: str, max_steps: int) -> jax.Array:
-    operators = name.split(BETWEEN)
-    if len(operators) != max_steps or not set(operators) <= set(OPERATORS):
+def _sequence(name: str, config: ConfigDict) -> jax.Array:
+    operators, max_steps = _indices(name, config), config.rollout.max_steps
+    if len(operators) != max_steps:
         raise InputError(
-            f"--policy is {name!r}; expected as many operators as rollout.max_steps, {max_steps}, "
-            f"each one of {', '.join(OPERATORS)}"
+            f"--policy is {name!r}; expected as many operators as rollout.max_steps, {max_steps}"
         )
-    return jnp.array([OPERATORS.index(operator) for operator in operators], jnp.int32)
+    return jnp.array(operators, jnp.int32)
+
+
+def _indices(name: str, config: ConfigDict) -> list[int]:
+    """The places in `operators.names` of one operator, or of several with `BETWEEN` between."""
+    known = config.operators.names
+    operators = name.split(BETWEEN)
+    if not set(operators) <= set(known):
+        raise InputError(
+            f"--policy is {name!r}; expected operators of operators.names, {', '.join(known)}"
+        )
+    return [known.index(operator) for operator in operators]
 
 
 def _of_rollout(rollout: Rollout[np.ndarray]) -> Outcome:

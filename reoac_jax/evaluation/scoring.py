@@ -16,7 +16,6 @@ from reoac_jax.evaluation.policies import Outcome, Policy
 from reoac_jax.learning.grading import Grading
 from reoac_jax.learning.parts import Parts
 from reoac_jax.policy.heads import HeadParams
-from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.rollout import Request, in_order
 from reoac_jax.system.progress import ProgressLine, working
 from reoac_jax.tasks import Grade, Task
@@ -25,11 +24,15 @@ from reoac_jax.tasks.problem_set import ProblemSet
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """One entry for each problem of the set, in its order; seconds: of denoising and grading."""
+    """One entry for each problem of the set, in its order.
+
+    operators: names of the operators, in order. seconds: of denoising and grading.
+    """
 
     outcome: Outcome
     texts: Sequence[str]
     grades: Sequence[Grade]
+    operators: Sequence[str]
     seconds: float
 
 
@@ -67,7 +70,8 @@ def evaluate_policy(
         with working("grading"):
             texts, grades = grading.finish()
     outcome = in_order(batches)
-    return Evaluation(outcome, texts, grades, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return Evaluation(outcome, texts, grades, config.operators.names, seconds)
 
 
 def scores(evaluation: Evaluation) -> dict[str, Any]:
@@ -82,7 +86,7 @@ def scores(evaluation: Evaluation) -> dict[str, Any]:
         "avg_cost": float(outcome.cost.mean()),
         "avg_steps": float(outcome.steps.mean()),
         "forward_passes": float(outcome.forward_passes.mean()),
-        "operator_shares": _operator_shares(outcome),
+        "operator_shares": _operator_shares(evaluation),
         "grader_failures": sum(grade.failed for grade in grades),
         "seconds": evaluation.seconds,
         "examples_per_second": count / evaluation.seconds,
@@ -111,18 +115,19 @@ def answers(evaluation: Evaluation, problem_set: ProblemSet) -> list[dict[str, A
         }
         if outcome.operators is not None:
             acted = outcome.operators[index]
-            line["operators"] = [OPERATORS[operator] for operator in acted[acted >= 0]]
+            line["operators"] = [evaluation.operators[operator] for operator in acted[acted >= 0]]
         lines.append(line)
     return lines
 
 
-def _operator_shares(outcome: Outcome) -> dict[str, float] | None:
+def _operator_shares(evaluation: Evaluation) -> dict[str, float] | None:
     """Each operator's share of the steps; None for samplers."""
-    if outcome.operators is None:
+    acted = evaluation.outcome.operators
+    if acted is None:
         return None
-    acted = outcome.operators[outcome.operators >= 0]
-    counts = np.bincount(acted, minlength=len(OPERATORS))
+    acted = acted[acted >= 0]
+    counts = np.bincount(acted, minlength=len(evaluation.operators))
     return {
         name: float(count / max(len(acted), 1))
-        for name, count in zip(OPERATORS, counts, strict=True)
+        for name, count in zip(evaluation.operators, counts, strict=True)
     }

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from reoac_jax.learning.advantages import GradedEpisodes, estimator
 from reoac_jax.learning.learner import LearnerSettings
 from reoac_jax.learning.replay import Episodes
-from reoac_jax.policy.operators import OPERATORS
+from reoac_jax.policy.observation import named_features
 from reoac_jax.rollout import Rollout, Trajectory
 from reoac_jax.tasks import Grade
 from reoac_jax.tasks.decode import token_texts
@@ -76,14 +76,15 @@ def replay_episodes(
     )
 
 
-def rollout_summary(rollout: Rollout[np.ndarray]) -> dict[str, Any]:
+def rollout_summary(rollout: Rollout[np.ndarray], operators: Sequence[str]) -> dict[str, Any]:
     """Means over episodes of cost, steps and forward passes, and which operators acted.
 
+    operators: their names, in order.
     `operator_shares`: share of all steps. `operators_by_step`: how often, at each of the T steps.
     """
     steps = rollout.steps
     active = steps.active
-    by_step = (steps.operator[..., None] == np.arange(len(OPERATORS))) & active[..., None]
+    by_step = (steps.operator[..., None] == np.arange(len(operators))) & active[..., None]
     by_step = by_step.sum(axis=0)
     taken = by_step.sum(axis=0)
     return {
@@ -92,9 +93,9 @@ def rollout_summary(rollout: Rollout[np.ndarray]) -> dict[str, Any]:
         "forward_passes": float(steps.forward_passes.sum(axis=1).mean()),
         "operator_shares": {
             name: float(count / max(taken.sum(), 1))
-            for name, count in zip(OPERATORS, taken, strict=True)
+            for name, count in zip(operators, taken, strict=True)
         },
-        "operators_by_step": dict(zip(OPERATORS, by_step.T.tolist(), strict=True)),
+        "operators_by_step": dict(zip(operators, by_step.T.tolist(), strict=True)),
     }
 
 
@@ -130,14 +131,14 @@ def sample_record(
     grade: Grade,
     episode_return: float,
     tokenizer: Tokenizer,
-    columns: Mapping[str, int],
+    operators: Sequence[str],
     relation: np.ndarray,
 ) -> Mapping[str, Any]:
     """One episode as JSON, for reading and for the report.
 
     Args:
       rollout: batch axis in front. episode: the row. index: its problem's place in `problem_set`.
-      columns: name to column, of the observation's features that have a name.
+      operators: their names, in order.
       relation: float32 `[P_i, G]`, of the prompt's and the final generated tokens.
     """
     steps = jax.tree.map(lambda x: x[episode], rollout.steps)
@@ -156,21 +157,22 @@ def sample_record(
         "return": episode_return,
         "cost": float(steps.cost.sum()),
         "tokens": token_texts(rollout.tokens[episode], tokenizer),
-        "steps": [_step_record(steps, t, tokenizer, columns) for t in range(count)],
+        "steps": [_step_record(steps, t, tokenizer, operators) for t in range(count)],
         "relation": np.round(relation, 5).tolist(),
     }
 
 
 def _step_record(
-    steps: Any, t: int, tokenizer: Tokenizer, columns: Mapping[str, int]
+    steps: Any, t: int, tokenizer: Tokenizer, operators: Sequence[str]
 ) -> Mapping[str, Any]:
     record = {
-        "operator": OPERATORS[steps.operator[t]],
-        "chosen": OPERATORS[steps.chosen[t]],
-        "executed": OPERATORS[steps.executed[t]],
+        "operator": operators[steps.operator[t]],
+        "chosen": operators[steps.chosen[t]],
+        "executed": operators[steps.executed[t]],
         "cost": float(steps.cost[t]),
         "features": {
-            name: round(float(steps.observation[t, column]), 5) for name, column in columns.items()
+            name: round(float(values[t]), 5)
+            for name, values in named_features(steps.observation, operators).items()
         },
         "logits": np.round(steps.logits[t], 5).tolist(),
         "q": np.round(steps.q[t], 5).tolist(),
@@ -181,7 +183,7 @@ def _step_record(
     }
     if steps.branched[t]:
         record["candidates"] = [
-            {"operator": OPERATORS[operator], "value": float(value), "cost": float(cost)}
-            for operator, value, cost in zip(*(x[t] for x in steps.candidates), strict=True)
+            {"operator": operators[candidate], "value": float(value), "cost": float(cost)}
+            for candidate, value, cost in zip(*(x[t] for x in steps.candidates), strict=True)
         ]
     return record

@@ -145,8 +145,8 @@ def update(
 
 
 def iteration_metrics(
+    config: ConfigDict,
     collected: Collected,
-    cost_lambda: float,
     truncation: dict[str, int],
     rollout_seconds: float,
     update_seconds: float,
@@ -157,9 +157,9 @@ def iteration_metrics(
         "reward": float(graded.reward.mean(dtype=np.float64)),
         "accuracy": float(graded.correct.mean()),
         "return": float(collected.returns.mean()),
-        **rollout_summary(collected.rollout),
+        **rollout_summary(collected.rollout, config.operators.names),
         "explained_variance": explained_variance(
-            graded.reward, collected.rollout.steps, cost_lambda
+            graded.reward, collected.rollout.steps, config.reward.cost_lambda
         ),
         "grader_failures": int(graded.failed.sum()),
         **truncation,

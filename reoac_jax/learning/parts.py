@@ -82,6 +82,7 @@ def load_parts(config: ConfigDict) -> Parts:
         config.features.use_hidden,
         config.features.extra_features,
         config.features.operator_preview,
+        len(config.operators.names),
     )
     vocabulary = build_vocabulary(tokenizer, model.spec.vocab_size, model.spec.mask_id)
     return Parts(model, base, stored_hash(backbone.path), tokenizer, vocabulary, heads)

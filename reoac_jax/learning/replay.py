@@ -1,12 +1,14 @@
 """Replay buffer: the latest episodes, on the host, oldest leave first (DESIGN.md, section 10)."""
 
 from collections.abc import Callable
-from typing import Generic, NamedTuple
+from typing import Any, Generic, NamedTuple
 
+import jax
 import numpy as np
 
 from reoac_jax.backbone.prediction import prompt_width
 from reoac_jax.devices.arrays import ArrayT
+from reoac_jax.policy.observation import Observation
 
 
 class Episodes(NamedTuple):
@@ -17,7 +19,7 @@ class Episodes(NamedTuple):
     returns_to_go: float32 `[E, T]`, the reward less what the steps from each one on were charged.
     actor_advantage, backbone_advantage: float32 `[E, T]`, of each step, as the two objectives
     estimate it.
-    active: bool `[E, T]`. observation: float32 `[E, T, F]`.
+    active: bool `[E, T]`. observation: `Observation` `[E, T, ...]`.
     operator, chosen: int32 `[E, T]`. decided: bool `[E, T]`.
     log_prob: float32 `[E, T]`, of `chosen`.
     tokens: int32 `[E, T, G]`, before the step. written: bool `[E, T, G]`.
@@ -31,7 +33,7 @@ class Episodes(NamedTuple):
     actor_advantage: np.ndarray
     backbone_advantage: np.ndarray
     active: np.ndarray
-    observation: np.ndarray
+    observation: Observation[np.ndarray]
     operator: np.ndarray
     chosen: np.ndarray
     decided: np.ndarray
@@ -43,7 +45,7 @@ class Episodes(NamedTuple):
 class HeadBatch(NamedTuple, Generic[ArrayT]):
     """`N` transitions for critic and actor; fields as in `Episodes`, without the episode axis."""
 
-    observation: ArrayT
+    observation: Observation[ArrayT]
     operator: ArrayT
     chosen: ArrayT
     log_prob: ArrayT
@@ -100,10 +102,11 @@ class Replay:
         if count > self.capacity:
             raise ValueError(f"{count} episodes do not fit a buffer of {self.capacity}")
         if self._ring is None:
-            empty = (np.zeros((self.capacity, *x.shape[1:]), x.dtype) for x in episodes)
-            self._ring = Episodes(*empty)
+            self._ring = jax.tree.map(
+                lambda x: np.zeros((self.capacity, *x.shape[1:]), x.dtype), episodes
+            )
         places = (self.added + np.arange(count)) % self.capacity
-        for ring, new in zip(self._ring, episodes, strict=True):
+        for ring, new in zip(jax.tree.leaves(self._ring), jax.tree.leaves(episodes), strict=True):
             ring[places] = new
         self.added += count
 
@@ -117,7 +120,7 @@ class Replay:
         data = self._filled()
         episode, step = self._draw(data.active & self._among(latest), rng, size)
         return HeadBatch(
-            observation=data.observation[episode, step],
+            observation=jax.tree.map(lambda x: x[episode, step], data.observation),
             operator=data.operator[episode, step],
             chosen=data.chosen[episode, step],
             log_prob=data.log_prob[episode, step],
@@ -146,26 +149,30 @@ class Replay:
             step=step.astype(np.int32),
         )
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Everything as arrays, copied, for a checkpoint."""
-        state = {name: x.copy() for name, x in self._filled()._asdict().items()}
+    def state(self) -> dict[str, Any]:
+        """Everything as arrays, copied, for a checkpoint; parts not observed are left out."""
+        state = jax.tree.map(np.copy, self._filled())._asdict()
+        observed = state["observation"]._asdict()
+        state["observation"] = {name: x for name, x in observed.items() if x is not None}
         return state | {"added": np.int64(self.added)}
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Takes over what `state` of a buffer of the same capacity gave."""
-        arrays = {name: np.asarray(state[name]) for name in Episodes._fields}
-        self._ring = Episodes(
-            **{
-                name: np.concatenate([x, np.zeros((self.capacity - len(x), *x.shape[1:]), x.dtype)])
-                for name, x in arrays.items()
-            }
-        )
+        fields = {name: state[name] for name in Episodes._fields}
+        episodes = Episodes(**fields | {"observation": Observation(**fields["observation"])})
+
+        def filled_up(x: np.ndarray) -> np.ndarray:
+            x = np.asarray(x)
+            return np.concatenate([x, np.zeros((self.capacity - len(x), *x.shape[1:]), x.dtype)])
+
+        self._ring = jax.tree.map(filled_up, episodes)
         self.added = int(state["added"])
 
     def _filled(self) -> Episodes:
         if self._ring is None:
             raise ValueError("the replay buffer is empty")
-        return Episodes(*(x[: len(self)] for x in self._ring))
+        filled: Episodes = jax.tree.map(lambda x: x[: len(self)], self._ring)
+        return filled
 
     def _among(self, latest: int | None) -> np.ndarray:
         """bool `[E, 1]`: the last `latest` episodes that were added; None: all."""

@@ -42,7 +42,7 @@ def write_samples(
         record = sample_record(
             rollout, episode, problem_set, index, collected.texts[episode],
             collected.grades[episode], float(collected.returns[episode]), parts.tokenizer,
-            parts.heads.named_columns, matrix,
+            config.operators.names, matrix,
         )  # fmt: skip
         write_text(
             folder / f"{iteration:06d}_{episode:03d}.json",

@@ -3,12 +3,12 @@
 Written for one row and `vmap`ped; `P` is the padded prompt length, `G` the generated positions.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.policy.vocabulary import Vocabulary
 
 FEATURES = (
@@ -31,17 +31,19 @@ EXTRA_FEATURES = (
     "confidence_max",
     "entropy_max",
 )
-# What each operator would reveal now, and how sure the model was of what stands.
-PREVIEW_FEATURES = (
-    *(f"{name}_share" for name in OPERATORS),
-    *(f"{name}_confidence_mean" for name in OPERATORS),
-    *(f"{name}_confidence_min" for name in OPERATORS),
-    "written_log_confidence",
-    "written_confidence_min",
-)
-
 # Shares that are a half exactly (half of an unrelated prompt is key) must not depend on rounding.
 _HALF = 0.5 - 1e-6
+
+
+def preview_names(operators: Sequence[str]) -> tuple[str, ...]:
+    """The features of `preview_features`, for operators of these names."""
+    return (
+        *(f"{name}_share" for name in operators),
+        *(f"{name}_confidence_mean" for name in operators),
+        *(f"{name}_confidence_min" for name in operators),
+        "written_log_confidence",
+        "written_confidence_min",
+    )
 
 
 class PromptContext(NamedTuple):
@@ -190,7 +192,7 @@ def extra_features(
 def preview_features(
     reveals: jax.Array, confidence: jax.Array, written: jax.Array, written_confidence: jax.Array
 ) -> jax.Array:
-    """What each operator would do to one row now, in the order of `PREVIEW_FEATURES`.
+    """What each operator would do to one row now, in the order of `preview_names`.
 
     The actor chooses between these very outcomes, and a row whose tokens were written with little
     confidence seldom ends well: the critic's best single sign.

@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from reoac_jax.policy.features import EXTRA_FEATURES, FEATURES, PREVIEW_FEATURES
-from reoac_jax.policy.operators import OPERATORS
+from reoac_jax.policy.features import EXTRA_FEATURES, FEATURES, preview_names
+from reoac_jax.policy.observation import Observation
 
 
 class HeadOutput(NamedTuple):
@@ -27,50 +27,56 @@ class HeadParams(NamedTuple):
 
 
 class Head(nn.Module):
-    """MLP from an observation `[B, F]` to one number for each operator, float32 `[B, A]`.
+    """MLP from an `Observation` `[B, ...]` to one number for each operator, float32 `[B, A]`.
 
-    hidden: widths of the hidden layers.
-    pooled: first and last-plus-one column of the pooled hidden state, which is layer-normed here:
-      its scale depends on the backbone's depth, the other columns are of order one.
+    hidden: widths of the hidden layers. outputs: A.
+    reads: names of the observation's parts that it sees, side by side in this order. The pooled
+      hidden state is layer-normed here: its scale depends on the backbone's depth, the other parts
+      are of order one.
     """
 
     hidden: Sequence[int]
-    pooled: tuple[int, int]
+    outputs: int
+    reads: tuple[str, ...]
 
     if TYPE_CHECKING:  # Flax declares a union with the state that `mutable` would return too
 
         def apply(self, *args: Any, **kwargs: Any) -> Any: ...
 
     @nn.compact
-    def __call__(self, observation: jax.Array) -> jax.Array:
-        before, pooled, after = jnp.split(observation.astype(jnp.float32), self.pooled, axis=-1)
-        if self.pooled[0] < self.pooled[1]:
-            pooled = nn.LayerNorm(use_bias=False, use_scale=False)(pooled)
-        x = jnp.concatenate([before, pooled, after], axis=-1)
+    def __call__(self, observation: Observation[jax.Array]) -> jax.Array:
+        parts = []
+        for name in self.reads:
+            part = getattr(observation, name).astype(jnp.float32)
+            if name == "pooled":
+                part = nn.LayerNorm(use_bias=False, use_scale=False)(part)
+            parts.append(part)
+        x = jnp.concatenate(parts, axis=-1)
         for width in self.hidden:
             x = nn.silu(nn.Dense(width)(x))
         # A small last layer: the first policy is near uniform and the first Q near 0.
         last = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
-        return nn.Dense(len(OPERATORS), kernel_init=last)(x)
+        return nn.Dense(self.outputs, kernel_init=last)(x)
 
 
 class AppliesHeads(Protocol):
-    """Whatever turns observations `[B, F]` at steps int32 `[B]` into the heads' outputs."""
+    """Whatever turns observations `[B, ...]` at steps int32 `[B]` into the heads' outputs."""
 
-    def apply(self, params: Any, observation: jax.Array, step: jax.Array) -> HeadOutput: ...
+    def apply(
+        self, params: Any, observation: Observation[jax.Array], step: jax.Array
+    ) -> HeadOutput: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Heads:
-    """The two modules that go with a `HeadParams`, and what they see.
+    """The two modules that go with a `HeadParams`, and the sizes of what they see.
 
-    later_features: names of the columns behind the pooled state. observation_dim: the width F.
+    widths: of each part of the observation that they read, `(name, size)`.
     """
 
     actor: Head
     critic: Head
-    later_features: tuple[str, ...]
-    observation_dim: int
+    widths: tuple[tuple[str, int], ...]
 
     @classmethod
     def create(
@@ -81,38 +87,44 @@ class Heads:
         use_hidden: bool,
         use_extra: bool,
         use_preview: bool,
+        operators: int,
     ) -> "Heads":
-        """Heads for an observation of 11 features, and where they are switched on the pooled state
-        [D], the extra features and the operators' preview, in this order."""
-        pooled = (len(FEATURES), len(FEATURES) + use_hidden * hidden_dim)
-        later = use_extra * EXTRA_FEATURES + use_preview * PREVIEW_FEATURES
+        """Heads over the 11 features, and where they are switched on the pooled state [D], progress
+        and the operators' preview. operators: A."""
+        widths = (
+            ("alignment", len(FEATURES)),
+            ("pooled", use_hidden * hidden_dim),
+            ("progress", use_extra * len(EXTRA_FEATURES)),
+            ("preview", use_preview * len(preview_names([""] * operators))),
+        )
+        present = tuple((name, width) for name, width in widths if width)
+        reads = tuple(name for name, _ in present)
         return cls(
-            actor=Head(tuple(actor_hidden), pooled),
-            critic=Head(tuple(critic_hidden), pooled),
-            later_features=later,
-            observation_dim=pooled[1] + len(later),
+            actor=Head(tuple(actor_hidden), operators, reads),
+            critic=Head(tuple(critic_hidden), operators, reads),
+            widths=present,
         )
 
-    @property
-    def named_columns(self) -> dict[str, int]:
-        """Column of each feature that has a name: all but the pooled hidden state."""
-        before, after = self.actor.pooled
-        columns = (*range(before), *range(after, self.observation_dim))
-        return dict(zip((*FEATURES, *self.later_features), columns, strict=True))
+    def example(self, batch: int = 1) -> Observation[jax.Array]:
+        """An observation of zeros, as the heads read it."""
+        return Observation(**{name: jnp.zeros((batch, size)) for name, size in self.widths})
 
     def init(self, key: jax.Array) -> HeadParams:
         """Random parameters."""
         actor_key, critic_key = jax.random.split(key)
-        example = jnp.zeros((1, self.observation_dim), jnp.float32)
+        example = self.example()
         return HeadParams(
             self.actor.init(actor_key, example)["params"],
             self.critic.init(critic_key, example)["params"],
         )
 
     def apply(
-        self, params: HeadParams, observation: jax.Array, step: jax.Array | None = None
+        self,
+        params: HeadParams,
+        observation: Observation[jax.Array],
+        step: jax.Array | None = None,
     ) -> HeadOutput:
-        """Both heads on observations `[B, F]`; they read no step but what is observed of it."""
+        """Both heads on `Observation`s `[B, ...]`; of the step they know what is observed of it."""
         return HeadOutput(
             self.actor.apply({"params": params.actor}, observation),
             self.critic.apply({"params": params.critic}, observation),

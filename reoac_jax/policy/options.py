@@ -1,20 +1,14 @@
 """The keys of the policy: what the actor sees, what its operators select, its heads."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from reoac_jax.config.parameters import nearest
 from reoac_jax.config.schema import Option
+from reoac_jax.system.errors import InputError
 
-
-def _cost(default: float) -> Option:
-    return Option("float", "cost of a step", default, low=0.0, high=100.0)
-
-
-def _window(default: int) -> Option:
-    return Option("int", "positions in the window", default, low=1, high=4096)
-
-
-def _last() -> Option:
-    return Option("int", "positions selected at most", 16, low=1, high=4096)
+if TYPE_CHECKING:
+    from reoac_jax.policy.operators import Operator
 
 
 def _widths(whose: str) -> Option:
@@ -39,23 +33,56 @@ OPTIONS: Mapping[str, Option] = {
     "features.operator_preview": Option(
         "bool", "append what each operator would reveal, and how surely", True
     ),
-    "operators.O_NUM.max_tokens": _last(),
-    "operators.O_NUM.cost": _cost(1.2),
-    "operators.O_OP.max_tokens": _last(),
-    "operators.O_OP.cost": _cost(1.1),
-    "operators.O_SCOPE.scope_len": _window(32),
-    "operators.O_SCOPE.cost": _cost(1.0),
-    "operators.O_BRANCH.scope_len": _window(32),
-    "operators.O_BRANCH.cost": _cost(2.0),
-    "operators.O_BRANCH.branch_depth": Option(
-        "float", "added to the cost", 1.0, low=0.0, high=100.0
+    "operators.names": Option(
+        "strs",
+        "what the actor chooses from, in the order of the heads' outputs; the section's other keys "
+        "depend on it",
+        ("O_NUM", "O_OP", "O_SCOPE", "O_BRANCH", "O_FAST"),
     ),
-    "operators.O_FAST.scope_len": _window(64),
-    "operators.O_FAST.step_scale": Option(
-        "float", "factor on the tokens revealed a step", 1.5, low=0.01, high=100.0
-    ),
-    "operators.O_FAST.cost": _cost(1.5),
-    "operators.O_FAST.extra_cost": Option("float", "added to the cost", 0.5, low=0.0, high=100.0),
     "heads.actor_hidden": _widths("actor"),
     "heads.critic_hidden": _widths("critic"),
 }
+
+
+def options(values: Mapping[str, Any]) -> Mapping[str, Option]:
+    """The parameters of the operators that `operators.names` lists.
+
+    Raises `InputError` where it lists none, one twice, or one that there is not.
+    """
+    types, names = _operator_types(), values["operators.names"]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"operators.names is {names}; expected one operator or more, each once")
+    for name in names:
+        if name not in types:
+            raise InputError(
+                f"operators.names has {name!r}{nearest(name, types)}; expected some of "
+                f"{', '.join(types)}"
+            )
+    return {
+        f"operators.{name}.{key}": option
+        for name in names
+        for key, option in types[name].parameters().items()
+    }
+
+
+def check(values: Mapping[str, Any]) -> None:
+    """Raises `InputError` where the listed operators cannot do what is asked of them."""
+    names, fallback = values["operators.names"], values["rollout.fallback_operator"]
+    plain = [name for name in names if not _operator_types()[name].branches]
+    if fallback not in plain:
+        raise InputError(
+            f"rollout.fallback_operator is {fallback!r}; expected one of {', '.join(plain)} "
+            "(operators.names has no other that does not branch)"
+        )
+    if values["rollout.branch_k"] > len(plain):
+        raise InputError(
+            f"rollout.branch_k is {values['rollout.branch_k']}; expected at most {len(plain)}, as "
+            "many operators as operators.names has that do not branch"
+        )
+
+
+def _operator_types() -> Mapping[str, "type[Operator]"]:
+    # Imported late: it takes JAX, and this file is read by commands that do without.
+    from reoac_jax.policy.operators import OPERATOR_TYPES
+
+    return OPERATOR_TYPES

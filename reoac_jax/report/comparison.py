@@ -52,8 +52,8 @@ def accuracy_against_cost(evaluations: Sequence[EvaluationResult]) -> Picture:
     warning = "" if len(tasks) == 1 else " They are of different tasks: compare within one only."
     caption = (
         "Every evaluation, on problems of the test split. Blue: usual samplers (a step of theirs "
-        "costs what one of O_SCOPE does); yellow: untrained, random or fixed operators; orange: "
-        f"trained actors.{warning}"
+        "costs what one of the cheapest operator does); yellow: untrained, random or fixed "
+        f"operators; orange: trained actors.{warning}"
     )
     rows = [
         (r.label, r.policy, r.task, r.accuracy, r.low, r.high, r.correct, r.samples, r.cost,

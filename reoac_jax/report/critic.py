@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.curves import Panel, draw_series
 from reoac_jax.report.picture import Picture, Table, new_figure
 from reoac_jax.report.runs import Run
@@ -18,7 +17,7 @@ def critic_against_return(runs: Sequence[Run]) -> Picture:
     name, title = "critic_against_return", "Critic prediction against return"
     columns = ("run", "iteration", "episode", "step", "operator", "q", "return")
     rows = [
-        (run.label, episode.iteration, episode.number, step + 1, OPERATORS[operator],
+        (run.label, episode.iteration, episode.number, step + 1, run.operators[operator],
          episode.q[step, operator], episode.episode_return)
         for run in runs
         for episode in run.episodes

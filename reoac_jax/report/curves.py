@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
-from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.picture import Picture, Table, new_figure
-from reoac_jax.report.runs import Run
+from reoac_jax.report.runs import Run, all_operators
 from reoac_jax.report.theme import LIGHT, run_style
 
 _MARKED = 30  # points of a line, up to which each gets a marker; longer ones get a running mean
@@ -38,7 +37,6 @@ COSTS = (
     Panel("forward_passes", "Forward passes of an episode"),
     Panel("steps", "Steps of an episode"),
 )
-ENTROPY = (Panel("actor_entropy", "Actor entropy (nats)", (0.0, 1.08 * math.log(len(OPERATORS)))),)
 FINE_TUNING = (
     Panel("loss", "Training loss (nats a token)"),
     Panel("learning_rate", "Learning rate"),
@@ -78,16 +76,18 @@ def costs(runs: Sequence[Run]) -> Picture:
 
 
 def entropy(runs: Sequence[Run]) -> Picture:
+    count = max(len(all_operators(runs)), 1)
+    highest = math.log(count)
+    bounds = (0.0, 1.08 * highest) if count > 1 else None
     picture = _curves(
         "actor_entropy",
         "Actor entropy",
-        f"0 when the actor always picks the same operator; the dotted line, ln {len(OPERATORS)}, "
-        "when it picks at random.",
-        ENTROPY,
+        f"0 when the actor always picks the same operator; the dotted line, ln {count}, when it "
+        "picks at random.",
+        (Panel("actor_entropy", "Actor entropy (nats)", bounds),),
         runs,
     )
     if picture.figure is not None:
-        highest = math.log(len(OPERATORS))
         picture.figure.axes[0].axhline(highest, color=LIGHT["muted"], linestyle=":", linewidth=1)
     return picture
 

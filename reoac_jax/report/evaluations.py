@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reoac_jax.evaluation.policies import ACTOR, BETWEEN, RANDOM, UNTRAINED
-from reoac_jax.policy.operators import OPERATORS
+from reoac_jax.policy.operators import OPERATOR_TYPES
 from reoac_jax.runs.folder import CONFIG
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.json_files import read_json_object
@@ -43,7 +43,7 @@ class EvaluationResult:
         if self.policy == ACTOR:
             return "actor"
         first = self.policy.split(BETWEEN)[0]
-        return "fixed" if first in (UNTRAINED, RANDOM, *OPERATORS) else "sampler"
+        return "fixed" if first in (UNTRAINED, RANDOM, *OPERATOR_TYPES) else "sampler"
 
 
 def read_evaluations(files: Sequence[str], runs: Sequence[Path]) -> list[EvaluationResult]:

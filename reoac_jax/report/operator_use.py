@@ -1,24 +1,26 @@
 """Pictures of which operators act: over the training, and over the steps of an episode."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.picture import Picture, Table, new_figure
-from reoac_jax.report.runs import Run
-from reoac_jax.report.theme import LIGHT, OPERATOR_COLOURS
+from reoac_jax.report.runs import Run, all_operators
+from reoac_jax.report.theme import LIGHT, operator_colours
 
 _LAST_SHARE = 5  # by step: over the last 5th of the iterations
 
 
 def shares_by_iteration(runs: Sequence[Run]) -> Picture:
     name, title = "operator_shares_by_iteration", "Operators by iteration"
-    columns = ("run", "iteration", *OPERATORS)
+    operators = all_operators(runs)
+    colours = operator_colours(operators)
+    columns = ("run", "iteration", *operators)
     rows = [
-        (run.label, line["iteration"], *(line["operator_shares"].get(op, 0.0) for op in OPERATORS))
+        (run.label, line["iteration"], *(line["operator_shares"].get(op, 0.0) for op in operators))
         for run in runs
         for line in run.metrics
         if line.get("operator_shares")
@@ -33,10 +35,10 @@ def shares_by_iteration(runs: Sequence[Run]) -> Picture:
         # Half an iteration on either side, so that a single one has a width too.
         edges = np.append(own[:, 0] - 0.5, own[-1, 0] + 0.5)
         below = np.zeros(len(own))
-        for operator, shares in zip(OPERATORS, own[:, 1:].T, strict=True):
+        for operator, shares in zip(operators, own[:, 1:].T, strict=True):
             axes.stairs(
                 below + shares, edges, baseline=below, fill=True, label=operator,
-                color=OPERATOR_COLOURS[operator],
+                color=colours[operator],
             )  # fmt: skip
             below = below + shares
         axes.set_xlim(edges[0], edges[-1])
@@ -49,15 +51,15 @@ def shares_by_iteration(runs: Sequence[Run]) -> Picture:
 
 def shares_by_step(runs: Sequence[Run]) -> Picture:
     name, title = "operator_shares_by_step", "Operators by denoising step"
-    columns = ("run", "iteration", "step", *OPERATORS)
+    operators = all_operators(runs)
+    colours = operator_colours(operators)
+    columns = ("run", "iteration", "step", *operators)
     rows = [
         (run.label, line["iteration"], step, *counts)
         for run in runs
         for line in run.metrics
         if line.get("operators_by_step")
-        for step, counts in enumerate(
-            zip(*(line["operators_by_step"][op] for op in OPERATORS), strict=True), start=1
-        )
+        for step, counts in enumerate(_by_step(line["operators_by_step"], operators), start=1)
     ]
     shown = [run for run in runs if any(row[0] == run.label for row in rows)]
     if not shown:
@@ -74,10 +76,8 @@ def shares_by_step(runs: Sequence[Run]) -> Picture:
         totals = counts.sum(axis=1, keepdims=True)
         shares = counts / np.maximum(totals, 1)
         below = np.zeros(len(steps))
-        for operator, share in zip(OPERATORS, shares.T, strict=True):
-            axes.bar(
-                steps, share, 0.92, bottom=below, label=operator, color=OPERATOR_COLOURS[operator]
-            )
+        for operator, share in zip(operators, shares.T, strict=True):
+            axes.bar(steps, share, 0.92, bottom=below, label=operator, color=colours[operator])
             below = below + share
         axes.plot(
             steps, totals[:, 0] / max(totals.max(), 1), color=LIGHT["ink"], linewidth=1.2,
@@ -92,6 +92,12 @@ def shares_by_step(runs: Sequence[Run]) -> Picture:
         "The line says how many were still going."
     )
     return Picture(name, title, caption, figure, Table(columns, rows))
+
+
+def _by_step(counts: Mapping[str, Sequence[int]], operators: Sequence[str]) -> Any:
+    """All operators' counts at each step; 0 of those that the run does not have."""
+    steps = len(next(iter(counts.values())))
+    return zip(*(counts.get(name, [0] * steps) for name in operators), strict=True)
 
 
 def _grid(count: int) -> tuple[int, int]:

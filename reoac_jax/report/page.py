@@ -11,11 +11,10 @@ import jinja2
 
 import reoac_jax
 from reoac_jax.config import config_hash
-from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.evaluations import EvaluationResult
 from reoac_jax.report.picture import Picture
-from reoac_jax.report.runs import Run
-from reoac_jax.report.theme import css_variables
+from reoac_jax.report.runs import Run, all_operators
+from reoac_jax.report.theme import css_variables, operator_categories
 from reoac_jax.runs.folder import CHECKPOINTS, CONFIG
 from reoac_jax.system.shell import shell_command
 
@@ -137,9 +136,9 @@ def _differences(runs: Sequence[Run]) -> Table:
 
 def _traces(runs: Sequence[Run]) -> str:
     """The viewer's data; no text in it can end the script element."""
+    categories = operator_categories(all_operators(runs))
     data = {
-        "operators": OPERATORS,
-        "colours": [f"var(--category-{number + 1})" for number in range(len(OPERATORS))],
+        "colours": {name: f"var(--{category})" for name, category in categories.items()},
         "runs": [{"label": r.label, "place": i} for i, r in enumerate(runs) if r.episodes],
         "episodes": [
             {

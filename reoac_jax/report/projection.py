@@ -6,10 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.picture import Picture, Table, new_figure
-from reoac_jax.report.runs import Run
-from reoac_jax.report.theme import CATEGORIES, OPERATOR_COLOURS
+from reoac_jax.report.runs import Run, all_operators
+from reoac_jax.report.theme import CATEGORIES, operator_colours
 
 _MANY = 1500  # points, from which the page holds them as an image: an SVG would be megabytes
 _REWARDS = LinearSegmentedColormap.from_list("reward", [CATEGORIES[1], "#9aa0a8", CATEGORIES[0]])
@@ -18,7 +17,7 @@ _REWARDS = LinearSegmentedColormap.from_list("reward", [CATEGORIES[1], "#9aa0a8"
 def feature_projection(runs: Sequence[Run]) -> Picture:
     name, title = "feature_projection", "Features of the sampled steps"
     columns = ("run", "iteration", "episode", "step", "operator", "reward", "x", "y")
-    episodes = [(run.label, episode) for run in runs for episode in run.episodes]
+    episodes = [(run, episode) for run in runs for episode in run.episodes]
     names = {episode.feature_names for _, episode in episodes}
     if len(names) != 1 or sum(len(episode.operator) for _, episode in episodes) < 3:
         why = "The runs' features differ." if len(names) > 1 else "There are too few sampled steps."
@@ -26,11 +25,11 @@ def feature_projection(runs: Sequence[Run]) -> Picture:
     features = np.concatenate([episode.features for _, episode in episodes])
     places, shares, loadings = principal_plane(features)
     rows: list[tuple] = []
-    for label, episode in episodes:
+    for run, episode in episodes:
         for step, operator in enumerate(episode.operator):
             x, y = places[len(rows)]
-            rows.append((label, episode.iteration, episode.number, step + 1, OPERATORS[operator],
-                         episode.reward, x, y))  # fmt: skip
+            rows.append((run.label, episode.iteration, episode.number, step + 1,
+                         run.operators[operator], episode.reward, x, y))  # fmt: skip
     shown = [run for run in runs if run.episodes]
     figure, all_axes = new_figure(len(shown), 2, width=5.6, height=3.3)
     labels = np.array([row[0] for row in rows])
@@ -38,10 +37,10 @@ def feature_projection(runs: Sequence[Run]) -> Picture:
     rewards = np.array([row[5] for row in rows], float)
     for run, left, right in zip(shown, all_axes[::2], all_axes[1::2], strict=True):
         own = labels == run.label
-        for operator in OPERATORS:
+        for operator, colour in operator_colours(all_operators(runs)).items():
             _scatter(
                 left, places[own & (operators == operator)], len(rows), label=operator,
-                color=OPERATOR_COLOURS[operator],
+                color=colour,
             )  # fmt: skip
         colours = _REWARDS(rewards[own])
         _scatter(right, places[own], len(rows), color=colours)

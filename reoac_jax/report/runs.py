@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.traces import trace
 from reoac_jax.runs.folder import CHECKPOINTS, CONFIG, METRICS, SAMPLES, run_config
 from reoac_jax.runs.metrics import parse_metrics
@@ -21,7 +20,8 @@ class Episode:
     """One sampled episode of `t` steps.
 
     file: where it was read. iteration, number: of training, and its place in the iteration.
-    features: float32 `[t, F]`, by `feature_names`. operator: int `[t]`, that was charged.
+    features: float32 `[t, F]`, by `feature_names`. operator: int `[t]`, that was charged, of
+    the run's `operators`.
     logits, q: float32 `[t, A]`. episode_return: what the critic was to predict.
     branched, repaired: whether any step did. trace: `traces.trace` of it.
     """
@@ -48,6 +48,7 @@ class Episode:
 class Run:
     """label: short and unlike any other run's. metrics: the whole lines of metrics.jsonl.
 
+    operators: names of its operators, in the order of the heads' outputs.
     sampled: how many episodes the run wrote, of which `episodes` were read.
     checkpoints: iterations saved, ascending. notes: what the reader should know, one line each.
     """
@@ -56,6 +57,7 @@ class Run:
     folder: Path
     config: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
+    operators: tuple[str, ...]
     sampled: int
     episodes: Sequence[Episode]
     checkpoints: Sequence[int]
@@ -94,6 +96,18 @@ def read_runs(paths: Sequence[str], most_episodes: int) -> list[Run]:
     ]
 
 
+def all_operators(runs: Sequence[Run]) -> list[str]:
+    """The operators of all runs, each once, in the order in which they are met."""
+    return list(dict.fromkeys(name for run in runs for name in run.operators))
+
+
+def _operators(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `operators.names` of a run's configuration holds; nothing where it has none."""
+    section = config.get("operators")
+    names = section.get("names") if isinstance(section, Mapping) else None
+    return tuple(map(str, names)) if isinstance(names, list) else ()
+
+
 def _labels(folders: Sequence[Path]) -> list[str]:
     """The shortest ends of the paths that tell them apart, one part longer for the first of them.
 
@@ -110,8 +124,9 @@ def _labels(folders: Sequence[Path]) -> list[str]:
 def _read_run(folder: Path, label: str, most_episodes: int) -> Run:
     config = read_json_object(folder / CONFIG, "a run's configuration")
     metrics, notes = read_metrics(folder / METRICS)
+    operators = _operators(config)
     files = sorted((folder / SAMPLES).glob("[0-9]*_[0-9]*.json"))
-    episodes, damaged = _read_episodes(_spread(files, most_episodes))
+    episodes, damaged = _read_episodes(_spread(files, most_episodes), operators)
     notes += damaged
     if not files:
         notes.append("No episode has been sampled yet: samples/ is empty.")
@@ -123,7 +138,9 @@ def _read_run(folder: Path, label: str, most_episodes: int) -> Run:
     saved = [int(path.name) for path in (folder / CHECKPOINTS).glob("*") if path.name.isdigit()]
     if not saved:
         notes.append("No checkpoint has been saved yet.")
-    return Run(label, folder, config, metrics, len(files), episodes, sorted(saved), notes)
+    return Run(
+        label, folder, config, metrics, operators, len(files), episodes, sorted(saved), notes
+    )
 
 
 def read_metrics(path: Path) -> tuple[Sequence[Mapping[str, Any]], list[str]]:
@@ -150,18 +167,20 @@ def _spread(files: Sequence[Path], most: int) -> list[Path]:
     return [files[place] for place in places]
 
 
-def _read_episodes(files: Iterable[Path]) -> tuple[list[Episode], list[str]]:
+def _read_episodes(
+    files: Iterable[Path], operators: tuple[str, ...]
+) -> tuple[list[Episode], list[str]]:
     episodes, notes = [], []
     for file in files:
         try:
-            episodes.append(_episode(file, json.loads(file.read_text(encoding="utf-8"))))
+            episodes.append(_episode(file, json.loads(file.read_text(encoding="utf-8")), operators))
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             reason = f"{type(error).__name__}: {error}"[:120]
             notes.append(f"Sample {file.name} cannot be read ({reason}); it is left out.")
     return episodes, notes
 
 
-def _episode(file: Path, record: Mapping[str, Any]) -> Episode:
+def _episode(file: Path, record: Mapping[str, Any], operators: tuple[str, ...]) -> Episode:
     steps = record["steps"]
     names = tuple(steps[0]["features"])
     return Episode(
@@ -175,10 +194,10 @@ def _episode(file: Path, record: Mapping[str, Any]) -> Episode:
         episode_return=record["return"],
         feature_names=names,
         features=np.array([[step["features"][name] for name in names] for step in steps]),
-        operator=np.array([OPERATORS.index(step["operator"]) for step in steps]),
+        operator=np.array([operators.index(step["operator"]) for step in steps]),
         logits=np.array([step["logits"] for step in steps]),
         q=np.array([step["q"] for step in steps]),
         branched=any("candidates" in step for step in steps),
         repaired=any(step["repaired"] for step in steps),
-        trace=trace(record),
+        trace=trace(record, operators),
     )

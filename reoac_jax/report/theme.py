@@ -4,9 +4,8 @@ Pictures are drawn in the light colours. In the page they are inline SVG whose c
 by CSS variables, so that one picture serves both.
 """
 
+from collections.abc import Sequence
 from typing import Any
-
-from reoac_jax.policy.operators import OPERATORS
 
 # Names are CSS variables of the page. Every light colour is used for one name only: an SVG's colour
 # must tell which variable it stands for. The six categories tell apart under colour blindness
@@ -26,7 +25,6 @@ COLOURS = {
 LIGHT = {name: light for name, (light, _) in COLOURS.items()}
 CATEGORIES = tuple(LIGHT[f"category-{number}"] for number in range(1, 7))
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
-OPERATOR_COLOURS = dict(zip(OPERATORS, CATEGORIES, strict=False))
 
 STYLE: dict[str, Any] = {
     "figure.facecolor": LIGHT["surface"],
@@ -58,6 +56,16 @@ STYLE: dict[str, Any] = {
     "axes.unicode_minus": False,
     "svg.fonttype": "none",  # text stays text: it can be selected and read aloud
 }
+
+
+def operator_categories(names: Sequence[str]) -> dict[str, str]:
+    """Each operator's colour, by its name in `COLOURS`; they repeat after the six there are."""
+    return {name: f"category-{place % len(CATEGORIES) + 1}" for place, name in enumerate(names)}
+
+
+def operator_colours(names: Sequence[str]) -> dict[str, str]:
+    """Each operator's light colour."""
+    return {name: LIGHT[category] for name, category in operator_categories(names).items()}
 
 
 def run_style(place: int) -> dict[str, Any]:

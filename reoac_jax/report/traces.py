@@ -12,11 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from reoac_jax.policy.operators import OPERATORS
 
-
-def trace(record: Mapping[str, Any]) -> str:
-    """Base64 of gzipped JSON of a sample's record.
+def trace(record: Mapping[str, Any], operators: Sequence[str]) -> str:
+    """Base64 of gzipped JSON of a sample's record. operators: the run's, by name and in order.
 
     Token texts are numbered in `texts`. A step's `written` is `[[position, text], ...]` and its
     `confidence`, in percent, is of the masked and the written positions, ascending. Of the relation
@@ -36,9 +34,9 @@ def trace(record: Mapping[str, Any]) -> str:
         seen = sorted(masked | written)
         steps.append(
             {
-                "operator": OPERATORS.index(step["operator"]),
-                "chosen": OPERATORS.index(step["chosen"]),
-                "executed": OPERATORS.index(step["executed"]),
+                "operator": operators.index(step["operator"]),
+                "chosen": operators.index(step["chosen"]),
+                "executed": operators.index(step["executed"]),
                 "cost": round(step["cost"], 4),
                 "q": step["q"],
                 "policy": np.round(_softmax(step["logits"]), 3).tolist(),
@@ -47,7 +45,7 @@ def trace(record: Mapping[str, Any]) -> str:
                 "repaired": sorted(repaired),
                 "confidence": [round(100 * step["confidence"][position]) for position in seen],
                 "candidates": [
-                    [OPERATORS.index(c["operator"]), round(c["value"], 6), round(c["cost"], 4)]
+                    [operators.index(c["operator"]), round(c["value"], 6), round(c["cost"], 4)]
                     for c in step.get("candidates", ())
                 ],
             }
@@ -57,6 +55,7 @@ def trace(record: Mapping[str, Any]) -> str:
     packed = {
         "prompt": [number(text) for text in record["prompt_tokens"]],
         "length": len(record["tokens"]),
+        "operators": list(operators),
         "steps": steps,
         "features": list(record["steps"][0]["features"]),
         "columns": columns,

@@ -13,7 +13,8 @@ from reoac_jax.policy.features import (
     extra_features,
     preview_features,
 )
-from reoac_jax.policy.operators import select_positions
+from reoac_jax.policy.observation import Observation
+from reoac_jax.policy.operators import View, select_positions
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.types import DenoiseFn, Generated, HeadsFn, Prompts, RolloutSettings
 from reoac_jax.rollout.update import Update, apply_update, changeable, revealed_positions
@@ -41,8 +42,8 @@ def observe(
     previous: jax.Array,
     prediction: Prediction,
     step: jax.Array,
-) -> jax.Array:
-    """The actor's and critic's input, float32 `[B, F]` (DESIGN.md, section 6).
+) -> Observation[jax.Array]:
+    """The actor's and critic's input, `[B, ...]` (DESIGN.md, section 6).
 
     Under `denoise` the entropy of a revealed token is that of the distribution it was drawn from:
     the backbone's logits at revealed positions were never trained. Under `overwrite` it is the
@@ -52,7 +53,7 @@ def observe(
     entropy = prediction.tokens.entropy
     if settings.update_rule == "denoise":
         entropy = jnp.where(masked, entropy, generated.entropy)
-    features = jax.vmap(alignment_features, (0, 0, 0, 0, 0, None, None))(
+    alignment = jax.vmap(alignment_features, (0, 0, 0, 0, 0, None, None))(
         inputs.contexts,
         generated.tokens,
         previous,
@@ -61,23 +62,19 @@ def observe(
         inputs.vocabulary,
         settings.relation_temperature,
     )
-    parts = [features]
-    if settings.use_hidden:
-        parts.append(prediction.pooled)
+    progress = preview = None
     if settings.extra_features:
-        progress = step / jnp.float32(settings.max_steps)
-        parts.append(
-            jax.vmap(extra_features, (0, 0, 0, 0, None))(
-                progress,
-                masked,
-                prediction.tokens.confidence,
-                prediction.tokens.entropy,
-                inputs.vocabulary.text_id.shape[0],
-            )
+        progress = jax.vmap(extra_features, (0, 0, 0, 0, None))(
+            step / jnp.float32(settings.max_steps),
+            masked,
+            prediction.tokens.confidence,
+            prediction.tokens.entropy,
+            inputs.vocabulary.text_id.shape[0],
         )
     if settings.operator_preview:
-        parts.append(_preview(inputs, settings, generated, prediction.tokens, step))
-    return jnp.concatenate(parts, axis=-1)
+        preview = _preview(inputs, settings, generated, prediction.tokens, step)
+    pooled = prediction.pooled if settings.use_hidden else None
+    return Observation(alignment, pooled, progress, preview)
 
 
 def _preview(
@@ -87,7 +84,7 @@ def _preview(
     proposals: TokenPrediction,
     step: jax.Array,
 ) -> jax.Array:
-    quotas = _quotas(settings)
+    quotas = jnp.asarray(settings.quotas)
 
     def one_row(row: Generated, proposal: TokenPrediction, step: jax.Array) -> jax.Array:
         selections = _selections(row, proposal, step, inputs.vocabulary, settings)
@@ -128,7 +125,7 @@ def act(
     settings: RolloutSettings,
 ) -> Action:
     """Applies one operator to each row; operator, step: int32 `[B]`."""
-    quotas = _quotas(settings)
+    quotas = jnp.asarray(settings.quotas)
 
     def one_row(
         row: Generated, proposal: TokenPrediction, pick: jax.Array, step: jax.Array
@@ -144,12 +141,6 @@ def act(
     return jax.vmap(one_row)(generated, prediction.tokens, operator, step)
 
 
-def _quotas(settings: RolloutSettings) -> jax.Array:
-    """int32 `[A]`: tokens that a step with each operator reveals."""
-    base = settings.gen_len / settings.max_steps
-    return jnp.asarray(settings.operators.quotas(base, settings.gen_len))
-
-
 def _selections(
     row: Generated,
     proposal: TokenPrediction,
@@ -159,9 +150,10 @@ def _selections(
 ) -> jax.Array:
     """bool `[A, G]`: what each operator selects in one row."""
     masked = row.tokens == settings.mask_id
-    if settings.update_rule == "overwrite":
-        return select_positions(row.tokens, masked, vocabulary, settings.operators)
-    written = jnp.where(masked, proposal.token, row.tokens)
-    open_positions, _ = changeable(row, step, settings)
-    frontier = jnp.where(masked.any(), masked, open_positions & ~masked)
-    return select_positions(written, frontier, vocabulary, settings.operators)
+    written, frontier = row.tokens, masked
+    if settings.update_rule == "denoise":
+        written = jnp.where(masked, proposal.token, row.tokens)
+        open_positions, _ = changeable(row, step, settings)
+        frontier = jnp.where(masked.any(), masked, open_positions & ~masked)
+    view = View(written, frontier, proposal.confidence, vocabulary, settings.scope_anchor)
+    return select_positions(view, settings.operators)

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.backbone.prediction import Prediction
-from reoac_jax.policy.operators import O_BRANCH, OPERATORS
 from reoac_jax.rollout.act import Action, StepInputs, act, observe
 from reoac_jax.rollout.types import Candidates, Generated, RolloutSettings
 
@@ -46,10 +45,11 @@ def look_ahead(
       branching: bool `[B]`.
       step: int32 `[B]`; not the last one of a row that branches.
     """
-    ranked = jnp.where(jnp.arange(len(OPERATORS)) == O_BRANCH, -jnp.inf, q)
+    branches = jnp.array([operator.branches for operator in settings.operators])
+    ranked = jnp.where(branches, -jnp.inf, q)
     _, best = jax.lax.top_k(ranked, settings.branch_k)
     picks = jnp.where(branching[:, None], best.astype(jnp.int32), chosen[:, None])
-    costs = jnp.asarray(settings.operators.costs, jnp.float32)
+    costs = jnp.asarray(settings.costs, jnp.float32)
 
     def try_candidate(pick: jax.Array) -> tuple[Action, Prediction, jax.Array]:
         action = act(generated, prediction, pick, step, inputs, settings)

@@ -33,9 +33,7 @@ OPTIONS: Mapping[str, Option] = {
     "rollout.ensure_update": Option(
         "bool", "the fallback replaces an operator that could change nothing", True
     ),
-    "rollout.fallback_operator": Option(
-        "str", "the fallback", "O_SCOPE", choices=("O_NUM", "O_OP", "O_SCOPE", "O_FAST")
-    ),
+    "rollout.fallback_operator": Option("str", "the fallback, one of operators.names", "O_SCOPE"),
     "rollout.repair_tokens": Option(
         "int",
         "denoise: tokens masked again a step, at most; 0: no repair",
@@ -52,7 +50,7 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "rollout.branch_steps": Option("ints", "steps, from 0, at which every row branches", (), low=0),
     "rollout.branch_k": Option(
-        "int", "candidates that a branching step compares; 0: no branching", 0, low=0, high=4
+        "int", "candidates that a branching step compares; 0: no branching", 0, low=0, high=64
     ),
     "rollout.sigma_schedule": Option(
         "str",

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from reoac_jax.backbone.prediction import Prediction
 from reoac_jax.policy.features import PromptContext
-from reoac_jax.policy.operators import O_BRANCH
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.act import StepInputs, act, observe, pick_operator
 from reoac_jax.rollout.branch import Branching, look_ahead, no_candidates
@@ -78,7 +77,8 @@ class OperatorDecider:
         done = Branching(own, prediction, no_candidates(active.shape[0], settings.branch_k))
         if settings.branch:
             scheduled = jnp.isin(step, jnp.array(settings.branch_steps, jnp.int32))
-            branching = active & (scheduled | (own.operator == O_BRANCH))
+            branches = jnp.array([operator.branches for operator in settings.operators])
+            branching = active & (scheduled | branches[own.operator])
             branching &= step < settings.max_steps - 1
             done = jax.lax.cond(
                 branching.any(),
@@ -89,7 +89,7 @@ class OperatorDecider:
             )
 
         update = done.action.update
-        # A look-ahead that the actor asked for costs O_BRANCH, a scheduled one what it executed.
+        # One that the actor asked for costs what asking costs, a scheduled one what it executed.
         operator = jnp.where(scheduled & branching, done.action.operator, own.operator)
         record = Trajectory(
             active=active,
@@ -104,7 +104,7 @@ class OperatorDecider:
             decided=~(scheduled & branching),
             operator=operator,
             executed=done.action.operator,
-            cost=jnp.array(settings.operators.costs, jnp.float32)[operator],
+            cost=jnp.array(settings.costs, jnp.float32)[operator],
             # A row's own pass, unless the last step gave it one, and one for each candidate.
             forward_passes=asked + branching * jnp.int32(settings.branch_k),
             branched=branching,

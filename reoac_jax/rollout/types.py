@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 from reoac_jax.backbone.prediction import DrawSettings, Prediction
 from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.policy.heads import HeadOutput
-from reoac_jax.policy.operators import OPERATORS, OperatorSettings
+from reoac_jax.policy.observation import Observation
+from reoac_jax.policy.operators import Operator, make_operators
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +25,15 @@ class RolloutSettings:
     update_rule: "denoise" or "overwrite" (DESIGN.md, section 8).
     selection_mode: "sample" or "argmax" over the actor's logits.
     draw: how tokens are drawn.
-    ensure_update, fallback_operator: an operator that could change nothing is replaced.
+    ensure_update, fallback_operator: an operator that could change nothing is replaced by this
+    one, an index.
     repair_tokens, repair_threshold: `denoise` only.
     branch: whether branching is on at all; branch_steps, branch_k: section 9.
     cost_lambda: weight of a candidate's cost against its value.
-    relation_temperature, use_hidden, extra_features, operator_preview: the observation (section 6).
+    relation_temperature: of the alignment features (section 6). use_hidden, extra_features,
+    operator_preview: whether the observation has the parts `pooled`, `progress`, `preview`.
     time_conditioned: whether the backbone sees sigma; sigma_*: its schedule (section 3).
-    operators: parameters and costs.
+    operators: what the actor chooses from, A of them. scope_anchor: where their windows lie.
     """
 
     max_steps: int
@@ -56,7 +59,8 @@ class RolloutSettings:
     sigma_schedule: str
     sigma_min: float
     sigma_max: float
-    operators: OperatorSettings
+    operators: tuple[Operator, ...]
+    scope_anchor: str
 
     @classmethod
     def from_config(
@@ -81,7 +85,7 @@ class RolloutSettings:
             selection_mode=mode.selection_mode,
             draw=DrawSettings(mode.sample_strategy, rollout.temperature),
             ensure_update=rollout.ensure_update,
-            fallback_operator=OPERATORS.index(rollout.fallback_operator),
+            fallback_operator=config.operators.names.index(rollout.fallback_operator),
             repair_tokens=rollout.repair_tokens,
             repair_threshold=rollout.repair_threshold,
             branch=branch and rollout.branch_k > 0,
@@ -96,7 +100,8 @@ class RolloutSettings:
             sigma_schedule=rollout.sigma_schedule,
             sigma_min=rollout.sigma_min,
             sigma_max=rollout.sigma_max,
-            operators=OperatorSettings.from_config(config),
+            operators=make_operators(config),
+            scope_anchor=rollout.scope_anchor,
         )
 
     @property
@@ -107,6 +112,17 @@ class RolloutSettings:
         look-aheads the rows keep step, so that they branch together.
         """
         return not (self.time_conditioned or self.branch or self.draw.strategy == "sample")
+
+    @property
+    def costs(self) -> tuple[float, ...]:
+        """What a step with each operator costs."""
+        return tuple(operator.charge for operator in self.operators)
+
+    @property
+    def quotas(self) -> np.ndarray:
+        """int32 `[A]`: tokens that a step with each operator reveals."""
+        share = self.gen_len / self.max_steps
+        return np.array([o.quota(share, self.gen_len) for o in self.operators], np.int32)
 
     @property
     def base_quota(self) -> int:
@@ -170,7 +186,7 @@ class Trajectory(NamedTuple, Generic[ArrayT]):
     """One step of every row; a finished rollout holds them stacked to `[T, N, ...]`.
 
     active: bool, the row took this step; everything else of an inactive step is zero.
-    observation: float32 `[.., F]`, what actor and critic saw.
+    observation: `Observation`, what actor and critic saw.
     tokens: int32 `[.., G]`, before the step. written: bool `[.., G]`, positions the step wrote.
     repaired: bool `[.., G]`, positions the step put back under the mask.
     confidence: float32 `[.., G]`, of the model's proposal at each position.
@@ -184,7 +200,7 @@ class Trajectory(NamedTuple, Generic[ArrayT]):
     """
 
     active: ArrayT
-    observation: ArrayT
+    observation: Observation[ArrayT]
     tokens: ArrayT
     written: ArrayT
     repaired: ArrayT
@@ -210,8 +226,8 @@ class Rollout(NamedTuple, Generic[ArrayT]):
 
 # (prompts [B], generated tokens int32 [B, G], step int32 [B]) -> Prediction: one forward pass.
 DenoiseFn = Callable[[Prompts, jax.Array, jax.Array], Prediction]
-# (observation float32 [B, F], step int32 [B]) -> HeadOutput
-HeadsFn = Callable[[jax.Array, jax.Array], HeadOutput]
+# (Observation [B, ...], step int32 [B]) -> HeadOutput
+HeadsFn = Callable[[Observation[jax.Array], jax.Array], HeadOutput]
 # (step int32 [B], -1 for a row that took none now, tokens int32 [B, G] behind it, operator int32
 # [B] that acted, None for a sampler) -> None, on the host, from the running loop: for looking on.
 StepWatcher = Callable[[np.ndarray, np.ndarray, np.ndarray | None], None]

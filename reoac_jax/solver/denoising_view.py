@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 import numpy as np
@@ -11,7 +11,6 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.system.progress import is_terminal
 from reoac_jax.tasks.tokenizer import Tokenizer
 
@@ -38,13 +37,14 @@ class DenoisingView:
         tokenizer: Tokenizer,
         mask_id: int,
         max_steps: int,
+        operators: Sequence[str],
     ) -> Iterator[None]:
         """The steps that come meanwhile are of this row; its last state is left standing.
 
-        given: int32 `[G]`, the generated region before the first step.
+        given: int32 `[G]`, the generated region before the first step. operators: their names.
         """
         self._before, self._fixed = given, given != mask_id
-        self._prompt, self._max_steps = prompt, max_steps
+        self._prompt, self._max_steps, self._operators = prompt, max_steps, operators
         self._tokenizer, self._mask_id = tokenizer, mask_id
         self._separator, self._shown_at = _separator(tokenizer), 0.0
         if not self._terminal:
@@ -62,7 +62,7 @@ class DenoisingView:
         after = np.asarray(tokens[0])
         headline = f"step {int(step[0]) + 1} of {self._max_steps}"
         if operator is not None:
-            headline += f" {OPERATORS[int(operator[0])]}"
+            headline += f" {self._operators[int(operator[0])]}"
         if self._terminal:
             self._show(after, headline)
         else:

@@ -23,7 +23,6 @@ from reoac_jax.devices.streams import RunStream
 from reoac_jax.evaluation.policies import ACTOR, UNTRAINED, Outcome, Policy
 from reoac_jax.learning.parts import Parts, load_parts, load_trained, load_weights, untrained
 from reoac_jax.policy.heads import HeadParams
-from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.rollout import Request, StepWatcher, in_order
 from reoac_jax.runs.checkpoints import find_checkpoint
 from reoac_jax.runs.folder import CONFIG, newest_checkpoints
@@ -233,12 +232,12 @@ class Solver:
         outcome: Outcome,
     ) -> list[Answer]:
         extracted = self._task.extract(texts)
-        answers = []
+        answers, names = [], self.config.operators.names
         for row, prompt in enumerate(prompts):
             operators = None
             if outcome.operators is not None:
                 acted = outcome.operators[row]
-                operators = tuple(OPERATORS[operator] for operator in acted[acted >= 0])
+                operators = tuple(names[operator] for operator in acted[acted >= 0])
             answers.append(
                 Answer(
                     prompt, texts[row], extracted[row], blanks[row], int(outcome.steps[row]),

@@ -26,7 +26,7 @@ from reoac_jax.learning.objectives.soft_q import SoftQ
 from reoac_jax.learning.replay import BackboneBatch
 from reoac_jax.learning.trainable import Full, Lora
 from reoac_jax.policy.heads import Heads
-from reoac_jax.policy.operators import OperatorSettings
+from reoac_jax.policy.operators import OPERATOR_TYPES
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout import Request, RolloutProgram, RolloutSettings, in_order
 
@@ -107,7 +107,7 @@ def rollout_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
     """A whole rollout of `rows` requests under random heads; its rows are forward passes."""
     model, settings = _model(workload, dtype), _rollout_settings(workload)
     config = workload.config
-    heads = Heads.create((256, 256), (256, 256), config.hidden_dim, True, False, False)
+    heads = Heads.create((256, 256), (256, 256), config.hidden_dim, True, False, False, 5)
     head_params = jax.jit(heads.init)(jax.random.key(1))
     mesh = sharding.make_mesh(jax.devices()[:1])
     program = RolloutProgram(
@@ -121,7 +121,7 @@ def rollout_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
     key = jax.random.key(2)
 
     def run() -> np.ndarray:
-        return in_order(program(params, head_params, key, requests)).steps.observation
+        return in_order(program(params, head_params, key, requests)).steps.observation.alignment
 
     steps = in_order(program(params, head_params, key, requests)).steps
     passes, computed = steps.forward_passes.sum(axis=1), program.tokens_computed
@@ -148,7 +148,7 @@ def update_program(
     """One backbone step of `update_rows` transitions, in mode lora or full, with dropout."""
     model = _model(workload, dtype).clone(dropout=0.1, remat=remat)
     config, count, gen_len = workload.config, workload.update_rows, workload.gen_len
-    heads = Heads.create((256, 256), (256, 256), config.hidden_dim, True, False, False)
+    heads = Heads.create((256, 256), (256, 256), config.hidden_dim, True, False, False, 5)
     settings = LearnerSettings(
         trainable=_TRAINABLE[mode], actor=SoftQ(), backbone=Reference(), actor_rate=1e-4,
         critic_rate=1e-4, backbone_rate=5e-6, backbone_accumulate=1,
@@ -275,11 +275,8 @@ def _model(workload: Workload, dtype: str) -> Backbone:
 
 
 def _rollout_settings(workload: Workload) -> RolloutSettings:
-    operators = OperatorSettings(
-        num_max_tokens=16, op_max_tokens=16, scope_len=32, branch_scope_len=32, fast_scope_len=64,
-        scope_anchor="frontier", costs=(1.2, 1.1, 1.0, 3.0, 2.0),
-        step_scales=(1.0, 1.0, 1.0, 1.0, 1.5),
-    )  # fmt: skip
+    names = ("O_NUM", "O_OP", "O_SCOPE", "O_BRANCH", "O_FAST")
+    operators = tuple(OPERATOR_TYPES[name]() for name in names)
     return RolloutSettings(
         max_steps=workload.steps, gen_len=workload.gen_len, mask_id=workload.config.mask_id,
         pad_id=0, update_rule="denoise", selection_mode="sample", draw=DrawSettings("sample", 1.0),
@@ -287,6 +284,7 @@ def _rollout_settings(workload: Workload) -> RolloutSettings:
         branch=False, branch_steps=(), branch_k=0, cost_lambda=0.01, relation_temperature=1.0,
         use_hidden=True, extra_features=False, operator_preview=False, time_conditioned=False,
         sigma_schedule="cosine", sigma_min=1e-4, sigma_max=1.0, operators=operators,
+        scope_anchor="frontier",
     )  # fmt: skip
 
 

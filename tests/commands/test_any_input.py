@@ -19,13 +19,13 @@ from reoac_jax.config import fixed_options, load_config, to_json, validate
 from reoac_jax.policy.features import (
     EXTRA_FEATURES,
     FEATURES,
-    PREVIEW_FEATURES,
     alignment_features,
     extra_features,
     preview_features,
+    preview_names,
     prompt_context,
 )
-from reoac_jax.policy.operators import OPERATORS, select_positions
+from reoac_jax.policy.operators import OPERATOR_TYPES, View, select_positions
 from reoac_jax.rollout import Prompts, RolloutSettings, backbone_denoiser, rollout
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import TASKS, Problem, make_task, task_options
@@ -62,13 +62,13 @@ def all_features(prompt, length, key_mask, row, previous, has_previous, entropy,
     row=tokens(GENERATED), previous=tokens(GENERATED), has_previous=st.booleans(),
     uncertainty=shares(GENERATED), temperature=temperatures, progress=st.floats(0, 1),
     masked=flags(GENERATED), confidence=shares(GENERATED),
-    reveals=flags((len(OPERATORS), GENERATED)),
+    reveals=flags((len(toy.ORIGINAL), GENERATED)),
 )  # fmt: skip
 @settings(max_examples=100, deadline=None)
 def test_features_of_any_row(uncertainty, **row):
     entropy = uncertainty * np.log(np.float32(toy.VOCAB_SIZE))
     alignment, extra, preview = all_features(entropy=entropy, vocabulary=toy.vocabulary(), **row)
-    widest = dict.fromkeys((*FEATURES, *EXTRA_FEATURES, *PREVIEW_FEATURES), (0.0, 1.0))
+    widest = dict.fromkeys((*FEATURES, *EXTRA_FEATURES, *preview_names(toy.ORIGINAL)), (0.0, 1.0))
     widest |= dict.fromkeys(("prompt_entropy_mean", "prompt_entropy_p90"), (0.0, math.log(PROMPT)))
     widest |= dict.fromkeys(("suspect_mean", "suspect_p90"), (0.0, 2.0))
     widest["written_log_confidence"] = (math.log(1e-6), 0.0)
@@ -91,22 +91,36 @@ def legal(option):
         return st.booleans()
     if option.choices is not None:
         return st.sampled_from(option.choices)
+    if option.kind == "str":
+        return st.sampled_from(toy.ORIGINAL)
     numbers = st.integers if option.kind in ("int", "ints") else st.floats
     one = st.one_of(numbers(option.low, option.high), st.sampled_from([option.low, option.low + 1]))
     return st.lists(one, max_size=4) if option.kind == "ints" else one
 
 
+PARAMETERS = {
+    f"operators.{name}.{key}": option
+    for name, kind in OPERATOR_TYPES.items()
+    for key, option in kind.parameters().items()
+}
 legal_values = st.fixed_dictionaries(
-    {},
-    optional={k: legal(option) for k, option in fixed_options().items() if k.startswith(_SECTIONS)},
+    {"operators.names": st.lists(st.sampled_from([*OPERATOR_TYPES]), max_size=4)},
+    optional={
+        key: legal(option)
+        for key, option in {**fixed_options(), **PARAMETERS}.items()
+        if key.startswith(_SECTIONS) and key != "operators.names"
+    },
 )
 
 
 def settings_of(changes):
     """The rollout settings of the tiny configuration with some values changed; None: refused."""
     values = to_json(TINY)
+    values["operators"] = {name: {} for name in changes["operators.names"]}
     for key, value in changes.items():
         *sections, last = key.split(".")
+        if key in PARAMETERS and sections[-1] not in changes["operators.names"]:
+            continue
         functools.reduce(dict.__getitem__, sections, values)[last] = value
     try:
         config = validate(values)
@@ -118,30 +132,33 @@ def settings_of(changes):
     )
 
 
-@given(changes=legal_values, written=tokens(GENERATED), frontier=flags(GENERATED))
+@given(
+    changes=legal_values, written=tokens(GENERATED), frontier=flags(GENERATED),
+    confidence=shares(GENERATED),
+)  # fmt: skip
 @settings(max_examples=60, deadline=None)
-def test_operators_of_any_configuration_on_any_row(changes, written, frontier):
+def test_operators_of_any_configuration_on_any_row(changes, written, frontier, confidence):
     found = settings_of(changes)
     if found is None:
         return
     assert hash(found) is not None  # a static argument of jit
     operators = found.operators
-    assert all(math.isfinite(cost) and cost >= 0 for cost in operators.costs)
-    quotas = operators.quotas(found.gen_len / found.max_steps, found.gen_len)
-    assert quotas.shape == (len(OPERATORS),) and (1 <= quotas).all()
-    assert (quotas <= found.gen_len).all()
+    assert all(math.isfinite(cost) and cost >= 0 for cost in found.costs)
+    assert found.quotas.shape == (len(operators),) and (1 <= found.quotas).all()
+    assert (found.quotas <= found.gen_len).all()
     vocabulary = toy.vocabulary()
-    selected = np.asarray(select_positions(written, frontier, vocabulary, operators))
-    assert selected.shape == (len(OPERATORS), GENERATED) and selected.dtype == bool
-    for row, having, most in (
-        (selected[0], np.asarray(vocabulary.has_digit)[written], operators.num_max_tokens),
-        (selected[1], np.asarray(vocabulary.is_operator)[written], operators.op_max_tokens),
-    ):
-        assert row.sum() == min(having.sum(), most) and not (row & ~having).any()
-    windows = operators.scope_len, operators.branch_scope_len, operators.fast_scope_len
-    for row, size in zip(selected[2:], windows, strict=True):
-        places = np.flatnonzero(row)
-        assert 1 <= len(places) <= min(size, GENERATED) and np.ptp(places) == len(places) - 1
+    view = View(written, frontier, confidence, vocabulary, found.scope_anchor)
+    selected = np.asarray(select_positions(view, operators))
+    assert selected.shape == (len(operators), GENERATED) and selected.dtype == bool
+    tables = {"O_NUM": vocabulary.has_digit, "O_OP": vocabulary.is_operator}
+    for row, operator in zip(selected, operators, strict=True):
+        if operator.name in tables:
+            having = np.asarray(tables[operator.name])[written]
+            assert row.sum() == min(having.sum(), operator.max_tokens)
+            assert not (row & ~having).any()
+        else:
+            size, places = min(operator.scope_len, GENERATED), np.flatnonzero(row)
+            assert 1 <= len(places) <= size and np.ptp(places) == len(places) - 1
 
 
 # ---- The rollout
@@ -200,8 +217,8 @@ def test_rollout_of_any_prompts(name, prompt, lengths, key_mask, region, blank, 
         assert np.isfinite(x).all()
     assert (steps.confidence >= 0).all() and (steps.confidence <= 1 + 1e-6).all()
     for chosen in (steps.operator, steps.chosen, steps.executed):
-        assert (chosen >= 0).all() and (chosen < len(OPERATORS)).all()
-    active, dearest = steps.active, max(variant.operators.costs)
+        assert (chosen >= 0).all() and (chosen < len(variant.operators)).all()
+    active, dearest = steps.active, max(variant.costs)
     assert (steps.cost >= 0).all() and (steps.cost <= dearest).all()
     assert not steps.cost[~active].any()
     assert (active[:-1] >= active[1:]).all()  # a finished row stays finished

@@ -24,8 +24,8 @@ from reoac_jax.devices.compilation import COMPILE_EVENT
 from reoac_jax.devices.streams import RunStream
 from reoac_jax.learning.learner import Learner, LearnerSettings
 from reoac_jax.learning.parts import load_parts, restore_backbone, untrained
-from reoac_jax.policy.features import FEATURES, PREVIEW_FEATURES
-from reoac_jax.policy.operators import OPERATORS
+from reoac_jax.policy.features import FEATURES, preview_names
+from reoac_jax.policy.operators import OPERATOR_TYPES
 from reoac_jax.report import __main__ as report
 from reoac_jax.runs.checkpoints import read_item
 from reoac_jax.system.errors import run_command
@@ -50,7 +50,7 @@ def test_train_leaves_a_run_folder_and_evaluates(mode, options, backbone, tmp_pa
     sample = json.loads(next(iter(samples(run).values())))
     assert len(sample["relation"]) == 6 and len(sample["relation"][0]) == 20
     assert sample["steps"][1]["candidates"]
-    assert list(sample["steps"][0]["features"]) == [*FEATURES, *PREVIEW_FEATURES]
+    assert list(sample["steps"][0]["features"]) == [*FEATURES, *preview_names(toy.ORIGINAL)]
     assert " ".join(sample["prompt_tokens"]).split() == sample["prompt"].split()
     assert sample["return"] == pytest.approx(sample["reward"] - 0.01 * sample["cost"])
     if mode == "lora":
@@ -204,7 +204,7 @@ def test_other_policies_need_no_checkpoint(policy, options, tmp_path):
     assert run_command(evaluate.main, argv) == 0
     result = json.loads(output.read_text())
     assert result["checkpoint"] is None and 0 < result["forward_passes"] <= 4
-    if policy in OPERATORS:
+    if policy in OPERATOR_TYPES:
         assert result["operator_shares"][policy] > 0
 
 

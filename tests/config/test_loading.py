@@ -283,7 +283,7 @@ def test_ranges_are_inclusive(key):
         ("rollout.max_steps=8.0", "expected an integer from 1 to 1024"),
         ("rollout.max_steps=", "expected an integer from 1 to 1024"),
         ("rollout.max_steps=" + "9" * 5000, "expected an integer from 1 to 1024"),
-        ("rollout.branch_k=5", "expected an integer from 0 to 4"),
+        ("rollout.branch_k=5", "expected at most 4"),
         ("rollout.fallback_operator=O_BRANCH", "expected one of O_NUM, O_OP, O_SCOPE, O_FAST"),
         ("rollout.update_rule=Denoise", "expected one of denoise, overwrite"),
         ("features.use_hidden=1", "expected True or False"),

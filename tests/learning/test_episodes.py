@@ -14,7 +14,6 @@ from reoac_jax.learning.episodes import (
     rollout_summary,
 )
 from reoac_jax.learning.learner import LearnerSettings
-from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.policy.vocabulary import build_vocabulary
 from reoac_jax.tasks import Problem
 from reoac_jax.tasks.decode import generated_text, token_texts
@@ -59,10 +58,10 @@ def test_operators_are_counted_by_step_and_in_all():
         cost=np.array([[1.0, 2.0, 0.0], [1.0, 1.0, 1.0]]),
         forward_passes=np.array([[1, 1, 0], [1, 3, 1]]),
     )
-    summary = rollout_summary(SimpleNamespace(steps=steps))
+    summary = rollout_summary(SimpleNamespace(steps=steps), toy.ORIGINAL)
     assert (summary["cost"], summary["steps"], summary["forward_passes"]) == (3.0, 2.5, 3.5)
     by_step = summary["operators_by_step"]
-    assert list(by_step) == list(OPERATORS)
+    assert list(by_step) == list(toy.ORIGINAL)
     assert list(by_step.values()) == [[0, 1, 1], [2, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0]]
     assert list(summary["operator_shares"].values()) == [0.4, 0.4, 0.2, 0.0, 0.0]
 

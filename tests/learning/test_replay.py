@@ -1,5 +1,6 @@
 """The replay buffer: who leaves first, what is drawn and how often, and its round trip."""
 
+import jax
 import numpy as np
 import pytest
 from scipy import stats
@@ -7,6 +8,7 @@ from scipy import stats
 from reoac_jax.learning.objectives.generated import Generated
 from reoac_jax.learning.objectives.reference import Reference
 from reoac_jax.learning.replay import Episodes, Replay
+from reoac_jax.policy.observation import Observation
 
 T, P, G, F = 4, 3, 2, 5
 
@@ -27,7 +29,7 @@ def episodes(numbers, rng=None):
         actor_advantage=-step.astype(np.float32),
         backbone_advantage=-2.0 * step.astype(np.float32),
         active=rng.random((count, T)) < 0.6,
-        observation=wide.astype(np.float32),
+        observation=Observation(wide.astype(np.float32), progress=-wide.astype(np.float32)),
         operator=(step % 5).astype(np.int32),
         chosen=((step + 1) % 5).astype(np.int32),
         decided=rng.random((count, T)) < 0.5,
@@ -50,7 +52,7 @@ def transitions(data, where):
 
 
 def joined(parts):
-    return Episodes(*(np.concatenate(x) for x in zip(*parts, strict=True)))
+    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
 
 def test_oldest_leave_first():
@@ -62,11 +64,11 @@ def test_oldest_leave_first():
         following += count
         replay.add(new)
         held.append(new)
-        latest = Episodes(*(x[-7:] for x in joined(held)))
+        latest = jax.tree.map(lambda x: x[-7:], joined(held))
         assert len(replay) == len(latest.prompt) == min(following, 7)
         assert replay.added == following
         drawn = replay.head_batch(np.random.default_rng(1), 2000)
-        seen = set(drawn.observation[:, 0].astype(int).tolist())
+        seen = set(drawn.observation.alignment[:, 0].astype(int).tolist())
         assert seen == transitions(latest, latest.active)
 
 
@@ -77,7 +79,7 @@ def test_head_batch_draws_active_transitions_uniformly():
     size = 40_000
     batch = replay.head_batch(np.random.default_rng(0), size)
     wanted = sorted(transitions(data, data.active))
-    step = batch.observation[:, 0].astype(int)
+    step = batch.observation.alignment[:, 0].astype(int)
     counts = np.array([(step == w).sum() for w in wanted])
     assert counts.sum() == size
     assert stats.chisquare(counts).pvalue > 1e-3
@@ -96,9 +98,9 @@ def test_only_the_latest_episodes_where_asked_for(added):
     for start in range(0, added, 1):
         replay.add(episodes([start]))
     every = joined([episodes([number]) for number in range(added)])
-    latest = Episodes(*(x[-4:] for x in every))
+    latest = jax.tree.map(lambda x: x[-4:], every)
     drawn = replay.head_batch(np.random.default_rng(0), 2000, latest=4)
-    seen = set(drawn.observation[:, 0].astype(int).tolist())
+    seen = set(drawn.observation.alignment[:, 0].astype(int).tolist())
     assert seen == transitions(latest, latest.active)
     drawn = replay.backbone_batch(np.random.default_rng(0), 2000, Generated().target, latest=4)
     wrote = latest.active & latest.written.any(axis=-1)
@@ -134,9 +136,17 @@ def test_same_generator_same_draws():
     replay = Replay(8)
     replay.add(episodes(range(8)))
     first, again, other = (replay.head_batch(np.random.default_rng(s), 30) for s in (3, 3, 4))
-    for x, y in zip(first, again, strict=True):
-        np.testing.assert_array_equal(x, y)
-    assert (first.observation != other.observation).any()
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert (first.observation.alignment != other.observation.alignment).any()
+
+
+def test_parts_that_are_not_observed_take_no_room():
+    replay = Replay(8)
+    replay.add(episodes(range(8)))
+    batch = replay.head_batch(np.random.default_rng(0), 30).observation
+    assert batch.pooled is None and batch.preview is None
+    np.testing.assert_array_equal(batch.progress, -batch.alignment)
+    assert set(replay.state()["observation"]) == {"alignment", "progress"}
 
 
 @pytest.mark.parametrize("count", [3, 5, 8])
@@ -146,19 +156,19 @@ def test_state_round_trip(count):
     for number in range(count):
         replay.add(episodes([number]))
     state = replay.state()
-    kept = {name: x.copy() for name, x in state.items()}
+    kept = jax.tree.map(np.copy, state)
     rebuilt.restore(state)
     for number in range(count, count + 7):
         assert len(replay) == len(rebuilt) and replay.added == rebuilt.added
         for draw in (Replay.head_batch, backbone_batch):
             pair = (draw(x, np.random.default_rng(0), 50) for x in (replay, rebuilt))
-            for x, y in zip(*pair, strict=True):
+            for x, y in zip(*map(jax.tree.leaves, pair), strict=True):
                 np.testing.assert_array_equal(x, y)
                 assert x.dtype == y.dtype
         replay.add(episodes([number]))
         rebuilt.add(episodes([number]))
-    for name, x in kept.items():
-        np.testing.assert_array_equal(state[name], x)  # a copy: later episodes leave it alone
+    # A copy: later episodes leave it alone.
+    jax.tree.map(np.testing.assert_array_equal, state, kept)
 
 
 def test_errors():

@@ -15,10 +15,10 @@ from transformers import AutoTokenizer
 from reoac_jax.policy.features import (
     EXTRA_FEATURES,
     FEATURES,
-    PREVIEW_FEATURES,
     alignment_features,
     extra_features,
     preview_features,
+    preview_names,
     prompt_context,
 )
 from reoac_jax.policy.vocabulary import build_vocabulary
@@ -238,7 +238,7 @@ def test_preview_features():
     written = rng.random((40, GENERATED)) < 0.5
     written[0], written[1] = False, True
     got = jax.vmap(preview_features)(reveals, confidence, written, past)
-    assert got.shape == (40, len(PREVIEW_FEATURES)) and np.isfinite(got).all()
+    assert got.shape == (40, len(preview_names(toy.ORIGINAL))) and np.isfinite(got).all()
     for row, would, sure, old, then in zip(got, reveals, confidence, written, past, strict=True):
         shares, means, least = np.reshape(row[:15], (3, 5))
         for a in range(5):

@@ -5,17 +5,25 @@ import numpy as np
 import pytest
 from support import toy
 
-from reoac_jax.policy.features import EXTRA_FEATURES, FEATURES, PREVIEW_FEATURES
+from reoac_jax.policy.features import EXTRA_FEATURES, FEATURES, preview_names
 from reoac_jax.policy.heads import Heads
+from reoac_jax.policy.observation import Observation, named_features
 
 WIDTH = 6
 init = jax.jit(Heads.init, static_argnums=0)
 apply = jax.jit(Heads.apply, static_argnums=0)
 
 
-def create(use_hidden, use_extra, use_preview=False, hidden=(7, 9)):
-    heads = Heads.create(hidden, (8,), WIDTH, use_hidden, use_extra, use_preview)
+def create(use_hidden, use_extra, use_preview=False, hidden=(7, 9), operators=5):
+    heads = Heads.create(hidden, (8,), WIDTH, use_hidden, use_extra, use_preview, operators)
     return heads, init(heads, jax.random.key(0))
+
+
+def observations(count, operators=5, seed=0):
+    """Random ones that hold every part."""
+    rng = np.random.default_rng(seed)
+    widths = len(FEATURES), WIDTH, len(EXTRA_FEATURES), 3 * operators + 2
+    return Observation(*(rng.standard_normal((count, w)).astype(np.float32) for w in widths))
 
 
 def plain_mlp(params, x):
@@ -28,58 +36,59 @@ def plain_mlp(params, x):
     return x
 
 
+@pytest.mark.parametrize("operators", [2, 5])
 @pytest.mark.parametrize("use_hidden", [False, True])
 @pytest.mark.parametrize(
     ("use_extra", "use_preview"), [(False, False), (True, False), (True, True)]
 )
-def test_heads_equal_a_plain_mlp(use_hidden, use_extra, use_preview):
-    heads, params = create(use_hidden, use_extra, use_preview)
+def test_heads_equal_a_plain_mlp_of_the_parts_they_read(
+    use_hidden, use_extra, use_preview, operators
+):
+    heads, params = create(use_hidden, use_extra, use_preview, operators=operators)
     params = toy.randomise(params, 1)
-    assert heads.observation_dim == 11 + WIDTH * use_hidden + 5 * use_extra + 17 * use_preview
-    seen = np.random.default_rng(0).standard_normal((30, heads.observation_dim)).astype(np.float32)
+    seen = observations(30, operators)
     got = apply(heads, params, seen)
-    x = seen.astype(np.float64)
-    if use_hidden:
-        pooled = x[:, 11 : 11 + WIDTH]
-        centred = pooled - pooled.mean(axis=1, keepdims=True)
-        x[:, 11 : 11 + WIDTH] = centred / np.sqrt(pooled.var(axis=1, keepdims=True) + 1e-6)
-    assert got.logits.shape == got.q.shape == (30, 5)
+    pooled = seen.pooled.astype(np.float64)
+    centred = pooled - pooled.mean(axis=1, keepdims=True)
+    pooled = centred / np.sqrt(pooled.var(axis=1, keepdims=True) + 1e-6)
+    read = [seen.alignment, pooled, seen.progress, seen.preview]
+    used = [True, use_hidden, use_extra, use_preview]
+    x = np.concatenate([part for part, on in zip(read, used, strict=True) if on], axis=1)
+    assert got.logits.shape == got.q.shape == (30, operators)
     np.testing.assert_allclose(got.logits, plain_mlp(params.actor, x), atol=1e-4)
     np.testing.assert_allclose(got.q, plain_mlp(params.critic, x), atol=1e-4)
+    missing = {n: None for n, on in zip(Observation._fields, used, strict=True) if not on}
+    np.testing.assert_array_equal(apply(heads, params, seen._replace(**missing)).q, got.q)
 
 
 def test_only_the_pooled_state_is_free_of_scale():
     heads, params = create(True, True)
     params = toy.randomise(params, 1)
-    seen = np.random.default_rng(0).standard_normal((20, heads.observation_dim)).astype(np.float32)
+    seen = observations(20)
     before = apply(heads, params, seen)
-    scaled = seen.copy()
-    scaled[:, 11 : 11 + WIDTH] = 50 * scaled[:, 11 : 11 + WIDTH] + 3
-    after = apply(heads, params, scaled)
+    after = apply(heads, params, seen._replace(pooled=50 * seen.pooled + 3))
     np.testing.assert_allclose(after.q, before.q, atol=1e-3)
-    for column in (0, 10, 11 + WIDTH, heads.observation_dim - 1):
-        changed = seen.copy()
-        changed[:, column] += 1
-        assert np.abs(apply(heads, params, changed).q - before.q).max() > 1e-3
+    for part in ("alignment", "progress"):
+        for column in (0, -1):
+            changed = np.array(getattr(seen, part))
+            changed[:, column] += 1
+            after = apply(heads, params, seen._replace(**{part: changed}))
+            assert np.abs(after.q - before.q).max() > 1e-3
 
 
 def test_the_first_policy_is_near_uniform_and_the_first_q_near_zero():
     heads, params = create(True, False, hidden=(256, 256))
-    seen = np.random.default_rng(0).standard_normal((50, heads.observation_dim)).astype(np.float32)
-    out = apply(heads, params, seen)
+    out = apply(heads, params, observations(50))
     assert np.abs(jax.nn.softmax(out.logits) - 0.2).max() < 0.1
     assert np.abs(out.q).max() < 0.5
     assert np.abs(out.logits).max() > 0 and np.abs(np.asarray(out.logits) - out.q).max() > 0
 
 
-@pytest.mark.parametrize("use_hidden", [False, True])
-@pytest.mark.parametrize("use_extra", [False, True])
-@pytest.mark.parametrize("use_preview", [False, True])
-def test_named_columns_leave_the_pooled_state_out(use_hidden, use_extra, use_preview):
-    heads = Heads.create((7,), (8,), WIDTH, use_hidden, use_extra, use_preview)
-    later = [*EXTRA_FEATURES] * use_extra + [*PREVIEW_FEATURES] * use_preview
-    named = heads.named_columns
-    assert list(named) == [*FEATURES, *later]
-    first = 11 + WIDTH * use_hidden
-    assert list(named.values()) == [*range(11), *range(first, first + len(later))]
-    assert heads.observation_dim == first + len(later)
+def test_named_features_are_all_but_the_pooled_state():
+    names = ("O_NUM", "O_FAST")
+    seen = observations(4, operators=2)
+    named = named_features(seen, names)
+    assert list(named) == [*FEATURES, *EXTRA_FEATURES, *preview_names(names)]
+    columns = np.concatenate([seen.alignment, seen.progress, seen.preview], axis=1).T
+    np.testing.assert_array_equal(list(named.values()), columns)
+    assert list(named_features(Observation(seen.alignment, seen.pooled), names)) == [*FEATURES]

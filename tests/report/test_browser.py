@@ -8,9 +8,8 @@ import shutil
 import time
 
 import pytest
-from support.simulated_run import episode, write_evaluation, write_run
+from support.simulated_run import OPERATORS, episode, write_evaluation, write_run
 
-from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.__main__ import main
 from reoac_jax.report.page import page as build_page
 from reoac_jax.report.runs import read_runs

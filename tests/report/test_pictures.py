@@ -4,9 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from support.simulated_run import metrics_line, write_run
+from support.simulated_run import OPERATORS, metrics_line, write_run
 
-from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report import curves
 from reoac_jax.report.curves import _running_mean
 from reoac_jax.report.operator_use import shares_by_step

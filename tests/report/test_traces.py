@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.simulated_run import episode
+from support.simulated_run import OPERATORS, episode
 
-from reoac_jax.policy.operators import OPERATORS
 from reoac_jax.report.traces import trace
 
 
 def unpack(record):
-    return json.loads(gzip.decompress(base64.b64decode(trace(record))))
+    return json.loads(gzip.decompress(base64.b64decode(trace(record, OPERATORS))))
 
 
 @settings(max_examples=25, deadline=None)

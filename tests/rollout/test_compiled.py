@@ -66,7 +66,7 @@ def full_size():
         max_steps=32, gen_len=GEN_LEN, mask_id=config.mask_id, branch=True, branch_k=3,
         branch_steps=(4, 8, 12),
     )  # fmt: skip
-    heads = Heads.create((256, 256), (256, 256), config.hidden_dim, True, False, False)
+    heads = Heads.create((256, 256), (256, 256), config.hidden_dim, True, False, False, 5)
     head_params = jax.eval_shape(heads.init, jax.random.key(0))
 
     def of_size(x, size):

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from support import toy
 from support.terminal import Terminal
 
 from reoac_jax import solve, train
@@ -188,7 +189,7 @@ def test_view_tells_what_happened_to_each_token(solver):
     parts = solver.parts
     mask, view = parts.model.spec.mask_id, DenoisingView(io.StringIO())
     given = np.array([mask, mask, mask, 7], np.int32)
-    with view.watching("prompt", given, parts.tokenizer, mask, 9):
+    with view.watching("prompt", given, parts.tokenizer, mask, 9, toy.ORIGINAL):
         view(np.array([0]), np.array([[5, 6, mask, 7]]), None)
         line = view.render(np.array([5, mask, 8, 7]))
     styles = [str(span.style) for span in line.spans]
@@ -202,7 +203,8 @@ def test_view_on_a_terminal_shows_each_step(solver):
     half = np.where(np.arange(5) < 2, tokens, mask)
     with Terminal() as terminal:
         view = DenoisingView(terminal.stream)
-        with view.watching(QUESTION, np.full_like(tokens, mask), parts.tokenizer, mask, 2):
+        blank = np.full_like(tokens, mask)
+        with view.watching(QUESTION, blank, parts.tokenizer, mask, 2, toy.ORIGINAL):
             view(np.array([0]), half[None], np.array([2]))
             view(np.array([-1]), tokens[None], np.array([2]))  # took no step now
             view(np.array([1]), tokens[None], np.array([4]))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reoac_jax.policy.features import alignment_features, extra_features, prompt_context
-from reoac_jax.policy.operators import O_BRANCH, O_FAST, O_NUM, O_OP
+from reoac_jax.policy.observation import Observation
 
 _features = jax.jit(alignment_features, static_argnums=6)
 _extra = jax.jit(extra_features, static_argnums=4)
@@ -55,26 +55,25 @@ class PlainRollout:
                 for e, t, w in zip(entropy, row.tokens, row.entropy, strict=True)
             ]
         tokens = jnp.array(row.tokens, jnp.int32)
-        parts = [
+        seen = Observation(
             _features(
                 self.context, tokens, jnp.array(previous, jnp.int32), jnp.array(step > 0),
                 jnp.array(entropy, jnp.float32), self.vocabulary, s.relation_temperature,
             )
-        ]  # fmt: skip
+        )  # fmt: skip
         if s.use_hidden:
-            parts.append(prediction.pooled)
+            seen = seen._replace(pooled=prediction.pooled)
         if s.extra_features:
-            parts.append(
-                _extra(
-                    jnp.float32(step / s.max_steps), tokens == s.mask_id,
-                    prediction.tokens.confidence, prediction.tokens.entropy,
-                    self.vocabulary.text_id.shape[0],
-                )
+            progress = _extra(
+                jnp.float32(step / s.max_steps), tokens == s.mask_id,
+                prediction.tokens.confidence, prediction.tokens.entropy,
+                self.vocabulary.text_id.shape[0],
             )  # fmt: skip
+            seen = seen._replace(progress=progress)
         if s.operator_preview:
-            parts.append(jnp.array(self.preview(row, prediction.tokens, step), jnp.float32))
-        observation = jnp.concatenate(parts)
-        out = self.heads(observation[None])
+            preview = self.preview(row, prediction.tokens, step)
+            seen = seen._replace(preview=jnp.array(preview, jnp.float32))
+        out = self.heads(jax.tree.map(lambda x: x[None], seen), jnp.array([step], jnp.int32))
         return np.asarray(out.logits[0]), np.asarray(out.q[0])
 
     def pick(self, logits, step):
@@ -84,21 +83,22 @@ class PlainRollout:
         return int(jax.random.categorical(key, jnp.array(logits)))
 
     def select(self, row, proposal, operator, step):
-        s, o, size = self.s, self.s.operators, self.s.gen_len
+        s, size = self.s, self.s.gen_len
+        own = s.operators[operator]
         masked = [t == s.mask_id for t in row.tokens]
         seen = [
             int(p) if m and s.update_rule == "denoise" else t
             for t, p, m in zip(row.tokens, proposal.token, masked, strict=True)
         ]
-        if operator in (O_NUM, O_OP):
-            table = self.has_digit if operator == O_NUM else self.is_operator
-            limit = o.num_max_tokens if operator == O_NUM else o.op_max_tokens
-            return set([i for i in range(size) if table[seen[i]]][::-1][:limit])
-        window = {O_BRANCH: o.branch_scope_len, O_FAST: o.fast_scope_len}.get(operator, o.scope_len)
+        tables = {"O_NUM": self.has_digit, "O_OP": self.is_operator}
+        if own.name in tables:
+            wanted = [i for i in range(size) if tables[own.name][seen[i]]]
+            return set(wanted[::-1][: own.max_tokens])
+        window = own.scope_len
         start = max(size - window, 0)
-        if o.scope_anchor == "frontier" and any(masked):
+        if s.scope_anchor == "frontier" and any(masked):
             start = masked.index(True)
-        elif o.scope_anchor == "frontier" and self.due(row, step):
+        elif s.scope_anchor == "frontier" and self.due(row, step):
             start = min(self.due(row, step))
         return set(range(start, min(start + window, size)))
 
@@ -110,12 +110,12 @@ class PlainRollout:
             return masked
         selected = masked & self.select(row, proposal, operator, step)
         order = sorted(selected, key=lambda i: (-proposal.confidence[i], i))
-        scale = s.operators.step_scales[operator]
+        scale = s.operators[operator].step_scale
         return set(order[: math.ceil(round(scale * s.gen_len / s.max_steps, 9))])
 
     def preview(self, row, proposal, step):
         s, would = self.s, []
-        for operator in range(5):
+        for operator in range(len(s.operators)):
             if s.update_rule == "overwrite":
                 would.append(self.select(row, proposal, operator, step) - self.fixed)
             else:
@@ -175,6 +175,11 @@ class PlainRollout:
             after.tokens[i], after.confidence[i], after.entropy[i] = s.mask_id, 0.0, 0.0
         return operator, after, write
 
+    def cost(self, operator):
+        own = self.s.operators[operator]
+        extra = {"O_BRANCH": "branch_depth", "O_FAST": "extra_cost"}.get(own.name)
+        return own.cost + (getattr(own, extra) if extra else 0.0)
+
     def run(self):
         s = self.s
         certain = [float(i in self.fixed) for i in range(s.gen_len)]
@@ -190,15 +195,17 @@ class PlainRollout:
             operator, after, write = self.act(row, prediction.tokens, chosen, step)
             inherited, candidates = None, []
             scheduled = step in s.branch_steps
-            if s.branch and step < s.max_steps - 1 and (scheduled or operator == O_BRANCH):
-                ranked = sorted((a for a in range(5) if a != O_BRANCH), key=lambda a: (-q[a], a))
+            looks = s.operators[operator].name == "O_BRANCH"
+            if s.branch and step < s.max_steps - 1 and (scheduled or looks):
+                others = [a for a, o in enumerate(s.operators) if o.name != "O_BRANCH"]
+                ranked = sorted(others, key=lambda a: (-q[a], a))
                 for pick in ranked[: s.branch_k]:
                     acted, next_row, wrote = self.act(row, prediction.tokens, pick, step)
                     following = self.forward(next_row, step + 1)
                     _, next_q = self.observe(next_row, row.tokens, following, step + 1)
                     candidates.append((acted, next_row, wrote, following, float(next_q.max())))
                 passes += len(candidates)
-                scores = [c[4] - s.cost_lambda * s.operators.costs[c[0]] for c in candidates]
+                scores = [c[4] - s.cost_lambda * self.cost(c[0]) for c in candidates]
                 winner = candidates[int(np.argmax(scores))]
                 acted, after, write, inherited, _ = winner
                 operator = acted if scheduled else operator
@@ -208,7 +215,7 @@ class PlainRollout:
             steps.append(
                 dict(
                     operator=operator, chosen=chosen, written=sorted(write), passes=passes,
-                    cost=s.operators.costs[operator], tokens=row.tokens,
+                    cost=self.cost(operator), tokens=row.tokens,
                     candidates=[(c[0], c[4]) for c in candidates],
                 )
             )  # fmt: skip

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reoac_jax.policy.features import EXTRA_FEATURES, FEATURES
-from reoac_jax.policy.operators import OPERATORS
 
 # What a page, a script element, a CSV file and a picture may stumble over.
 TEXTS = ["12", " the", "+", "</script>", "<b>&amp;", "$x_1$", "\n", '"', "猫", ",", "\\u003c", "7%"]
 MASK = "[MASK]"
+OPERATORS = ("O_NUM", "O_OP", "O_SCOPE", "O_BRANCH", "O_FAST")
 
 
 class Simulated(NamedTuple):
@@ -132,6 +132,7 @@ def write_run(folder: Path, iterations: int = 4, seed: int = 0, **config: Any) -
         "backbone": {"finetune_mode": "frozen"},
         "train": {"iterations": iterations},
         "seed": seed,
+        "operators": {"names": list(OPERATORS)},
     }
     (folder / "samples").mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(values | config))

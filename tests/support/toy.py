@@ -13,7 +13,7 @@ from reoac_jax.backbone.mdlm.config import BackboneConfig
 from reoac_jax.backbone.mdlm.model import Backbone
 from reoac_jax.backbone.prediction import DrawSettings
 from reoac_jax.policy.heads import Heads
-from reoac_jax.policy.operators import OperatorSettings
+from reoac_jax.policy.operators import OPERATOR_TYPES, Operator
 from reoac_jax.policy.vocabulary import build_vocabulary
 from reoac_jax.rollout import Prompts, RolloutSettings
 
@@ -78,19 +78,23 @@ def word_backbone(folder: Path, blocks: int = 1, scale: float = 0.2) -> Path:
 
 def heads(settings: RolloutSettings, seed: int = 0):
     modules = Heads.create(
-        (8,), (8,), 16, settings.use_hidden, settings.extra_features, settings.operator_preview
-    )
+        (8,), (8,), 16, settings.use_hidden, settings.extra_features, settings.operator_preview,
+        len(settings.operators),
+    )  # fmt: skip
     params = jax.jit(modules.init)(jax.random.key(seed))
     return modules, randomise(params, seed, 0.15)
 
 
-def operator_settings(**changes) -> OperatorSettings:
-    values = dict(
-        num_max_tokens=2, op_max_tokens=3, scope_len=3, branch_scope_len=3, fast_scope_len=5,
-        scope_anchor="frontier", costs=(1.2, 1.1, 1.0, 3.0, 2.0),
-        step_scales=(1.0, 1.0, 1.0, 1.0, 1.5),
-    )  # fmt: skip
-    return OperatorSettings(**(values | changes))
+ORIGINAL = ("O_NUM", "O_OP", "O_SCOPE", "O_BRANCH", "O_FAST")
+
+
+def operators(names=ORIGINAL, **changes) -> tuple[Operator, ...]:
+    """Operators with parameters for rows of 8; `O_NUM={"max_tokens": 3}` changes some of them."""
+    values = {
+        "O_NUM": dict(max_tokens=2), "O_OP": dict(max_tokens=3), "O_SCOPE": dict(scope_len=3),
+        "O_BRANCH": dict(scope_len=3), "O_FAST": dict(scope_len=5),
+    }  # fmt: skip
+    return tuple(OPERATOR_TYPES[n](**(values.get(n, {}) | changes.get(n, {}))) for n in names)
 
 
 def rollout_settings(**changes) -> RolloutSettings:
@@ -100,7 +104,8 @@ def rollout_settings(**changes) -> RolloutSettings:
         fallback_operator=2, repair_tokens=0, repair_threshold=0.3, branch=False,
         branch_steps=(), branch_k=2, cost_lambda=0.05, relation_temperature=1.0, use_hidden=True,
         extra_features=False, operator_preview=False, time_conditioned=False,
-        sigma_schedule="cosine", sigma_min=0.001, sigma_max=1.0, operators=operator_settings(),
+        sigma_schedule="cosine", sigma_min=0.001, sigma_max=1.0, operators=operators(),
+        scope_anchor="frontier",
     )  # fmt: skip
     return RolloutSettings(**(values | changes))
 

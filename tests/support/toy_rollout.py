@@ -10,7 +10,7 @@ from reoac_jax.rollout import backbone_denoiser, rollout
 
 VARIANTS = {
     "denoise": {},
-    "denoise_end": {"operators": toy.operator_settings(scope_anchor="end")},
+    "denoise_end": {"scope_anchor": "end"},
     "denoise_argmax": {"selection_mode": "argmax", "draw": DrawSettings("argmax", 1.0)},
     "denoise_temperature": {"draw": DrawSettings("sample", 0.7)},
     "denoise_no_fallback": {"ensure_update": False},
@@ -24,7 +24,7 @@ VARIANTS = {
     "denoise_preview": {"operator_preview": True, "repair_tokens": 1, "max_steps": 9},
     "overwrite": {"update_rule": "overwrite"},
     "overwrite_end": {
-        "update_rule": "overwrite", "operators": toy.operator_settings(scope_anchor="end"),
+        "update_rule": "overwrite", "scope_anchor": "end",
         "fallback_operator": 4,
     },
     "overwrite_branch": {

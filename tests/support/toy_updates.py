@@ -9,6 +9,7 @@ from reoac_jax.learning.objectives.reference import Reference
 from reoac_jax.learning.objectives.soft_q import SoftQ
 from reoac_jax.learning.replay import BackboneBatch, HeadBatch
 from reoac_jax.learning.trainable import Frozen, Full, Lora
+from reoac_jax.policy.observation import Observation
 
 SETTINGS = LearnerSettings(
     trainable=Lora(2.0, (), 3), actor=SoftQ(temperature=0.5), backbone=Reference(),
@@ -31,14 +32,14 @@ def real(counted=N):
 def head_batch(seed=0):
     """A return that can be learnt from the observation; the actor decided in two rows of three."""
     rng = np.random.default_rng(seed)
-    observation = rng.standard_normal((N, 11 + 16)).astype(np.float32)
+    seen = rng.standard_normal((N, 11 + 16)).astype(np.float32)
     operator = rng.integers(0, 5, N).astype(np.int32)
     return HeadBatch(
-        observation=observation,
+        observation=Observation(alignment=seen[:, :11], pooled=seen[:, 11:]),
         operator=operator,
         chosen=rng.integers(0, 5, N).astype(np.int32),
         log_prob=np.log(rng.uniform(0.1, 0.3, N)).astype(np.float32),
-        returns_to_go=(observation[:, 0] + 0.3 * operator).astype(np.float32),
+        returns_to_go=(seen[:, 0] + 0.3 * operator).astype(np.float32),
         advantage=rng.standard_normal(N).astype(np.float32),
         decided=np.arange(N) % 3 > 0,
     )

@@ -86,8 +86,8 @@
   function operatorCell(operator) {
     const cell = element("td");
     const dot = element("span", "dot");
-    dot.style.setProperty("--operator", data.colours[operator]);
-    cell.append(dot, data.operators[operator]);
+    dot.style.setProperty("--operator", data.colours[episode.operators[operator]]);
+    cell.append(dot, episode.operators[operator]);
     return cell;
   }
 
@@ -111,9 +111,9 @@
 
   function drawStep() {
     const step = episode.steps[view - 1];
-    part("operator").textContent = step ? `Step ${view}: ${data.operators[step.operator]}` : "Start: all masked";
-    const asked = step && step.chosen !== step.operator ? `; the actor asked for ${data.operators[step.chosen]}` : "";
-    const done = step && step.executed !== step.operator ? `; done as ${data.operators[step.executed]}` : "";
+    part("operator").textContent = step ? `Step ${view}: ${episode.operators[step.operator]}` : "Start: all masked";
+    const asked = step && step.chosen !== step.operator ? `; the actor asked for ${episode.operators[step.chosen]}` : "";
+    const done = step && step.executed !== step.operator ? `; done as ${episode.operators[step.executed]}` : "";
     part("note").textContent = step
       ? `cost ${step.cost}, ${step.written.length} revealed, ${step.repaired.length} masked again${asked}${done}`
       : "Step on to see what each operator does.";
@@ -132,7 +132,7 @@
         bar.style.setProperty("--zero", `${percentOf(0)}%`);
         bar.style.setProperty("--from", `${from}%`);
         bar.style.setProperty("--size", `${to - from}%`);
-        bar.style.setProperty("--operator", data.colours[operator]);
+        bar.style.setProperty("--operator", data.colours[episode.operators[operator]]);
         bar.append(element("i"));
         meter.append(bar);
         const share = `${(100 * step.policy[operator]).toFixed(0)} %`;
@@ -182,10 +182,10 @@
       steps.map((step, index) => {
         const node = element("button");
         node.type = "button";
-        node.title = `step ${index + 1}: ${data.operators[step.operator]}`;
+        node.title = `step ${index + 1}: ${episode.operators[step.operator]}`;
         node.setAttribute("aria-label", node.title);
         node.tabIndex = -1; // the slider is the way by keyboard
-        node.style.setProperty("--operator", data.colours[step.operator]);
+        node.style.setProperty("--operator", data.colours[episode.operators[step.operator]]);
         node.addEventListener("click", () => { stop(); show(index + 1); });
         return node;
       }),
