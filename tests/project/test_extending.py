@@ -106,17 +106,6 @@ def test_a_task_and_a_sampler(backbone, tmp_path, monkeypatch):
         assert [g.reward for g in own.grade(texts, test[:1] * 3, mode)] == rewards
 
 
-def apply(diff: str, root: Path) -> None:
-    """Applies one change of the guide; the text before it must occur exactly once."""
-    first, *lines = diff.splitlines(keepends=True)
-    path = root / first.removeprefix("--- ").strip()
-    before = "".join(line[1:] for line in lines if line[0] != "+")
-    after = "".join(line[1:] for line in lines if line[0] != "-")
-    source = path.read_text()
-    assert source.count(before) == 1, f"{path.name} has changed; extending.md says:\n{before}"
-    path.write_text(source.replace(before, after))
-
-
 def copied(tmp_path: Path) -> Path:
     """A copy of the package and its configurations."""
     for folder in ("reoac_jax", "configs"):
@@ -152,20 +141,18 @@ def test_an_objective(backbone, tmp_path):
     assert 0.5 * np.log(5) < json.loads(line)["actor_loss"] < 4 * np.log(5)
 
 
-def test_an_operator(backbone, tmp_path):
-    """In a process of its own, on a copy of the package: `OPERATORS` is read on import."""
-    copy = tmp_path / "copy"
-    ignore = shutil.ignore_patterns("__pycache__")
-    for folder in ("reoac_jax", "configs"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=ignore)
-    for diff in blocks("An operator", "diff"):
-        apply(diff, copy)
+def test_an_operator_is_one_file(backbone, tmp_path):
+    """In a process of its own, on a copy of the package: operators are found on import."""
+    copy = copied(tmp_path)
+    (code,) = blocks("An operator", "python")
+    (changes,) = blocks("An operator", "text")
+    (copy / "reoac_jax" / "policy" / "operators" / "sparse.py").write_text(code)
     output = tmp_path / "evaluation.json"
     argv = ["--config", "configs/tiny.py", "--policy", "O_SPARSE", "--limit", "4"]
-    subprocess.run(
-        [sys.executable, "-m", "reoac_jax.evaluate", *argv, *options(backbone, output)],
-        cwd=copy, check=True, env=os.environ | {"PYTHONPATH": str(copy), "JAX_PLATFORMS": "cpu"},
-    )  # fmt: skip
+    argv += [*changes.split(), *options(backbone, output)]
+    run_in(copy, "reoac_jax.evaluate", *argv)
     result = json.loads(output.read_text())
-    # Four of eight positions are even: two steps of two tokens take them, the fallback the rest.
-    assert result["operator_shares"]["O_SPARSE"] == result["operator_shares"]["O_SCOPE"] == 0.5
+    assert result["config"]["operators"]["O_SPARSE"]["stride"] == 4
+    # Two of eight positions are multiples of 4: one step of two tokens takes them, the fallback the
+    # rest.
+    assert result["operator_shares"] == {"O_SCOPE": 0.75, "O_SPARSE": 0.25}
