@@ -23,6 +23,9 @@ def get_config() -> ConfigDict:
     config = gsm8k()
     config.exp_name = "gsm8k_original"
     config.rollout.update(branch_steps=(4, 8, 12), branch_k=3)
+    config.rollout.update(empty_operator="fallback", sigma="schedule")
+    config.operators.names = ("O_NUM", "O_OP", "O_SCOPE", "O_BRANCH", "O_FAST")
+    config.operators.update(O_SCOPE={"threshold": 1.0}, O_FAST={"threshold": 1.0})
     config.features.update(use_hidden=True, extra_features=False, operator_preview=False)
 
     config.objective.update(actor="soft_q", backbone="reference")

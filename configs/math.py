@@ -25,8 +25,7 @@ def get_config() -> ConfigDict:
     config.rollout.update(max_steps=64, gen_len=256, max_prompt_len=512, batch_size=8)
     config.evaluation.batch_size = 8
 
-    config.operators.update(O_SCOPE={"scope_len": 64}, O_BRANCH={"scope_len": 64})
-    config.operators.update(O_FAST={"scope_len": 128})
+    config.operators.update(O_SCOPE={"scope_len": 64}, O_FAST={"scope_len": 128})
 
     config.train.backbone_batch = 4
     config.sft.update(batch_size=64, accumulate=16, eval_problems=128, eval_steps=256)

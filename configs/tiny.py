@@ -34,10 +34,14 @@ def get_config() -> ConfigDict:
     config.rollout.sample_strategy = "argmax"
     config.evaluation.update(batch_size=384, block_len=4)
 
+    config.rollout.empty_operator = "fallback"
+
+    config.operators.names = ("O_NUM", "O_OP", "O_SCOPE", "O_BRANCH", "O_FAST")
     config.operators.update(O_NUM={"max_tokens": 20}, O_OP={"max_tokens": 20})
-    config.operators.update(O_SCOPE={"scope_len": 6}, O_FAST={"scope_len": 20, "step_scale": 4.0})
+    config.operators.O_SCOPE = {"scope_len": 6, "threshold": 1.0}
     # Nothing branches: O_BRANCH is a window of one position.
-    config.operators.update(O_BRANCH={"scope_len": 1, "cost": 1.0, "branch_depth": 0.0})
+    config.operators.O_BRANCH = {"scope_len": 1, "cost": 1.0, "branch_depth": 0.0}
+    config.operators.O_FAST = {"scope_len": 20, "step_scale": 4.0, "threshold": 1.0}
     config.heads.update(actor_hidden=(64, 64), critic_hidden=(64, 64))
 
     config.train.update(iterations=20, episodes_per_iter=1152, episodes_per_prompt=12)

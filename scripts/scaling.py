@@ -193,7 +193,8 @@ def head_rows(count: int, heads: Heads) -> HeadBatch:
     number, integer = (jax.ShapeDtypeStruct((count,), kind) for kind in (np.float32, np.int32))
     observation = jax.eval_shape(lambda: heads.example(count))
     decided = jax.ShapeDtypeStruct((count,), bool)
-    return HeadBatch(observation, integer, integer, *[number] * 3, decided)
+    legal = jax.ShapeDtypeStruct((count, heads.actor.outputs), bool)
+    return HeadBatch(observation, integer, integer, legal, *[number] * 3, decided)
 
 
 def matmul_flop(jaxpr: Any) -> int:

@@ -70,14 +70,13 @@ class ConstantHeads:
 class SequenceHeads:
     """Heads that see the step alone; their parameters are one operator for each, int32 `[T]`."""
 
-    def __init__(self, operators: int):
-        """operators: how many there are to choose from."""
-        self._operators = operators
+    def __init__(self, settings: RolloutSettings):
+        self._settings = settings
 
     def apply(
         self, params: jax.Array, observation: Observation[jax.Array], step: jax.Array
     ) -> HeadOutput:
-        logits = jax.nn.one_hot(params[step], self._operators)
+        logits = _wanting(params[step], self._settings)
         return HeadOutput(logits, jnp.zeros_like(logits))
 
 
@@ -96,7 +95,7 @@ def sequence_program(
         extra_features=False,
         operator_preview=False,
     )
-    heads = SequenceHeads(len(settings.operators))
+    heads = SequenceHeads(settings)
     return RolloutProgram(parts.model, heads, parts.vocabulary, settings, mesh, batch_size, on_step)
 
 
@@ -142,7 +141,7 @@ class Policy:
             settings = dataclasses.replace(settings, selection_mode="sample")
         elif name in OPERATOR_TYPES:
             (number,) = _indices(name, config)
-            heads = ConstantHeads([float(i == number) for i in range(len(settings.operators))])
+            heads = ConstantHeads(_wanting(number, settings).tolist())
             settings = dataclasses.replace(settings, selection_mode="argmax")
         self._program = RolloutProgram(
             parts.model, heads, parts.vocabulary, settings, mesh, size, on_step
@@ -160,6 +159,14 @@ class Policy:
         heads = heads if self._heads is None else self._heads
         for indices, result in self._program(params, heads, key, requests):
             yield indices, self._outcome(result)
+
+
+def _wanting(operator: jax.Array | int, settings: RolloutSettings) -> jax.Array:
+    """Logits float32 `[..., A]` whose largest is an operator's, int32 `[...]`, and whose second
+    largest is the fallback's: it acts where the operator may not be chosen."""
+    count = len(settings.operators)
+    wanted = jax.nn.one_hot(jnp.asarray(operator), count)
+    return 2.0 * wanted + jax.nn.one_hot(settings.fallback_operator, count)
 
 
 def _sequence(name: str, config: ConfigDict) -> jax.Array:

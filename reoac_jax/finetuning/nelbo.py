@@ -11,8 +11,9 @@ from jax.sharding import Mesh
 
 from reoac_jax.backbone.interface import Denoiser
 from reoac_jax.backbone.likelihood import reference_log_probs
+from reoac_jax.backbone.noise import noise_level
 from reoac_jax.devices import sharding
-from reoac_jax.finetuning.objective import Answers, add_noise, denoising_nats, noise_level
+from reoac_jax.finetuning.objective import Answers, add_noise, denoising_nats
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.files import looked_in
 from reoac_jax.tasks.tokenizer import Tokenizer

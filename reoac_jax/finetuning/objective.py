@@ -17,7 +17,6 @@ from reoac_jax.backbone.prediction import assemble_rows
 from reoac_jax.devices.arrays import ArrayT
 
 _LEAST_TIME = 1e-3  # MDLM's `sampling_eps`
-_SIGMA_EPSILON = 1e-3  # MDLM's: keeps the noise level finite at t = 1
 
 
 class Answers(NamedTuple, Generic[ArrayT]):
@@ -49,11 +48,6 @@ def antithetic_times(key: jax.Array, batch: int) -> jax.Array:
     # (j - u) / B with u in [0, 1) covers (0, 1].
     t = (jnp.arange(1, batch + 1) - jax.random.uniform(key, (batch,))) / batch
     return _LEAST_TIME + (1.0 - _LEAST_TIME) * t
-
-
-def noise_level(t: jax.Array) -> jax.Array:
-    """sigma that a time-conditioned backbone sees at t: -log(1 - (1 - 1e-3) t), as MDLM's."""
-    return -jnp.log1p(-(1.0 - _SIGMA_EPSILON) * t)
 
 
 def own_lengths(answer: jax.Array, eos_id: int) -> jax.Array:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from reoac_jax.backbone import lora
 from reoac_jax.backbone.interface import DenoiserModule
 from reoac_jax.backbone.likelihood import reference_log_probs
+from reoac_jax.backbone.noise import noise_level
 from reoac_jax.devices import sharding
 from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.devices.streams import FinetuningStream
@@ -22,7 +23,6 @@ from reoac_jax.finetuning.objective import (
     add_noise,
     antithetic_times,
     denoising_nats,
-    noise_level,
     own_lengths,
     token_weights,
 )

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from reoac_jax.learning.advantages import GradedEpisodes, estimator
 from reoac_jax.learning.learner import LearnerSettings
 from reoac_jax.learning.replay import Episodes
+from reoac_jax.policy.heads import among_legal
 from reoac_jax.policy.observation import named_features
 from reoac_jax.rollout import Rollout, Trajectory
 from reoac_jax.tasks import Grade
@@ -47,7 +48,8 @@ def replay_episodes(
     for row, prompt in zip(padded, prompts, strict=True):
         row[: len(prompt)] = prompt
     _, groups = np.unique(indices, return_inverse=True)
-    log_probs = np.asarray(jax.nn.log_softmax(steps.logits, axis=-1))
+    logits = among_legal(jnp.asarray(steps.logits), jnp.asarray(steps.legal))
+    log_probs = np.asarray(jax.nn.log_softmax(logits, axis=-1))
     chosen = steps.chosen[..., None].astype(np.int64)
     graded = GradedEpisodes(
         rewards=rewards,
@@ -70,6 +72,7 @@ def replay_episodes(
         operator=steps.operator,
         chosen=steps.chosen,
         decided=steps.decided,
+        legal=steps.legal,
         log_prob=np.take_along_axis(log_probs, chosen, axis=-1)[..., 0],
         tokens=steps.tokens,
         written=steps.written,

@@ -24,8 +24,8 @@ from reoac_jax.learning.objectives import (
 )
 from reoac_jax.learning.replay import BackboneBatch, HeadBatch
 from reoac_jax.learning.trainable import Trainable, place, trainable
-from reoac_jax.policy.heads import HeadParams, Heads
-from reoac_jax.rollout import RolloutSettings, sigma_at
+from reoac_jax.policy.heads import HeadParams, Heads, among_legal
+from reoac_jax.rollout import RolloutSettings, sigma_of
 
 Metrics = dict[str, jax.Array]
 
@@ -190,10 +190,14 @@ class Learner:
         the objective adds.
         """
         settings = self.settings
-        q = self.heads.critic.apply({"params": state.heads.critic}, batch.observation)
+        q = among_legal(
+            self.heads.critic.apply({"params": state.heads.critic}, batch.observation), batch.legal
+        )
 
         def loss_fn(actor: Any) -> tuple[jax.Array, Metrics]:
-            logits = self.heads.actor.apply({"params": actor}, batch.observation)
+            logits = among_legal(
+                self.heads.actor.apply({"params": actor}, batch.observation), batch.legal
+            )
             loss = settings.actor.loss(logits, q, batch, real)
             spread = mean(entropy(jax.nn.log_softmax(logits)), real * batch.decided)
             return loss.value, {
@@ -235,7 +239,7 @@ class Learner:
         rows, lengths = assemble_rows(
             batch.prompt, batch.prompt_length, batch.tokens, self.rollout.pad_id
         )
-        sigma = sigma_at(batch.step, self.rollout)
+        sigma = sigma_of(batch.tokens, batch.step, self.rollout)
         share = position_shares(batch.written, real)
 
         def loss_fn(backbone: Any, part: tuple, part_key: jax.Array) -> tuple[jax.Array, Metrics]:

@@ -21,7 +21,7 @@ class Episodes(NamedTuple):
     estimate it.
     active: bool `[E, T]`. observation: `Observation` `[E, T, ...]`.
     operator, chosen: int32 `[E, T]`. decided: bool `[E, T]`.
-    log_prob: float32 `[E, T]`, of `chosen`.
+    legal: bool `[E, T, A]`, what could be chosen. log_prob: float32 `[E, T]`, of `chosen`.
     tokens: int32 `[E, T, G]`, before the step. written: bool `[E, T, G]`.
     """
 
@@ -37,6 +37,7 @@ class Episodes(NamedTuple):
     operator: np.ndarray
     chosen: np.ndarray
     decided: np.ndarray
+    legal: np.ndarray
     log_prob: np.ndarray
     tokens: np.ndarray
     written: np.ndarray
@@ -48,6 +49,7 @@ class HeadBatch(NamedTuple, Generic[ArrayT]):
     observation: Observation[ArrayT]
     operator: ArrayT
     chosen: ArrayT
+    legal: ArrayT
     log_prob: ArrayT
     returns_to_go: ArrayT
     advantage: ArrayT
@@ -123,6 +125,7 @@ class Replay:
             observation=jax.tree.map(lambda x: x[episode, step], data.observation),
             operator=data.operator[episode, step],
             chosen=data.chosen[episode, step],
+            legal=data.legal[episode, step],
             log_prob=data.log_prob[episode, step],
             returns_to_go=data.returns_to_go[episode, step],
             advantage=data.actor_advantage[episode, step],

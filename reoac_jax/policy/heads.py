@@ -11,12 +11,26 @@ import jax.numpy as jnp
 from reoac_jax.policy.features import EXTRA_FEATURES, FEATURES, preview_names
 from reoac_jax.policy.observation import Observation
 
+_OUT_OF_REACH = -1e9  # the least of logits and Q: no float32 of either comes near it
+
 
 class HeadOutput(NamedTuple):
     """logits: float32 `[B, A]`, the actor's. q: float32 `[B, A]`, the critic's."""
 
     logits: jax.Array
     q: jax.Array
+
+
+def among_legal(values: jax.Array, legal: jax.Array) -> jax.Array:
+    """Logits or Q of operators, out of reach where one may not be chosen.
+
+    A softmax of the result is exactly 0 there, and a maximum is never there; where every operator
+    may be chosen the result is `values`. Finite, so that 0 times its logarithm is 0.
+
+    Args:
+      values: float32 `[..., A]`. legal: bool `[..., A]`, at least one True.
+    """
+    return jnp.where(legal, values, _OUT_OF_REACH)
 
 
 class HeadParams(NamedTuple):

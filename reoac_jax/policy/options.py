@@ -37,7 +37,7 @@ OPTIONS: Mapping[str, Option] = {
         "strs",
         "what the actor chooses from, in the order of the heads' outputs; the section's other keys "
         "depend on it",
-        ("O_NUM", "O_OP", "O_SCOPE", "O_BRANCH", "O_FAST"),
+        ("O_NUM", "O_OP", "O_SCOPE", "O_NEXT", "O_FAST", "O_CONFIDENT"),
     ),
     "heads.actor_hidden": _widths("actor"),
     "heads.critic_hidden": _widths("critic"),

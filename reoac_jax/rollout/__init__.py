@@ -1,6 +1,6 @@
 """Rollouts: the denoising loop under the operator policy, as one jitted program."""
 
-from reoac_jax.rollout.loop import backbone_denoiser, rollout, sigma_at
+from reoac_jax.rollout.loop import backbone_denoiser, rollout
 from reoac_jax.rollout.program import (
     BatchedProgram,
     BatchResult,
@@ -8,6 +8,7 @@ from reoac_jax.rollout.program import (
     RolloutProgram,
     in_order,
 )
+from reoac_jax.rollout.sigma import sigma_of
 from reoac_jax.rollout.types import (
     Candidates,
     DenoiseFn,
@@ -37,5 +38,5 @@ __all__ = [
     "backbone_denoiser",
     "in_order",
     "rollout",
-    "sigma_at",
+    "sigma_of",
 ]

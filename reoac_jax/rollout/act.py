@@ -13,6 +13,7 @@ from reoac_jax.policy.features import (
     extra_features,
     preview_features,
 )
+from reoac_jax.policy.heads import among_legal
 from reoac_jax.policy.observation import Observation
 from reoac_jax.policy.operators import View, select_positions
 from reoac_jax.policy.vocabulary import Vocabulary
@@ -35,6 +36,45 @@ def step_keys(keys: jax.Array, step: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in)(keys, step)
 
 
+class Choices(NamedTuple):
+    """What the operators could do to the rows at a step.
+
+    selected: bool `[B, A, G]`, the positions of each. legal: bool `[B, A]`, which may be chosen; at
+    least one.
+    """
+
+    selected: jax.Array
+    legal: jax.Array
+
+
+def choices_at(
+    generated: Generated,
+    prediction: Prediction,
+    step: jax.Array,
+    inputs: StepInputs,
+    settings: RolloutSettings,
+) -> Choices:
+    """What may be chosen at a step, int32 `[B]` (DESIGN.md, section 7).
+
+    With `empty_operator` "mask" an operator that can change nothing may not be chosen, unless none
+    can change anything. In the last step of `denoise` everything is revealed whatever is chosen: it
+    is the cheapest operator's.
+    """
+    count = len(settings.operators)
+
+    def one_row(row: Generated, proposal: TokenPrediction, step: jax.Array) -> Choices:
+        selected = _selections(row, proposal, step, inputs.vocabulary, settings)
+        legal = jnp.ones(count, bool)
+        if settings.empty_operator == "mask":
+            open_positions, _ = changeable(row, step, settings)
+            acts = (selected & open_positions).any(axis=1)
+            legal = acts | ~acts.any()
+        only = jnp.arange(count) == settings.cheapest
+        return Choices(selected, jnp.where(settings.is_forced(step), only, legal))
+
+    return jax.vmap(one_row)(generated, prediction.tokens, step)
+
+
 def observe(
     inputs: StepInputs,
     settings: RolloutSettings,
@@ -42,6 +82,7 @@ def observe(
     previous: jax.Array,
     prediction: Prediction,
     step: jax.Array,
+    choices: Choices,
 ) -> Observation[jax.Array]:
     """The actor's and critic's input, `[B, ...]` (DESIGN.md, section 6).
 
@@ -72,37 +113,43 @@ def observe(
             inputs.vocabulary.text_id.shape[0],
         )
     if settings.operator_preview:
-        preview = _preview(inputs, settings, generated, prediction.tokens, step)
+        preview = _preview(settings, generated, prediction.tokens, step, choices)
     pooled = prediction.pooled if settings.use_hidden else None
     return Observation(alignment, pooled, progress, preview)
 
 
 def _preview(
-    inputs: StepInputs,
     settings: RolloutSettings,
     generated: Generated,
     proposals: TokenPrediction,
     step: jax.Array,
+    choices: Choices,
 ) -> jax.Array:
-    quotas = jnp.asarray(settings.quotas)
+    quotas, thresholds = jnp.asarray(settings.quotas), jnp.asarray(settings.thresholds)
 
-    def one_row(row: Generated, proposal: TokenPrediction, step: jax.Array) -> jax.Array:
-        selections = _selections(row, proposal, step, inputs.vocabulary, settings)
-        reveals = selections & ~row.fixed
+    def one_row(
+        row: Generated, proposal: TokenPrediction, step: jax.Array, selected: jax.Array
+    ) -> jax.Array:
+        reveals = selected & ~row.fixed
         if settings.update_rule == "denoise":
-            reveals = jax.vmap(revealed_positions, (None, None, 0, 0, None, None))(
-                row, proposal, selections, quotas, step, settings
+            reveals = jax.vmap(revealed_positions, (None, None, 0, 0, 0, None, None))(
+                row, proposal, selected, quotas, thresholds, step, settings
             )
         written = row.tokens != settings.mask_id
         return preview_features(reveals, proposal.confidence, written, row.confidence)
 
-    return jax.vmap(one_row)(generated, proposals, step)
+    return jax.vmap(one_row)(generated, proposals, step, choices.selected)
 
 
 def pick_operator(
-    logits: jax.Array, keys: jax.Array, step: jax.Array, settings: RolloutSettings
+    logits: jax.Array,
+    legal: jax.Array,
+    keys: jax.Array,
+    step: jax.Array,
+    settings: RolloutSettings,
 ) -> jax.Array:
-    """int32 `[B]`: the actor's pick from its logits `[B, A]`."""
+    """int32 `[B]`: the actor's pick from its logits `[B, A]` among the legal, bool `[B, A]`."""
+    logits = among_legal(logits, legal)
     if settings.selection_mode == "argmax":
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
     pick_keys = jax.vmap(jax.random.fold_in, (0, None))(step_keys(keys, step), StepStream.PICK)
@@ -121,24 +168,32 @@ def act(
     prediction: Prediction,
     operator: jax.Array,
     step: jax.Array,
-    inputs: StepInputs,
+    selected: jax.Array,
     settings: RolloutSettings,
 ) -> Action:
-    """Applies one operator to each row; operator, step: int32 `[B]`."""
-    quotas = jnp.asarray(settings.quotas)
+    """Applies one operator to each row.
+
+    operator, step: int32 `[B]`. selected: bool `[B, A, G]`, the positions of every operator.
+    """
+    quotas, thresholds = jnp.asarray(settings.quotas), jnp.asarray(settings.thresholds)
 
     def one_row(
-        row: Generated, proposal: TokenPrediction, pick: jax.Array, step: jax.Array
+        row: Generated,
+        proposal: TokenPrediction,
+        pick: jax.Array,
+        step: jax.Array,
+        selected: jax.Array,
     ) -> Action:
-        selections = _selections(row, proposal, step, inputs.vocabulary, settings)
-        if settings.ensure_update:
+        if settings.empty_operator == "fallback":
             open_positions, _ = changeable(row, step, settings)
-            acts = (selections[pick] & open_positions).any()
+            acts = (selected[pick] & open_positions).any() | settings.is_forced(step)
             pick = jnp.where(acts, pick, settings.fallback_operator)
-        update = apply_update(row, proposal, selections[pick], quotas[pick], step, settings)
+        update = apply_update(
+            row, proposal, selected[pick], quotas[pick], thresholds[pick], step, settings
+        )
         return Action(pick.astype(jnp.int32), update)
 
-    return jax.vmap(one_row)(generated, prediction.tokens, operator, step)
+    return jax.vmap(one_row)(generated, prediction.tokens, operator, step, selected)
 
 
 def _selections(

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.backbone.prediction import Prediction
-from reoac_jax.rollout.act import Action, StepInputs, act, observe
+from reoac_jax.policy.heads import among_legal
+from reoac_jax.rollout.act import Action, Choices, StepInputs, act, choices_at, observe
 from reoac_jax.rollout.types import Candidates, Generated, RolloutSettings
 
 
@@ -28,35 +29,44 @@ def look_ahead(
     generated: Generated,
     prediction: Prediction,
     q: jax.Array,
+    choices: Choices,
     chosen: jax.Array,
     branching: jax.Array,
     step: jax.Array,
     inputs: StepInputs,
     settings: RolloutSettings,
 ) -> Branching:
-    """Tries the `branch_k` operators of highest Q and keeps the best next state.
+    """Tries the `branch_k` legal operators of highest Q and keeps the best next state.
 
-    The best has the highest max_a Q(next) - cost_lambda * cost. One candidate's forward pass is
-    made at a time: memory stays that of a plain step.
+    Where fewer are legal, the first of them is tried again in their place; where none is but those
+    that branch, what the row would do without branching. The best has the highest max_a Q(next) -
+    cost_lambda * cost. One candidate's forward pass is made at a time: memory stays that of a plain
+    step.
 
     Args:
       generated: the rows now. prediction: the backbone's view of them.
-      q: float32 `[B, A]`. chosen: int32 `[B]`, what rows that do not branch do.
+      q: float32 `[B, A]`. choices: what there is to choose from.
+      chosen: int32 `[B]`, what rows that do not branch do.
       branching: bool `[B]`.
       step: int32 `[B]`; not the last one of a row that branches.
     """
     branches = jnp.array([operator.branches for operator in settings.operators])
-    ranked = jnp.where(branches, -jnp.inf, q)
-    _, best = jax.lax.top_k(ranked, settings.branch_k)
-    picks = jnp.where(branching[:, None], best.astype(jnp.int32), chosen[:, None])
+    candidate = choices.legal & ~branches
+    _, best = jax.lax.top_k(jnp.where(candidate, q, -jnp.inf), settings.branch_k)
+    is_candidate = jnp.take_along_axis(candidate, best, axis=1)
+    instead = jnp.where(is_candidate[:, :1], best[:, :1], chosen[:, None])
+    best = jnp.where(is_candidate, best, instead).astype(jnp.int32)
+    picks = jnp.where(branching[:, None], best, chosen[:, None])
     costs = jnp.asarray(settings.costs, jnp.float32)
 
     def try_candidate(pick: jax.Array) -> tuple[Action, Prediction, jax.Array]:
-        action = act(generated, prediction, pick, step, inputs, settings)
+        action = act(generated, prediction, pick, step, choices.selected, settings)
         after = action.update.generated
         following = inputs.denoise(inputs.prompts, after.tokens, step + 1)
-        seen = observe(inputs, settings, after, generated.tokens, following, step + 1)
-        return action, following, inputs.heads(seen, step + 1).q.max(axis=-1)
+        then = choices_at(after, following, step + 1, inputs, settings)
+        seen = observe(inputs, settings, after, generated.tokens, following, step + 1, then)
+        next_q = among_legal(inputs.heads(seen, step + 1).q, then.legal)
+        return action, following, next_q.max(axis=-1)
 
     actions, followings, values = jax.lax.map(try_candidate, picks.T)
     candidate_costs = costs[actions.operator]

@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from reoac_jax.backbone.interface import Denoiser
 from reoac_jax.backbone.prediction import Prediction, assemble_rows, predict
@@ -12,6 +11,7 @@ from reoac_jax.policy.features import prompt_context
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.act import step_keys
 from reoac_jax.rollout.denoising import denoise_rows
+from reoac_jax.rollout.sigma import sigma_of
 from reoac_jax.rollout.step import OperatorDecider
 from reoac_jax.rollout.types import (
     DenoiseFn,
@@ -23,15 +23,6 @@ from reoac_jax.rollout.types import (
 )
 
 
-def sigma_at(step: jax.Array, settings: RolloutSettings) -> jax.Array:
-    """Noise level, float32, of steps (DESIGN.md, section 3); `sigma_max` if there is but one."""
-    low, high = settings.sigma_min, settings.sigma_max
-    share = step / jnp.float32(max(settings.max_steps - 1, 1))
-    if settings.sigma_schedule == "cosine":
-        return low + (high - low) * (1.0 + jnp.cos(jnp.pi * share)) / 2.0
-    return high + (low - high) * share
-
-
 def backbone_denoiser(model: Denoiser, variables: Any, settings: RolloutSettings) -> DenoiseFn:
     """The backbone as a `DenoiseFn`; call it inside `jit`.
 
@@ -39,7 +30,7 @@ def backbone_denoiser(model: Denoiser, variables: Any, settings: RolloutSettings
       model, variables: the backbone and its collections, LoRA already merged.
       settings: T, G, how tokens are drawn.
     """
-    # Where the network does not see the time, nothing here depends on the step: computed once,
+    # Where the network does not see the time, nothing here depends on the row: computed once,
     # outside the loop.
     constant = None if settings.time_conditioned else model.prepare(variables)
 
@@ -47,7 +38,7 @@ def backbone_denoiser(model: Denoiser, variables: Any, settings: RolloutSettings
         rows, lengths = assemble_rows(prompts.tokens, prompts.lengths, generated, settings.pad_id)
         prepared = constant
         if prepared is None:
-            prepared = model.prepare(variables, sigma_at(step, settings))
+            prepared = model.prepare(variables, sigma_of(generated, step, settings))
         keys = step_keys(prompts.keys, step)
         draw_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, StepStream.DRAW)
         uniforms = jax.vmap(lambda key: jax.random.uniform(key, (settings.gen_len, 2)))(draw_keys)

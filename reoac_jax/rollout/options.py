@@ -30,10 +30,16 @@ OPTIONS: Mapping[str, Option] = {
         high=100.0,
     ),
     "rollout.selection_mode": Option("str", "how an operator is picked", "sample", choices=_DRAW),
-    "rollout.ensure_update": Option(
-        "bool", "the fallback replaces an operator that could change nothing", True
+    "rollout.empty_operator": Option(
+        "str",
+        "an operator that can change nothing: mask (it may not be chosen) or fallback (another "
+        "acts in its place, the original's)",
+        "mask",
+        choices=("mask", "fallback"),
     ),
-    "rollout.fallback_operator": Option("str", "the fallback, one of operators.names", "O_SCOPE"),
+    "rollout.fallback_operator": Option(
+        "str", "the one that acts in its place, of operators.names", "O_SCOPE"
+    ),
     "rollout.repair_tokens": Option(
         "int",
         "denoise: tokens masked again a step, at most; 0: no repair",
@@ -52,14 +58,25 @@ OPTIONS: Mapping[str, Option] = {
     "rollout.branch_k": Option(
         "int", "candidates that a branching step compares; 0: no branching", 0, low=0, high=64
     ),
+    "rollout.sigma": Option(
+        "str",
+        "noise level, which only time-conditioned backbones see: that of the masked_share, as in "
+        "training, or of a schedule over the steps (the original's)",
+        "masked_share",
+        choices=("masked_share", "schedule"),
+    ),
     "rollout.sigma_schedule": Option(
         "str",
-        "noise level over the steps, which only time-conditioned backbones see",
+        "sigma schedule: its shape",
         "cosine",
         choices=("cosine", "linear"),
     ),
-    "rollout.sigma_min": Option("float", "noise level of the last step", 1e-4, low=0.0, high=1e3),
-    "rollout.sigma_max": Option("float", "noise level of the first step", 1.0, low=0.0, high=1e3),
+    "rollout.sigma_min": Option(
+        "float", "sigma schedule: noise level of the last step", 1e-4, low=0.0, high=1e3
+    ),
+    "rollout.sigma_max": Option(
+        "float", "sigma schedule: noise level of the first step", 1.0, low=0.0, high=1e3
+    ),
     "rollout.batch_size": Option(
         "int", "rows denoised together, per device", 32, low=1, high=65536
     ),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from reoac_jax.backbone.prediction import Prediction
 from reoac_jax.policy.features import PromptContext
 from reoac_jax.policy.vocabulary import Vocabulary
-from reoac_jax.rollout.act import StepInputs, act, observe, pick_operator
+from reoac_jax.rollout.act import StepInputs, act, choices_at, observe, pick_operator
 from reoac_jax.rollout.branch import Branching, look_ahead, no_candidates
 from reoac_jax.rollout.denoising import Decision
 from reoac_jax.rollout.types import (
@@ -68,10 +68,14 @@ class OperatorDecider:
     ) -> Decision:
         settings, generated = self.settings, state.generated
         inputs = StepInputs(*rows, self.vocabulary, self.denoise, self.heads)
-        observation = observe(inputs, settings, generated, state.previous, prediction, step)
+        choices = choices_at(generated, prediction, step, inputs, settings)
+        observation = observe(
+            inputs, settings, generated, state.previous, prediction, step, choices
+        )
         heads = inputs.heads(observation, step)
-        chosen = pick_operator(heads.logits, inputs.prompts.keys, step, settings)
-        own = act(generated, prediction, chosen, step, inputs, settings)
+        keys = inputs.prompts.keys
+        chosen = pick_operator(heads.logits, choices.legal, keys, step, settings)
+        own = act(generated, prediction, chosen, step, choices.selected, settings)
 
         scheduled = branching = jnp.zeros_like(active)
         done = Branching(own, prediction, no_candidates(active.shape[0], settings.branch_k))
@@ -83,7 +87,15 @@ class OperatorDecider:
             done = jax.lax.cond(
                 branching.any(),
                 lambda: look_ahead(
-                    generated, prediction, heads.q, chosen, branching, step, inputs, settings
+                    generated,
+                    prediction,
+                    heads.q,
+                    choices,
+                    chosen,
+                    branching,
+                    step,
+                    inputs,
+                    settings,
                 ),
                 lambda: done,
             )
@@ -100,8 +112,9 @@ class OperatorDecider:
             confidence=prediction.tokens.confidence,
             logits=heads.logits,
             q=heads.q,
+            legal=choices.legal,
             chosen=chosen,
-            decided=~(scheduled & branching),
+            decided=~(scheduled & branching) & ~settings.is_forced(step),
             operator=operator,
             executed=done.action.operator,
             cost=jnp.array(settings.costs, jnp.float32)[operator],

@@ -25,14 +25,15 @@ class RolloutSettings:
     update_rule: "denoise" or "overwrite" (DESIGN.md, section 8).
     selection_mode: "sample" or "argmax" over the actor's logits.
     draw: how tokens are drawn.
-    ensure_update, fallback_operator: an operator that could change nothing is replaced by this
-    one, an index.
+    empty_operator: what becomes of an operator that can change nothing: "mask", it may not be
+    chosen, or "fallback", `fallback_operator`, an index, acts in its place.
     repair_tokens, repair_threshold: `denoise` only.
     branch: whether branching is on at all; branch_steps, branch_k: section 9.
     cost_lambda: weight of a candidate's cost against its value.
     relation_temperature: of the alignment features (section 6). use_hidden, extra_features,
     operator_preview: whether the observation has the parts `pooled`, `progress`, `preview`.
-    time_conditioned: whether the backbone sees sigma; sigma_*: its schedule (section 3).
+    time_conditioned: whether the backbone sees sigma; sigma: what it follows, "masked_share" or
+    "schedule"; sigma_*: the schedule (section 3).
     operators: what the actor chooses from, A of them. scope_anchor: where their windows lie.
     """
 
@@ -43,7 +44,7 @@ class RolloutSettings:
     update_rule: str
     selection_mode: str
     draw: DrawSettings
-    ensure_update: bool
+    empty_operator: str
     fallback_operator: int
     repair_tokens: int
     repair_threshold: float
@@ -56,6 +57,7 @@ class RolloutSettings:
     extra_features: bool
     operator_preview: bool
     time_conditioned: bool
+    sigma: str
     sigma_schedule: str
     sigma_min: float
     sigma_max: float
@@ -84,7 +86,7 @@ class RolloutSettings:
             update_rule=rollout.update_rule,
             selection_mode=mode.selection_mode,
             draw=DrawSettings(mode.sample_strategy, rollout.temperature),
-            ensure_update=rollout.ensure_update,
+            empty_operator=rollout.empty_operator,
             fallback_operator=config.operators.names.index(rollout.fallback_operator),
             repair_tokens=rollout.repair_tokens,
             repair_threshold=rollout.repair_threshold,
@@ -97,6 +99,7 @@ class RolloutSettings:
             extra_features=config.features.extra_features,
             operator_preview=config.features.operator_preview,
             time_conditioned=time_conditioned,
+            sigma=rollout.sigma,
             sigma_schedule=rollout.sigma_schedule,
             sigma_min=rollout.sigma_min,
             sigma_max=rollout.sigma_max,
@@ -108,10 +111,11 @@ class RolloutSettings:
     def keeps_predictions(self) -> bool:
         """Whether a step that changed no token leaves the next one's forward pass as it was.
 
-        Not where the backbone sees the time, nor where tokens are drawn anew at each step; and with
-        look-aheads the rows keep step, so that they branch together.
+        Not where the backbone sees a schedule's time, nor where tokens are drawn anew at each step;
+        and with look-aheads the rows keep step, so that they branch together.
         """
-        return not (self.time_conditioned or self.branch or self.draw.strategy == "sample")
+        sees_step = self.time_conditioned and self.sigma == "schedule"
+        return not (sees_step or self.branch or self.draw.strategy == "sample")
 
     @property
     def costs(self) -> tuple[float, ...]:
@@ -119,8 +123,22 @@ class RolloutSettings:
         return tuple(operator.charge for operator in self.operators)
 
     @property
+    def cheapest(self) -> int:
+        """The operator whose step costs least; the first of several."""
+        return self.costs.index(min(self.costs))
+
+    def is_forced(self, step: jax.Array) -> jax.Array:
+        """Whether steps, int32 `[...]`, leave nothing to decide: the last one of `denoise`."""
+        return (step == self.max_steps - 1) & (self.update_rule == "denoise")
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """float32 `[A]`: confidence above which a step with each operator reveals more."""
+        return np.array([operator.threshold for operator in self.operators], np.float32)
+
+    @property
     def quotas(self) -> np.ndarray:
-        """int32 `[A]`: tokens that a step with each operator reveals."""
+        """int32 `[A]`: tokens that a step with each operator reveals at least."""
         share = self.gen_len / self.max_steps
         return np.array([o.quota(share, self.gen_len) for o in self.operators], np.int32)
 
@@ -190,9 +208,10 @@ class Trajectory(NamedTuple, Generic[ArrayT]):
     tokens: int32 `[.., G]`, before the step. written: bool `[.., G]`, positions the step wrote.
     repaired: bool `[.., G]`, positions the step put back under the mask.
     confidence: float32 `[.., G]`, of the model's proposal at each position.
-    logits, q: float32 `[.., A]`, the heads' outputs.
+    logits, q: float32 `[.., A]`, the heads' outputs. legal: bool `[.., A]`, what could be chosen.
     chosen: int32, the actor's pick. decided: bool, that pick was the actor's alone to make: False
-    at scheduled branching steps, where the candidates' values decide.
+    at scheduled branching steps, where the candidates' values decide, and in the last step of
+    `denoise`, where everything is revealed.
     operator: int32, the operator that is charged: the pick, its fallback, or at a scheduled
     branching step the winner. executed: int32, the operator whose selection was used.
     cost: float32. forward_passes: int32, of the backbone, that this row needed.
@@ -207,6 +226,7 @@ class Trajectory(NamedTuple, Generic[ArrayT]):
     confidence: ArrayT
     logits: ArrayT
     q: ArrayT
+    legal: ArrayT
     chosen: ArrayT
     decided: ArrayT
     operator: ArrayT

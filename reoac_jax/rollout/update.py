@@ -43,17 +43,22 @@ def revealed_positions(
     proposal: TokenPrediction,
     selected: jax.Array,
     quota: jax.Array,
+    threshold: jax.Array,
     step: jax.Array,
     settings: RolloutSettings,
 ) -> jax.Array:
     """bool `[G]`: the masked positions that `apply_update` reveals under `denoise`.
 
-    The `quota` most confident of the selected ones; in the last step all there are.
+    Of the selected ones the `quota` most confident, and those of a confidence above `threshold`; in
+    the last step all there are.
     """
     masked = generated.tokens == settings.mask_id
     last = step == settings.max_steps - 1
-    most_confident = lowest(-proposal.confidence, masked & selected, quota)
-    return jnp.where(last, masked, most_confident)
+    candidates = masked & selected
+    most_confident = lowest(-proposal.confidence, candidates, quota)
+    # A confidence is at most 1, but for rounding: 1 is above nothing.
+    sure = (proposal.confidence > threshold) & (threshold < 1.0)
+    return jnp.where(last, masked, most_confident | candidates & sure)
 
 
 def apply_update(
@@ -61,6 +66,7 @@ def apply_update(
     proposal: TokenPrediction,
     selected: jax.Array,
     quota: jax.Array,
+    threshold: jax.Array,
     step: jax.Array,
     settings: RolloutSettings,
 ) -> Update:
@@ -69,7 +75,8 @@ def apply_update(
     Args:
       generated: the row, `[G]` each. proposal: the model's tokens there, `[G]` each.
       selected: bool `[G]`, the operator's positions.
-      quota: int32 `[]`, tokens to reveal (`denoise`).
+      quota: int32 `[]`, tokens to reveal at least (`denoise`).
+      threshold: float32 `[]`, confidence above which more are revealed (`denoise`).
       step: int32 `[]`, from 0.
     """
     nothing = jnp.zeros(settings.gen_len, bool)
@@ -78,7 +85,7 @@ def apply_update(
         return Update(_write(generated, proposal, rewritten), rewritten, nothing)
 
     masked = generated.tokens == settings.mask_id
-    reveal = revealed_positions(generated, proposal, selected, quota, step, settings)
+    reveal = revealed_positions(generated, proposal, selected, quota, threshold, step, settings)
     revealed = _write(generated, proposal, reveal)
     if settings.repair_tokens == 0:
         return Update(revealed, reveal, nothing)

@@ -276,15 +276,15 @@ def _model(workload: Workload, dtype: str) -> Backbone:
 
 def _rollout_settings(workload: Workload) -> RolloutSettings:
     names = ("O_NUM", "O_OP", "O_SCOPE", "O_BRANCH", "O_FAST")
-    operators = tuple(OPERATOR_TYPES[name]() for name in names)
+    operators = tuple(OPERATOR_TYPES[name](threshold=1.0) for name in names)
     return RolloutSettings(
         max_steps=workload.steps, gen_len=workload.gen_len, mask_id=workload.config.mask_id,
         pad_id=0, update_rule="denoise", selection_mode="sample", draw=DrawSettings("sample", 1.0),
-        ensure_update=True, fallback_operator=2, repair_tokens=0, repair_threshold=0.5,
+        empty_operator="mask", fallback_operator=2, repair_tokens=0, repair_threshold=0.5,
         branch=False, branch_steps=(), branch_k=0, cost_lambda=0.01, relation_temperature=1.0,
         use_hidden=True, extra_features=False, operator_preview=False, time_conditioned=False,
-        sigma_schedule="cosine", sigma_min=1e-4, sigma_max=1.0, operators=operators,
-        scope_anchor="frontier",
+        sigma="masked_share", sigma_schedule="cosine", sigma_min=1e-4, sigma_max=1.0,
+        operators=operators, scope_anchor="frontier",
     )  # fmt: skip
 
 

@@ -156,8 +156,13 @@ def test_operators_of_any_configuration_on_any_row(changes, written, frontier, c
             having = np.asarray(tables[operator.name])[written]
             assert row.sum() == min(having.sum(), operator.max_tokens)
             assert not (row & ~having).any()
+        elif operator.name == "O_CONFIDENT":
+            assert row.sum() == min(frontier.sum(), operator.max_tokens)
+            least = confidence[row].min(initial=1.0)
+            assert (confidence[frontier & ~row] <= least).all() and not (row & ~frontier).any()
         else:
-            size, places = min(operator.scope_len, GENERATED), np.flatnonzero(row)
+            size = 1 if operator.name == "O_NEXT" else operator.scope_len
+            size, places = min(size, GENERATED), np.flatnonzero(row)
             assert 1 <= len(places) <= size and np.ptp(places) == len(places) - 1
 
 
@@ -169,7 +174,7 @@ VARIANTS = {
         branch_steps=(0, 4), extra_features=True, operator_preview=True,
     ),
     "overwrite": toy.rollout_settings(
-        gen_len=GENERATED, update_rule="overwrite", ensure_update=False, use_hidden=False,
+        gen_len=GENERATED, update_rule="overwrite", empty_operator="mask", use_hidden=False,
         selection_mode="argmax", branch=True, branch_k=4, time_conditioned=True,
     ),
 }  # fmt: skip

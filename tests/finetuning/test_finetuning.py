@@ -14,6 +14,7 @@ from support.toy import EOS_ID, MASK_ID, VOCAB_SIZE, WORDS, backbone, randomise,
 
 from reoac_jax.backbone import lora
 from reoac_jax.backbone.likelihood import reference_log_probs
+from reoac_jax.backbone.noise import noise_level
 from reoac_jax.devices import sharding
 from reoac_jax.finetuning.nelbo import row_times, text_blocks
 from reoac_jax.finetuning.objective import (
@@ -21,7 +22,6 @@ from reoac_jax.finetuning.objective import (
     add_noise,
     antithetic_times,
     denoising_nats,
-    noise_level,
     own_lengths,
     token_weights,
 )

@@ -17,6 +17,7 @@ from reoac_jax.devices import sharding
 from reoac_jax.learning.learner import Learner, LearnerSettings
 from reoac_jax.learning.objectives.soft_q import SoftQ
 from reoac_jax.learning.trainable import Lora
+from reoac_jax.rollout import sigma_of
 from reoac_jax.system.errors import InputError
 
 
@@ -205,14 +206,63 @@ def test_backbone_steps_lower_the_loss(mode):
     assert 0 < np.mean(losses[-5:]) < 0.7 * np.mean(losses[:2])
 
 
-def test_sigma_of_the_step_reaches_a_time_conditioned_backbone():
+@pytest.mark.parametrize("sigma", ["masked_share", "schedule"])
+def test_sigma_of_the_recorded_state_reaches_a_time_conditioned_backbone(sigma):
+    """Of its masked share, as the rollout told it; of the step where a schedule is asked for."""
     it, params = learner(True), base(True)
+    it = dataclasses.replace(it, rollout=dataclasses.replace(it.rollout, sigma=sigma))
     losses = []
     for step in (0, 5):
         batch = backbone_batch()._replace(step=np.full(N, step, np.int32))
         _, metrics = it.backbone_step(initial(it, params), params, batch, real(), jax.random.key(0))
         losses.append(float(metrics["backbone_loss"]))
-    assert abs(losses[0] - losses[1]) > 1e-4
+    assert (abs(losses[0] - losses[1]) > 1e-4) == (sigma == "schedule")
+    batch = backbone_batch()
+    told = []
+
+    def spy(tokens, step, settings):
+        told.append(np.asarray(sigma_of(tokens, step, settings)))
+        return sigma_of(tokens, step, settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reoac_jax.learning.learner.sigma_of", spy)
+        with jax.disable_jit():
+            it.backbone_step(initial(it, params), params, batch, real(), jax.random.key(0))
+    share = (batch.tokens == toy.MASK_ID).mean(axis=1)
+    if sigma == "masked_share":
+        np.testing.assert_allclose(told[0], -np.log1p(-0.999 * share), rtol=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["soft_q", "policy_gradient"])
+def test_what_may_not_be_chosen_counts_for_nothing(objective):
+    """Not its Q, nor its logit: an actor's step with three legal operators is the step of a world
+    that has only these."""
+    it, batch = learner(actor=ACTORS[objective], weight_decay=0.0), head_batch()
+    legal = np.tile(np.array([True, False, True, True, False]), (N, 1))
+    chosen = np.array([0, 2, 3], np.int32)[batch.chosen % 3]
+    batch = batch._replace(legal=legal, chosen=chosen)
+    state = initial(it, base())
+    # The last layer's outputs of the operators that are out of the choice.
+    last = f"Dense_{len(it.heads.actor.hidden)}"
+
+    def pushed(params, by):
+        layer = params[last]
+        bias = layer["bias"].at[np.array([1, 4])].add(by)
+        return params | {last: layer | {"bias": bias}}
+
+    results = []
+    for by in (0.0, 30.0):
+        heads = state.heads._replace(
+            actor=pushed(state.heads.actor, by), critic=pushed(state.heads.critic, by)
+        )
+        one = jax.tree.map(jnp.copy, state._replace(heads=heads))
+        after, metrics = it.actor_step(one, batch, real())
+        results.append((pushed(after.heads.actor, -by), metrics))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), *results)
+    every = batch._replace(legal=np.ones((N, 5), bool))
+    full, _ = it.actor_step(jax.tree.map(jnp.copy, state), every, real())
+    assert any(moved(results[0][0], full.heads.actor))
+    assert 0 < results[0][1]["actor_entropy"] <= np.log(3) + 1e-6
 
 
 @pytest.mark.parametrize("objective", ["soft_q", "policy_gradient"])

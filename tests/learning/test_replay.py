@@ -33,6 +33,7 @@ def episodes(numbers, rng=None):
         operator=(step % 5).astype(np.int32),
         chosen=((step + 1) % 5).astype(np.int32),
         decided=rng.random((count, T)) < 0.5,
+        legal=step[:, :, None] % 2 == np.arange(2),
         log_prob=-step.astype(np.float32),
         tokens=np.broadcast_to(step[:, :, None], (count, T, G)).astype(np.int32),
         written=rng.random((count, T, G)) < 0.4,
@@ -87,6 +88,7 @@ def test_head_batch_draws_active_transitions_uniformly():
     np.testing.assert_array_equal(batch.operator, step % 5)
     np.testing.assert_array_equal(batch.chosen, (step + 1) % 5)
     np.testing.assert_array_equal(batch.log_prob, -step)
+    np.testing.assert_array_equal(batch.legal, step[:, None] % 2 == np.arange(2))
     np.testing.assert_array_equal(batch.returns_to_go, 0.5 * step)
     np.testing.assert_array_equal(batch.advantage, -step)
     np.testing.assert_array_equal(batch.decided, data.decided[number, t])

@@ -23,7 +23,7 @@ def select(written, masked, confidence, vocabulary, operators, anchor):
     return jax.vmap(row)(written, masked, confidence)
 
 
-def plain_selection(operator, tokens, masked, anchor):
+def plain_selection(operator, tokens, masked, confidence, anchor):
     """A set of positions, from the words themselves (DESIGN.md, section 7)."""
     size = len(tokens)
     special = {toy.EOS_ID, 1, toy.MASK_ID}
@@ -35,11 +35,16 @@ def plain_selection(operator, tokens, masked, anchor):
         case "O_OP":
             signs = [i for i in range(size) if any(c in "+-*/=<>&^_" for c in words[i])]
             return set(signs[::-1][: operator.max_tokens])
-        case "O_SCOPE" | "O_BRANCH" | "O_FAST":
-            start = max(size - operator.scope_len, 0)
+        case "O_CONFIDENT":
+            frontier = [i for i in range(size) if masked[i]]
+            best = sorted(frontier, key=lambda i: (-confidence[i], i))
+            return set(best[: operator.max_tokens])
+        case "O_SCOPE" | "O_BRANCH" | "O_FAST" | "O_NEXT":
+            window = 1 if operator.name == "O_NEXT" else operator.scope_len
+            start = max(size - window, 0)
             if anchor == "frontier" and any(masked):
                 start = masked.index(True)
-            return {i for i in range(start, start + operator.scope_len) if i < size}
+            return {i for i in range(start, start + window) if i < size}
     raise AssertionError(f"say here what {operator.name} selects")
 
 
@@ -50,6 +55,7 @@ def test_selection_equals_plain_python(anchor, sizes):
     few, many, *windows = sizes
     windows = {"O_SCOPE": windows[0], "O_BRANCH": windows[1], "O_FAST": windows[2]}
     changes = {"O_NUM": {"max_tokens": few}, "O_OP": {"max_tokens": many}}
+    changes["O_CONFIDENT"] = {"max_tokens": few}
     changes |= {name: {"scope_len": size} for name, size in windows.items()}
     operators = toy.operators(tuple(OPERATOR_TYPES), **changes)
     rng = np.random.default_rng(0)
@@ -61,7 +67,7 @@ def test_selection_equals_plain_python(anchor, sizes):
     assert got.shape == (300, len(operators), 10) and got.dtype == bool
     for row in range(300):
         for operator, line in zip(operators, got[row], strict=True):
-            seen = tokens[row].tolist(), masked[row].tolist(), anchor
+            seen = tokens[row].tolist(), masked[row].tolist(), confidence[row].tolist(), anchor
             assert set(np.flatnonzero(line)) == plain_selection(operator, *seen), operator
 
 
@@ -81,7 +87,7 @@ def test_settings_follow_the_configuration(configs):
     changes = ["O_BRANCH.branch_depth=4", "O_FAST.extra_cost=0.25", "O_NUM.cost=7", "O_FAST.cost=3"]
     overrides = [f"--config.operators.{change}" for change in changes]
     overrides += ["--config.operators.O_OP.max_tokens=3"]
-    operators = make_operators(load_config(configs / "gsm8k.py", overrides))
+    operators = make_operators(load_config(configs / "gsm8k_original.py", overrides))
     assert [operator.charge for operator in operators] == [7.0, 1.1, 1.0, 6.0, 3.25]
     assert operators[1].max_tokens == 3 and operators[2].scope_len == 32
     assert [operator.branches for operator in operators] == [False] * 3 + [True, False]
@@ -97,3 +103,36 @@ def test_an_operator_checks_its_parameters():
     with pytest.raises(InputError, match="O_NUM: max_tokens is 0; expected an integer from 1"):
         toy.operators(("O_NUM",), O_NUM={"max_tokens": 0})
     assert hash(toy.operators()) == hash(toy.operators())  # a static argument of jit
+
+
+def test_thresholds_bold_and_careful_and_none_in_the_original(configs):
+    fast, confident, scope = (
+        OPERATOR_TYPES[name]().threshold for name in ("O_FAST", "O_CONFIDENT", "O_SCOPE")
+    )
+    assert fast < confident < scope < 1.0
+    for name in ("gsm8k_original", "tiny"):
+        config = load_config(configs / f"{name}.py")
+        assert config.operators.names == toy.ORIGINAL
+        assert {operator.threshold for operator in make_operators(config)} == {1.0}
+        assert config.rollout.empty_operator == "fallback"
+    assert config.rollout.branch_k == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["operators.names=()"], "expected one operator or more, each once"),
+        (["operators.names=O_NUM,O_NUM"], "expected one operator or more, each once"),
+        (["operators.names=O_SCOPE,O_CONFIDNT"], "(did you mean 'O_CONFIDENT'?)"),
+        (["operators.names=O_NUM,O_OP"], "fallback_operator is 'O_SCOPE'; expected one of O_NUM"),
+        (["rollout.fallback_operator=O_BRANCH"], "expected one of O_NUM, O_OP, O_SCOPE, O_FAST"),
+        (["operators.names=O_SCOPE,O_BRANCH", "rollout.branch_k=2"], "expected at most 1"),
+        (["operators.O_NEXT.cost=2"], "'operators.O_NEXT.cost' is unknown"),
+        (["operators.O_FAST.threshold=1.5"], "expected a number from 0.0 to 1.0"),
+        (["rollout.empty_operator=ignore"], "expected one of mask, fallback"),
+    ],
+)
+def test_lists_of_operators_that_are_refused(configs, overrides, message):
+    with pytest.raises(InputError) as caught:
+        load_config(configs / "tiny.py", [f"--config.{text}" for text in overrides])
+    assert message in str(caught.value) and "\n" not in str(caught.value)

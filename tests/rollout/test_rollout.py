@@ -71,6 +71,8 @@ def check_against_plain_loop(settings, prompts, result, rows):
         for t, step in enumerate(steps):
             one = jax.tree.map(lambda x, t=t, b=b: x[t, b], result.steps)
             assert one.tokens.tolist() == list(step["tokens"])
+            assert np.flatnonzero(one.legal).tolist() == step["legal"]
+            assert one.decided == step["decided"]
             assert (one.operator, one.chosen) == (step["operator"], step["chosen"])
             assert np.flatnonzero(one.written).tolist() == step["written"]
             assert one.cost == pytest.approx(step["cost"])
@@ -83,6 +85,44 @@ def check_against_plain_loop(settings, prompts, result, rows):
         assert not result.steps.cost[len(steps) :, b].any()
 
 
+def test_an_operator_that_can_change_nothing_is_never_chosen():
+    """And is left out of the choice only where another can change something."""
+    for name in ("denoise_mask", "denoise_mask_branch", "overwrite_mask"):
+        settings = toy.rollout_settings(**VARIANTS[name])
+        steps = whole_batch(settings).steps
+        np.testing.assert_array_equal(
+            steps.operator, np.where(steps.decided, steps.chosen, steps.operator)
+        )
+        legal = np.take_along_axis(steps.legal, steps.chosen[..., None], axis=-1)[..., 0]
+        assert legal[steps.active].all()
+        changed = steps.written.any(axis=-1) | steps.repaired.any(axis=-1)
+        several = steps.active & (steps.legal.sum(axis=-1) < len(settings.operators))
+        assert several.any() and changed[several].all()
+        decided = steps.legal[steps.active & steps.decided]
+        assert not decided.all() and (decided.sum(axis=-1) > 1).any()
+
+
+@pytest.mark.parametrize("name", ["denoise", "denoise_mask", "denoise_no_end"])
+def test_the_last_step_is_nobodys_choice_and_charged_least(name):
+    """There everything is revealed whatever is chosen."""
+    changes = VARIANTS.get(name, {"max_steps": 3, "selection_mode": "argmax"})
+    costly = toy.operators(O_NUM={"cost": 9.0}, O_SCOPE={"cost": 5.0}, O_OP={"cost": 4.0})
+    settings = toy.rollout_settings(**changes | {"operators": costly, "max_steps": 3})
+    steps = whole_batch(settings).steps
+    last = steps.active[-1]
+    assert last.any() and not steps.decided[-1][last].any()
+    assert steps.decided[:-1][steps.active[:-1]].all()
+    cheapest = np.argmin(settings.costs)
+    assert settings.operators[cheapest].name == "O_FAST"
+    for field in (steps.operator, steps.chosen, steps.executed):
+        assert (field[-1][last] == cheapest).all()
+    np.testing.assert_allclose(steps.cost[-1][last], 2.0)
+    np.testing.assert_array_equal(
+        steps.legal[-1][last], np.eye(5, dtype=bool)[[cheapest] * last.sum()]
+    )
+    assert (steps.operator[:-1][steps.active[:-1]] != cheapest).any()
+
+
 def test_variants_reach_what_they_test():
     """Fallback, repair, O_BRANCH's own look-ahead and early ends all occur in the tests above."""
     steps = [whole_batch(toy.rollout_settings(**changes)).steps for changes in VARIANTS.values()]
@@ -92,6 +132,12 @@ def test_variants_reach_what_they_test():
     assert (~plain.active[-1]).any()
     assert by_name["denoise_repair"].repaired.any()
     assert by_name["denoise_repair_branch"].repaired.any()
+    above = by_name["denoise_thresholds"]
+    assert (above.written.sum(axis=-1)[above.active & (above.operator < 2)] > 1).any()
+    alone = by_name["mask_of_one_branching_operator"]
+    assert (alone.branched & (alone.legal == [False, False, True]).all(axis=-1)).any()
+    fewer = by_name["denoise_mask_branch"]
+    assert (fewer.branched & (fewer.legal[..., [0, 1, 2, 4]].sum(axis=-1) < 4)).any()
     branch = by_name["features_only"]
     own = branch.branched & branch.decided
     assert own.any() and (branch.operator[own] == 3).all() and (branch.executed[own] != 3).all()

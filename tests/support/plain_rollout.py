@@ -76,11 +76,35 @@ class PlainRollout:
         out = self.heads(jax.tree.map(lambda x: x[None], seen), jnp.array([step], jnp.int32))
         return np.asarray(out.logits[0]), np.asarray(out.q[0])
 
-    def pick(self, logits, step):
+    def pick(self, logits, legal, step):
+        logits = [x if a in legal else -math.inf for a, x in enumerate(logits)]
         if self.s.selection_mode == "argmax":
             return int(np.argmax(logits))
         key = jax.random.fold_in(jax.random.fold_in(self.key, step), 1)
         return int(jax.random.categorical(key, jnp.array(logits)))
+
+    def forced(self, step):
+        return self.s.update_rule == "denoise" and step == self.s.max_steps - 1
+
+    def cheapest(self):
+        return min(range(len(self.s.operators)), key=lambda a: (self.cost(a), a))
+
+    def open(self, row, step):
+        """Positions that may change."""
+        if self.s.update_rule == "overwrite":
+            return set(range(self.s.gen_len)) - self.fixed
+        masked = {i for i, t in enumerate(row.tokens) if t == self.s.mask_id}
+        return masked | self.due(row, step)
+
+    def legal(self, row, proposal, step):
+        """The operators that may be chosen."""
+        every = list(range(len(self.s.operators)))
+        if self.forced(step):
+            return [self.cheapest()]
+        if self.s.empty_operator == "fallback":
+            return every
+        acts = [a for a in every if self.select(row, proposal, a, step) & self.open(row, step)]
+        return acts or every
 
     def select(self, row, proposal, operator, step):
         s, size = self.s, self.s.gen_len
@@ -94,7 +118,13 @@ class PlainRollout:
         if own.name in tables:
             wanted = [i for i in range(size) if tables[own.name][seen[i]]]
             return set(wanted[::-1][: own.max_tokens])
-        window = own.scope_len
+        if own.name == "O_CONFIDENT":
+            frontier = [i for i, m in enumerate(masked) if m] or sorted(self.due(row, step))
+            if s.update_rule == "overwrite":
+                frontier = [i for i, m in enumerate(masked) if m]
+            best = sorted(frontier, key=lambda i: (-proposal.confidence[i], i))
+            return set(best[: own.max_tokens])
+        window = 1 if own.name == "O_NEXT" else own.scope_len
         start = max(size - window, 0)
         if s.scope_anchor == "frontier" and any(masked):
             start = masked.index(True)
@@ -110,8 +140,10 @@ class PlainRollout:
             return masked
         selected = masked & self.select(row, proposal, operator, step)
         order = sorted(selected, key=lambda i: (-proposal.confidence[i], i))
-        scale = s.operators[operator].step_scale
-        return set(order[: math.ceil(round(scale * s.gen_len / s.max_steps, 9))])
+        own = s.operators[operator]
+        quota = math.ceil(round(own.step_scale * s.gen_len / s.max_steps, 9))
+        sure = {i for i in selected if proposal.confidence[i] > np.float32(own.threshold)}
+        return set(order[:quota]) | sure
 
     def preview(self, row, proposal, step):
         s, would = self.s, []
@@ -153,11 +185,9 @@ class PlainRollout:
         """Returns the operator that acted, the next row, and the positions written."""
         s = self.s
         masked = {i for i, t in enumerate(row.tokens) if t == s.mask_id}
-        open_positions = masked | self.due(row, step)
-        if s.update_rule == "overwrite":
-            open_positions = set(range(s.gen_len)) - self.fixed
         selected = self.select(row, proposal, operator, step)
-        if s.ensure_update and not selected & open_positions:
+        empty = not selected & self.open(row, step) and not self.forced(step)
+        if empty and s.empty_operator == "fallback":
             operator = s.fallback_operator
             selected = self.select(row, proposal, operator, step)
         after = Row(list(row.tokens), list(row.confidence), list(row.entropy))
@@ -191,30 +221,36 @@ class PlainRollout:
             passes = int(inherited is None)
             prediction = self.forward(row, step) if inherited is None else inherited
             logits, q = self.observe(row, previous, prediction, step)
-            chosen = self.pick(logits, step)
+            legal = self.legal(row, prediction.tokens, step)
+            chosen = self.pick(logits, legal, step)
             operator, after, write = self.act(row, prediction.tokens, chosen, step)
             inherited, candidates = None, []
             scheduled = step in s.branch_steps
             looks = s.operators[operator].name == "O_BRANCH"
             if s.branch and step < s.max_steps - 1 and (scheduled or looks):
-                others = [a for a, o in enumerate(s.operators) if o.name != "O_BRANCH"]
-                ranked = sorted(others, key=lambda a: (-q[a], a))
-                for pick in ranked[: s.branch_k]:
+                others = [a for a in legal if s.operators[a].name != "O_BRANCH"]
+                ranked = sorted(others, key=lambda a: (-q[a], a))[: s.branch_k]
+                instead = ranked[0] if ranked else chosen
+                for pick in ranked + [instead] * (s.branch_k - len(ranked)):
                     acted, next_row, wrote = self.act(row, prediction.tokens, pick, step)
                     following = self.forward(next_row, step + 1)
                     _, next_q = self.observe(next_row, row.tokens, following, step + 1)
-                    candidates.append((acted, next_row, wrote, following, float(next_q.max())))
+                    then = self.legal(next_row, following.tokens, step + 1)
+                    best = max(float(next_q[a]) for a in then)
+                    candidates.append((acted, next_row, wrote, following, best))
                 passes += len(candidates)
                 scores = [c[4] - s.cost_lambda * self.cost(c[0]) for c in candidates]
                 winner = candidates[int(np.argmax(scores))]
                 acted, after, write, inherited, _ = winner
                 operator = acted if scheduled else operator
             argmax = s.draw.strategy == "argmax"
-            if argmax and not s.time_conditioned and not s.branch and after.tokens == row.tokens:
+            told = s.time_conditioned and s.sigma == "schedule"
+            if argmax and not told and not s.branch and after.tokens == row.tokens:
                 inherited = prediction
             steps.append(
                 dict(
                     operator=operator, chosen=chosen, written=sorted(write), passes=passes,
+                    legal=legal, decided=not self.forced(step) and not (scheduled and candidates),
                     cost=self.cost(operator), tokens=row.tokens,
                     candidates=[(c[0], c[4]) for c in candidates],
                 )

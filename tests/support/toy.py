@@ -85,6 +85,7 @@ def heads(settings: RolloutSettings, seed: int = 0):
     return modules, randomise(params, seed, 0.15)
 
 
+ALL = tuple(OPERATOR_TYPES)
 ORIGINAL = ("O_NUM", "O_OP", "O_SCOPE", "O_BRANCH", "O_FAST")
 
 
@@ -93,19 +94,22 @@ def operators(names=ORIGINAL, **changes) -> tuple[Operator, ...]:
     values = {
         "O_NUM": dict(max_tokens=2), "O_OP": dict(max_tokens=3), "O_SCOPE": dict(scope_len=3),
         "O_BRANCH": dict(scope_len=3), "O_FAST": dict(scope_len=5),
+        "O_CONFIDENT": dict(max_tokens=4),
     }  # fmt: skip
-    return tuple(OPERATOR_TYPES[n](**(values.get(n, {}) | changes.get(n, {}))) for n in names)
+    # Of a random backbone no confidence is above the defaults.
+    plain = {name: {"threshold": 1.0} | values.get(name, {}) for name in names}
+    return tuple(OPERATOR_TYPES[n](**(plain[n] | changes.get(n, {}))) for n in names)
 
 
 def rollout_settings(**changes) -> RolloutSettings:
     values = dict(
         max_steps=6, gen_len=8, mask_id=MASK_ID, pad_id=EOS_ID, update_rule="denoise",
-        selection_mode="sample", draw=DrawSettings("sample", 1.0), ensure_update=True,
-        fallback_operator=2, repair_tokens=0, repair_threshold=0.3, branch=False,
-        branch_steps=(), branch_k=2, cost_lambda=0.05, relation_temperature=1.0, use_hidden=True,
-        extra_features=False, operator_preview=False, time_conditioned=False,
-        sigma_schedule="cosine", sigma_min=0.001, sigma_max=1.0, operators=operators(),
-        scope_anchor="frontier",
+        selection_mode="sample", draw=DrawSettings("sample", 1.0),
+        empty_operator="fallback", fallback_operator=2, repair_tokens=0, repair_threshold=0.3,
+        branch=False, branch_steps=(), branch_k=2, cost_lambda=0.05, relation_temperature=1.0,
+        use_hidden=True, extra_features=False, operator_preview=False, time_conditioned=False,
+        sigma="masked_share", sigma_schedule="cosine", sigma_min=0.001, sigma_max=1.0,
+        operators=operators(), scope_anchor="frontier",
     )  # fmt: skip
     return RolloutSettings(**(values | changes))
 

@@ -13,8 +13,24 @@ VARIANTS = {
     "denoise_end": {"scope_anchor": "end"},
     "denoise_argmax": {"selection_mode": "argmax", "draw": DrawSettings("argmax", 1.0)},
     "denoise_temperature": {"draw": DrawSettings("sample", 0.7)},
-    "denoise_no_fallback": {"ensure_update": False},
-    "denoise_idle": {"ensure_update": False, "draw": DrawSettings("argmax", 1.0)},
+    "denoise_mask": {"empty_operator": "mask", "operator_preview": True},
+    "denoise_thresholds": {
+        "operators": toy.operators(
+            toy.ALL, O_NUM={"threshold": 0.05}, O_SCOPE={"threshold": 0.2},
+            O_CONFIDENT={"threshold": 0.1}, O_FAST={"threshold": 0.0},
+        ),
+        "operator_preview": True, "max_steps": 8,
+    },
+    # The fallback looks for digits, and may find none.
+    "denoise_idle": {"fallback_operator": 0, "draw": DrawSettings("argmax", 1.0)},
+    "denoise_mask_branch": {
+        "empty_operator": "mask", "branch": True, "branch_steps": (1, 2, 4), "branch_k": 4,
+        "repair_tokens": 1, "repair_threshold": 0.9,
+    },
+    "mask_of_one_branching_operator": {
+        "empty_operator": "mask", "branch": True, "branch_steps": (), "branch_k": 2,
+        "operators": toy.operators(("O_NUM", "O_OP", "O_BRANCH")), "fallback_operator": 0,
+    },
     "denoise_repair": {"repair_tokens": 2, "repair_threshold": 0.6, "max_steps": 9},
     "denoise_branch": {"branch": True, "branch_steps": (1, 3), "branch_k": 3},
     "denoise_repair_branch": {
@@ -23,6 +39,7 @@ VARIANTS = {
     },
     "denoise_preview": {"operator_preview": True, "repair_tokens": 1, "max_steps": 9},
     "overwrite": {"update_rule": "overwrite"},
+    "overwrite_mask": {"update_rule": "overwrite", "empty_operator": "mask"},
     "overwrite_end": {
         "update_rule": "overwrite", "scope_anchor": "end",
         "fallback_operator": 4,
@@ -32,7 +49,12 @@ VARIANTS = {
     },
     "features_only": {"use_hidden": False, "branch": True},
     "time_conditioned": {"time_conditioned": True, "branch": True, "branch_steps": (1,)},
-    "time_conditioned_linear": {"time_conditioned": True, "sigma_schedule": "linear"},
+    "time_conditioned_idle": {
+        "time_conditioned": True, "fallback_operator": 0, "draw": DrawSettings("argmax", 1.0),
+    },
+    "time_conditioned_schedule": {
+        "time_conditioned": True, "sigma": "schedule", "sigma_schedule": "linear",
+    },
     "one_step": {"max_steps": 1, "branch": True, "branch_steps": (0,)},
 }  # fmt: skip
 

@@ -38,6 +38,7 @@ def head_batch(seed=0):
         observation=Observation(alignment=seen[:, :11], pooled=seen[:, 11:]),
         operator=operator,
         chosen=rng.integers(0, 5, N).astype(np.int32),
+        legal=np.ones((N, 5), bool),
         log_prob=np.log(rng.uniform(0.1, 0.3, N)).astype(np.float32),
         returns_to_go=(seen[:, 0] + 0.3 * operator).astype(np.float32),
         advantage=rng.standard_normal(N).astype(np.float32),

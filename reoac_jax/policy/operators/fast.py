@@ -9,6 +9,7 @@ from reoac_jax.config.parameters import parameter
 from reoac_jax.policy.operators.interface import (
     Operator,
     View,
+    reveals_above,
     step_cost,
     step_scale,
     window_len,
@@ -23,6 +24,7 @@ class Fast(Operator):
 
     scope_len: int = window_len(64)
     step_scale: float = step_scale(1.5)
+    threshold: float = reveals_above(0.7)
     cost: float = step_cost(1.5)
     extra_cost: float = parameter(0.5, "added to the cost", low=0.0, high=100.0)
 

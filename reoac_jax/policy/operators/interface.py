@@ -52,6 +52,17 @@ def step_scale(default: float) -> Any:
     return parameter(default, "factor on the tokens revealed a step", low=0.01, high=100.0)
 
 
+def reveals_above(default: float) -> Any:
+    """The parameter `threshold`."""
+    return parameter(
+        default,
+        "denoise: what the model proposes with more confidence is revealed beyond that number; 1: "
+        "nothing is",
+        low=0.0,
+        high=1.0,
+    )
+
+
 def step_cost(default: float) -> Any:
     """The parameter `cost`."""
     return parameter(default, "cost of a step", low=0.0, high=100.0)
@@ -71,7 +82,7 @@ def most_tokens() -> Any:
 class Operator(Parametric, abc.ABC):
     """One thing the actor may do at a step: where the step works, and what it costs.
 
-    A subclass is one file in this folder: its `name`, its parameters beside the two of all
+    A subclass is one file in this folder: its `name`, its parameters beside the three of all
     operators, and `select`. Its file is found by itself; `operators.names` lists the operators that
     a configuration uses, and `operators.<name>.<parameter>` holds their parameters.
 
@@ -82,6 +93,7 @@ class Operator(Parametric, abc.ABC):
     branches: ClassVar[bool] = False
 
     step_scale: float = step_scale(1.0)
+    threshold: float = reveals_above(1.0)
     cost: float = step_cost(1.0)
 
     @abc.abstractmethod
