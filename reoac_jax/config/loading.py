@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from reoac_jax.config.reading import flatten, is_record, read_config
-from reoac_jax.config.rooms import check_together, dependent_options, fixed_options
+from reoac_jax.config.rooms import check_together, dependent_options, fixed_options, unused_keys
 from reoac_jax.config.schema import Option, is_text
 from reoac_jax.system import formats
 from reoac_jax.system.errors import InputError
@@ -76,9 +76,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> FrozenConfig
 def validate(config: Any) -> FrozenConfigDict:
     """Completes a configuration (ConfigDict or nested mapping), checks it and returns it frozen.
 
-    In the result every key is there, and numbers and tuples have their option's own type: 1 given
-    for a float is 1.0, a list a tuple. Raises `InputError` at the first key that is unknown or
-    holds what it may not, and where keys do not fit together.
+    In the result every key is there that has an effect, and numbers and tuples have their option's
+    own type: 1 given for a float is 1.0, a list a tuple. Raises `InputError` at the first key that
+    is unknown or holds what it may not, and where keys do not fit together.
     """
     values = flatten(config)
     values.pop(formats.KEY, None)
@@ -229,8 +229,9 @@ def _values_of(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict
 def _validate_flat(values: Mapping[str, Any], complete: bool) -> FrozenConfigDict:
     """Checks the flat `values`, to which defaults are added unless they have to be `complete`."""
     options = _options(values)
+    unused = unused_keys(_values_of(fixed_options(), values))
     for key in values:
-        if key in options:
+        if key in options or key in unused:
             continue
         if inside := [known for known in options if known.startswith(f"{key}.")]:
             if values[key] == {}:

@@ -4,6 +4,7 @@ A room that reads keys has a file `options.py` with
 
 - `OPTIONS`: full key (`"rollout.max_steps"`) to `Option`, for the keys every configuration has;
 - `options(values)`, where further keys depend on these: the same for the values chosen;
+- `unused(values)`, where a choice leaves keys without effect that a file may hold all the same;
 - `check(values)`, where keys, each legal alone, have to fit together; it raises `InputError`.
 
 `values` is flat, `"rollout.max_steps"` to its value, and every value in it is legal. The files are
@@ -13,7 +14,7 @@ found by listing the rooms, and nothing here imports them by name: rooms stand a
 import functools
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,6 +43,14 @@ def dependent_options(values: Mapping[str, Any]) -> Mapping[str, Option]:
         if hasattr(room, "options"):
             _add(found, room.options(values))
     return found
+
+
+def unused_keys(values: Mapping[str, Any]) -> Collection[str]:
+    """Keys that a configuration with these `values` of the fixed ones may hold to no effect.
+
+    So a file may set the parameters of more operators than a command line chooses from.
+    """
+    return {key for room in _rooms() if hasattr(room, "unused") for key in room.unused(values)}
 
 
 def check_together(values: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """The keys of the policy: what the actor sees, what its operators select, its heads."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reoac_jax.config.parameters import nearest
@@ -35,8 +35,8 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "operators.names": Option(
         "strs",
-        "what the actor chooses from, in the order of the heads' outputs; the section's other keys "
-        "depend on it",
+        "what the actor chooses from, in the order of the heads' outputs; only "
+        "the parameters of these have an effect",
         ("O_NUM", "O_OP", "O_SCOPE", "O_NEXT", "O_FAST", "O_CONFIDENT"),
     ),
     "heads.actor_hidden": _widths("actor"),
@@ -58,10 +58,19 @@ def options(values: Mapping[str, Any]) -> Mapping[str, Option]:
                 f"operators.names has {name!r}{nearest(name, types)}; expected some of "
                 f"{', '.join(types)}"
             )
+    return _parameters(names)
+
+
+def unused(values: Mapping[str, Any]) -> Collection[str]:
+    """The parameters of operators that `operators.names` does not list."""
+    return _parameters(name for name in _operator_types() if name not in values["operators.names"])
+
+
+def _parameters(names: Iterable[str]) -> dict[str, Option]:
     return {
         f"operators.{name}.{key}": option
         for name in names
-        for key, option in types[name].parameters().items()
+        for key, option in _operator_types()[name].parameters().items()
     }
 
 

@@ -99,6 +99,13 @@ def test_the_configuration_says_which_operators_there_are(configs):
     assert [operator.name for operator in operators] == ["O_FAST", "O_SCOPE"]
 
 
+def test_parameters_of_operators_that_are_not_listed_are_left_out(configs):
+    """A file may set them, so that a command line can choose from fewer."""
+    config = load_config(configs / "tiny.py", ["--config.operators.names=O_NUM,O_SCOPE"])
+    assert set(config.operators) == {"names", "O_NUM", "O_SCOPE"}
+    assert config.operators.O_SCOPE.scope_len == 6
+
+
 def test_an_operator_checks_its_parameters():
     with pytest.raises(InputError, match="O_NUM: max_tokens is 0; expected an integer from 1"):
         toy.operators(("O_NUM",), O_NUM={"max_tokens": 0})
