@@ -14,6 +14,7 @@ from reoac_jax.learning.episodes import (
     rollout_summary,
 )
 from reoac_jax.learning.learner import LearnerSettings
+from reoac_jax.policy.observation import Observation
 from reoac_jax.policy.vocabulary import build_vocabulary
 from reoac_jax.tasks import Problem
 from reoac_jax.tasks.decode import generated_text, token_texts
@@ -98,14 +99,18 @@ def fake_rollout(rng):
     counts = np.array([4, 1, 3, 4, 2, 4, 3])
     active = np.arange(T) < counts[:, None]
     logits = rng.standard_normal((E, T, 5)).astype(np.float32)
+    legal = rng.random((E, T, 5)) < 0.6
+    chosen = rng.integers(0, 5, (E, T))
+    np.put_along_axis(legal, chosen[..., None], True, axis=-1)
     fields = dict(
         active=active,
-        observation=rng.standard_normal((E, T, 3)).astype(np.float32),
+        observation=Observation(rng.standard_normal((E, T, 3)).astype(np.float32)),
         tokens=rng.integers(0, 9, (E, T, G)),
         written=rng.random((E, T, G)) < 0.5,
         logits=logits,
         q=rng.standard_normal((E, T, 5)).astype(np.float32),
-        chosen=rng.integers(0, 5, (E, T)),
+        legal=legal,
+        chosen=chosen,
         decided=rng.random((E, T)) < 0.7,
         operator=rng.integers(0, 5, (E, T)),
         cost=(rng.random((E, T)) * active).astype(np.float32),
@@ -133,7 +138,7 @@ def plain_advantages(kind, rollout, rewards, decay):
         count = int(steps.active[episode].sum())
         values = []
         for t in range(count):
-            policy = np.exp(steps.logits[episode, t].astype(np.float64))
+            policy = np.exp(steps.logits[episode, t].astype(np.float64)) * steps.legal[episode, t]
             policy /= policy.sum()
             values.append(float(policy @ steps.q[episode, t]))
         following = 0.0
@@ -188,7 +193,9 @@ def test_replay_episodes_against_plain_loops(configs, kind, backbone):
         np.testing.assert_array_equal(got.reference[episode], references[index])
         for t in range(T):
             logits = rollout.steps.logits[episode, t].astype(np.float64)
-            log_prob = logits[rollout.steps.chosen[episode, t]] - np.log(np.exp(logits).sum())
+            among = np.exp(logits)[rollout.steps.legal[episode, t]].sum()
+            log_prob = logits[rollout.steps.chosen[episode, t]] - np.log(among)
             assert got.log_prob[episode, t] == pytest.approx(log_prob, abs=1e-5)
-    for name in ("active", "observation", "operator", "chosen", "decided", "tokens", "written"):
+    assert got.observation is rollout.steps.observation
+    for name in ("active", "operator", "chosen", "legal", "decided", "tokens", "written"):
         np.testing.assert_array_equal(getattr(got, name), getattr(rollout.steps, name))

@@ -12,6 +12,7 @@ from reoac_jax.config import load_config
 from reoac_jax.devices import sharding
 from reoac_jax.learning.iteration import update
 from reoac_jax.learning.replay import Episodes, Replay
+from reoac_jax.policy.observation import Observation
 
 T, G, CAPACITY, LATEST = 3, 2, 8, 4
 
@@ -31,10 +32,11 @@ def episodes(numbers):
         actor_advantage=step.astype(np.float32),
         backbone_advantage=-step.astype(np.float32),
         active=every,
-        observation=wide.astype(np.float32),
+        observation=Observation(wide.astype(np.float32)),
         operator=step,
         chosen=step,
         decided=every,
+        legal=np.ones((*step.shape, 5), bool),
         log_prob=step.astype(np.float32),
         tokens=wide,
         written=np.ones((len(number), T, G), bool),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reoac_jax.config import fixed_options
+from reoac_jax.policy.operators import OPERATOR_TYPES
 from reoac_jax.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +29,12 @@ def test_every_key_has_one_row_with_range_default_and_effect():
     rows = [line[2:-2].split(" | ") for line in PAGE.read_text().splitlines() if line[:3] == "| `"]
     keys = sorted(cells[0].strip("`") for cells in rows)
     tasks = [f"task.{key}" for task in TASKS.values() for key in task.options]
-    assert keys == sorted([*fixed_options(), *tasks])
+    operators = [
+        f"operators.{name}.{key}"
+        for name, kind in OPERATOR_TYPES.items()
+        for key in kind.parameters()
+    ]
+    assert keys == sorted([*fixed_options(), *tasks, *operators])
     cells = {row[0].strip("`"): row for row in rows}
     steps = cells["rollout.max_steps"]
     assert steps[1:3] == ["an integer from 1 to 1024", "`32`"]

@@ -102,7 +102,7 @@ def test_an_operator_that_can_change_nothing_is_never_chosen():
         assert not decided.all() and (decided.sum(axis=-1) > 1).any()
 
 
-@pytest.mark.parametrize("name", ["denoise", "denoise_mask", "denoise_argmax"])
+@pytest.mark.parametrize("name", ["denoise", "denoise_mask"])
 def test_the_last_step_is_nobodys_choice_and_charged_least(name):
     """There everything is revealed whatever is chosen."""
     costly = toy.operators(O_NUM={"cost": 9.0}, O_SCOPE={"cost": 5.0}, O_OP={"cost": 4.0})
