@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.task.name = "gsm8k"
     config.task.answer_style = "equations"
     config.rollout.update(max_steps=32, gen_len=64, max_prompt_len=256, batch_size=32)
-    config.evaluation.update(batch_size=32, block_len=32)
+    config.evaluation.batch_size = 32
     config.features.use_hidden = False
 
     config.objective.actor = "policy_gradient"

@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
 
     config.rollout.update(max_steps=7, gen_len=20, max_prompt_len=16, batch_size=384)
     config.rollout.sample_strategy = "argmax"
-    config.evaluation.update(batch_size=384, block_len=4)
+    config.evaluation.batch_size = 384
 
     config.rollout.empty_operator = "fallback"
 

@@ -4,11 +4,12 @@
         --checkpoint runs/gsm8k/<timestamp>/checkpoints --output runs/eval_gsm8k.json [--limit N]
     python -m reoac_jax.evaluate --config configs/gsm8k.py --policy confidence --output FILE.json
 
---policy says who decides: `actor` (the trained one, default), `untrained_actor` (as training would
-start), `random_operator`, an operator by name at every step, or a usual sampler: ancestral,
-ancestral_cached, confidence, margin, entropy, left_to_right, blocks. Without --checkpoint `actor`
-takes the newest run of the configuration's `exp_name`, and every other policy the configuration's
-backbone as it is. Beside the JSON file a .jsonl file of the same name holds every answer.
+--policy NAME[:PARAMETER=VALUE,...] says who decides: `actor` (the trained one, default),
+`untrained_actor` (as training would start), `random_operator`, an operator at every step, operators
+for each step (O_FAST,O_SCOPE,...), or a sampler (`threshold:threshold=0.8`; docs/samplers.md).
+`--policy help` lists them with their parameters. Without --checkpoint `actor` takes the newest run
+of the configuration's `exp_name`, and every other policy the configuration's backbone as it is.
+Beside the JSON file a .jsonl file of the same name holds every answer.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from reoac_jax.config import config_hash, load_config, parse_command_line, to_js
 from reoac_jax.devices.compilation import set_up_compilation
 from reoac_jax.devices.cpu import keep_freed_memory
 from reoac_jax.devices.environment import check_devices, set_up_jax
-from reoac_jax.evaluation.policies import ACTOR, POLICIES, UNTRAINED
+from reoac_jax.evaluation.policies import heads_of, parse_policy, policy_option
 from reoac_jax.evaluation.scoring import answers, evaluate_policy, scores
 from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
 from reoac_jax.runs.folder import newest_checkpoints
@@ -57,15 +58,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--split", choices=("dev", "test"), default="test", help="dev: to choose parameters on"
     )
-    parser.add_argument("--policy", default=ACTOR, choices=POLICIES, metavar="NAME")
+    parser.add_argument("--policy", **policy_option())
     options, overrides = parse_command_line(parser, argv)
     output = Path(options.output)
     check_writable(output)
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit is {options.limit}; expected 1 or more")
     config = load_config(options.config, overrides)
+    heads = heads_of(options.policy)
     checkpoint = options.checkpoint
-    if checkpoint is None and options.policy == ACTOR:
+    if checkpoint is None and heads == "trained":
         checkpoint = newest_checkpoints(config)
 
     set_up_compilation(config.compilation.cache_dir)
@@ -75,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
         trained = (
             untrained(config, parts) if checkpoint is None else load_trained(checkpoint, parts)
         )
-    if options.policy == UNTRAINED:
+    if heads == "untrained":
         trained = dataclasses.replace(trained, heads=untrained(config, parts).heads)
     task = make_task(config.task, config.grader)
     try:
@@ -95,7 +97,7 @@ def main(argv: Sequence[str]) -> int:
     finally:
         task.close()
 
-    summary = {"task": task.name, "policy": options.policy} | scores(evaluation)
+    summary = {"task": task.name, "policy": str(parse_policy(options.policy))} | scores(evaluation)
     summary |= problem_set.truncation | _provenance(config, parts, trained, task)
     summary |= {
         "split": options.split,

@@ -24,7 +24,7 @@ import numpy as np
 from reoac_jax.config import parse_command_line
 from reoac_jax.devices.compilation import set_up_compilation
 from reoac_jax.devices.environment import check_devices, set_up_jax
-from reoac_jax.evaluation.policies import ACTOR, POLICIES
+from reoac_jax.evaluation.policies import policy_option
 from reoac_jax.solver import Answer, Solver
 from reoac_jax.solver.denoising_view import DenoisingView
 from reoac_jax.solver.infilling import has_blanks, parse_blanks
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("questions", nargs="*", metavar="QUESTION")
     parser.add_argument("--checkpoint", metavar="DIR", help="a run, a checkpoint, or a backbone")
     parser.add_argument("--config", help="a configuration file; default: the run's")
-    parser.add_argument("--policy", default=ACTOR, choices=POLICIES, metavar="NAME")
+    parser.add_argument("--policy", **policy_option())
     parser.add_argument("--interactive", action="store_true", help="ask for questions")
     parser.add_argument("--trace", action="store_true", help="show each denoising step")
     options, overrides = parse_command_line(parser, argv)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole chain on bundled inputs, on a CPU, without network beyond the package index: converts the
 # bundled PyTorch checkpoint, trains actor and critic over it, and compares the policy before and
-# after with two usual samplers, on problems none of them has seen.
+# after with four samplers, on problems none of them has seen.
 #
 #   bash scripts/demo.sh
 set -euo pipefail
@@ -21,10 +21,11 @@ rm -rf checkpoints/tiny_mdlm
 "$python" convert/mdlm_to_flax.py --source data/tiny_mdlm --output checkpoints/tiny_mdlm --verify
 
 echo
-echo "demo 2/4: three usual samplers, random operators and the untrained actor, in 7 steps"
+echo "demo 2/4: four samplers, random operators and the untrained actor"
 evaluate confidence confidence
 evaluate left_to_right left_to_right
-evaluate blocks blocks
+evaluate threshold threshold
+evaluate entropy_bound entropy_bound
 evaluate random_operator random_operator
 evaluate before untrained_actor
 
@@ -42,7 +43,7 @@ echo
 import json
 
 print(f"{'policy':<16} {'accuracy':>9} {'95 % interval':>16} {'passes':>7} {'cost':>6}")
-for name in ("confidence", "left_to_right", "blocks", "random_operator", "before", "after"):
+for name in ("confidence", "left_to_right", "threshold", "entropy_bound", "random_operator", "before", "after"):
     with open(f"runs/demo/{name}.json") as file:
         result = json.load(file)
     low, high = result["interval_95"]

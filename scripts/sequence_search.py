@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from reoac_jax.devices import sharding
-from reoac_jax.evaluation.policies import BETWEEN, sequence_program
+from reoac_jax.evaluation.policies import BETWEEN, Surroundings, sequence_program
 from reoac_jax.learning.parts import Parts
 from reoac_jax.rollout import Request, in_order
 from reoac_jax.tasks import Task
@@ -46,7 +46,7 @@ def search_sequence(config: ConfigDict, parts: Parts, task: Task, seed: int) -> 
     ]
     problems = ProblemSet.load(task, "train", parts.tokenizer, config, _ROUNDS[-1][1])
     mesh = sharding.make_mesh()
-    program = sequence_program(config, parts, mesh, _ROUNDS[0][1])
+    program = sequence_program(Surroundings(config, parts, mesh, batch_size=_ROUNDS[0][1]))
     params = sharding.replicate(mesh, parts.base)
 
     def accuracy(sequence: tuple[int, ...], count: int) -> float:

@@ -37,7 +37,7 @@ from reoac_jax.evaluation.policies import ACTOR, RANDOM
 from reoac_jax.evaluation.scoring import evaluate_policy, scores
 from reoac_jax.learning.parts import Trained, load_parts, load_trained, untrained
 from reoac_jax.runs.folder import CHECKPOINTS, METRICS
-from reoac_jax.samplers import RULES
+from reoac_jax.samplers import SAMPLERS
 from reoac_jax.system.errors import RunError, run_command
 from reoac_jax.system.files import replacing_file, write_json
 from reoac_jax.tasks import Task, make_task
@@ -45,7 +45,8 @@ from reoac_jax.tasks.problem_set import ProblemSet
 
 MODES = ("frozen", "lora", "full")
 SEQUENCE = "best_sequence"
-RANDOMISED = (RANDOM, "ancestral", "ancestral_cached")  # the others give the same at every seed
+# The others give the same at every seed.
+RANDOMISED = (RANDOM, *(name for name, rule in SAMPLERS.items() if rule.is_random))
 # A LoRA overlay starts from nothing and takes a higher rate than all weights do.
 MODE_CHANGES = {"frozen": {}, "lora": {"optimizer__backbone_rate": 1e-3}, "full": {}}
 CONTINUED = "sft"  # mode of the rows on a backbone that was fine-tuned further
@@ -159,7 +160,7 @@ def baselines(
 ) -> None:
     """Samplers, single operators and random choice, on the configuration's backbone as it is."""
     for count in steps:
-        for name in (*RULES, *config.operators.names, RANDOM):
+        for name in (*SAMPLERS, *config.operators.names, RANDOM):
             for seed in range(options.seeds if name in RANDOMISED else 1):
                 changed = with_changes(
                     options,
@@ -208,7 +209,7 @@ def continued(study: Study, options: Any, overrides: Sequence[str], seed: int, t
         finished = sorted(parent.glob("*/backbone"))
     steps = config.rollout.max_steps
     changed = with_changes(options, overrides, seed=seed, backbone__path=finished[-1])
-    for policy in (*RULES, *config.operators.names):
+    for policy in (*SAMPLERS, *config.operators.names):
         key = {"policy": policy, "mode": CONTINUED, "trained": True, "seed": seed, "steps": steps}
         study.add(key, lambda n=policy: score(n, changed, None, task, options.problems))
 

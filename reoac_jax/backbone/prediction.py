@@ -17,15 +17,38 @@ from reoac_jax.backbone.products import products
 class TokenPrediction(NamedTuple):
     """Of one token distribution each; leading axes are those of the positions.
 
-    token: int32, drawn or the most probable. confidence: float32, its probability.
-    entropy: float32, nats. margin: float32, between the two highest probabilities; 0 unless
-    `DrawSettings.margin`. All of the SUBS distribution at temperature 1.
+    token: int32, drawn or the most probable. The others are float32 and of p, the SUBS distribution
+    at temperature 1 as a whole; those that may be None are measured if `DrawSettings` asks for it.
+    confidence: p of the token. entropy: nats.
+    margin: between the two highest probabilities.
+    drawn: probability of the token in the distribution that it was drawn from.
+    standing: p of the token that stands there; of no meaning under a mask.
+    ending: p of all tokens together that end a text.
+    divergence: KL(p || p of the row's last pass), nats; see `_divergence`.
     """
 
     token: jax.Array
     confidence: jax.Array
     entropy: jax.Array
-    margin: jax.Array
+    margin: jax.Array | None = None
+    drawn: jax.Array | None = None
+    standing: jax.Array | None = None
+    ending: jax.Array | None = None
+    divergence: jax.Array | None = None
+
+
+def measured(value: jax.Array | None) -> jax.Array:
+    """A measure that was asked for. Raises `ValueError` where it was not."""
+    if value is None:
+        raise ValueError("what is read here was not asked for in DrawSettings")
+    return value
+
+
+class States(NamedTuple):
+    """What the logits of a pass are made from: `hidden` `[B, G, D]`, `head` as in `Prepared`."""
+
+    hidden: jax.Array
+    head: Any
 
 
 class Prediction(NamedTuple):
@@ -33,23 +56,55 @@ class Prediction(NamedTuple):
 
     tokens: `TokenPrediction` over the generated positions `[B, G]`.
     pooled: float32 `[B, D]`, mean hidden state over a row's real tokens.
+    states: of this pass, for the divergence of the next one; None unless that is measured.
     """
 
     tokens: TokenPrediction
     pooled: jax.Array
+    states: States | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class DrawSettings:
-    """strategy: "sample" or "argmax". temperature: of the draw alone. margin: measure it too."""
+    """How tokens are drawn, and what more of their distribution is measured.
+
+    strategy: "sample" or "argmax". temperature: of the draw alone.
+    top_p: the draw is from the fewest tokens whose probabilities, at that temperature, sum up to
+      this; None: from all. May be traced. keep_crossing: the one that crosses it is among them; if
+      not, it is left out unless it is the first.
+    margin, drawn, standing, ending, divergence: measure that of `TokenPrediction`.
+    """
 
     strategy: str
     temperature: float
+    top_p: float | None = None
+    keep_crossing: bool = True
     margin: bool = False
+    drawn: bool = False
+    standing: bool = False
+    ending: bool = False
+    divergence: bool = False
+
+
+class Beside(NamedTuple):
+    """What the further measures of `N` distributions compare with; None: not measured.
+
+    standing: int32 `[N]`, the tokens that stand there. ends: bool `[V]`, the tokens that end a
+    text. logits: float32 `[N, V]`, raw, of the row's last pass; seen: bool `[N]`, there was one.
+    """
+
+    standing: jax.Array | None = None
+    ends: jax.Array | None = None
+    logits: jax.Array | None = None
+    seen: jax.Array | None = None
 
 
 def predict_tokens(
-    logits: jax.Array, uniforms: jax.Array, drawable: jax.Array, draw: DrawSettings
+    logits: jax.Array,
+    uniforms: jax.Array,
+    drawable: jax.Array,
+    draw: DrawSettings,
+    beside: Beside | None = None,
 ) -> TokenPrediction:
     """Draws a token from each SUBS distribution and measures it.
 
@@ -62,7 +117,7 @@ def predict_tokens(
       logits: float32 `[N, V]`, raw.
       uniforms: float32 `[N, 2]` in [0, 1); not read by "argmax".
       drawable: bool `[V]`, the ids that may be drawn (`ModelSpec.drawable`), at least one.
-      draw: how to draw.
+      draw: how to draw, and what to measure. beside: what that compares with.
 
     Returns:
       `TokenPrediction` `[N]`.
@@ -74,18 +129,63 @@ def predict_tokens(
     # entr-like: a term 0 * -inf, such as the mask's, is left out.
     centred = jnp.where(weights > 0, logits - peak, 0.0)
     entropy = jnp.log(total) - (weights * centred).sum(axis=-1) / total
+    beside = beside or Beside()
+    drawn_from = weights
+    if draw.temperature != 1.0:
+        drawn_from = jnp.exp((logits - peak) / draw.temperature)
+    if draw.top_p is not None:
+        drawn_from = _nucleus(drawn_from, draw.top_p, draw.keep_crossing)
     if draw.strategy == "argmax":
         token = jnp.argmax(logits, axis=-1)
-    elif draw.temperature == 1.0:
-        token = _draw(weights, uniforms)
     else:
-        token = _draw(jnp.exp((logits - peak) / draw.temperature), uniforms)
-    confidence = jnp.take_along_axis(weights, token[:, None], axis=-1)[:, 0] / total
-    gap = jnp.zeros_like(total)
+        token = _draw(drawn_from, uniforms)
+
+    def of(token: jax.Array, weights: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(weights, token[:, None], axis=-1)[:, 0]
+
+    margin = drawn = standing = ending = divergence = None
     if draw.margin:
         highest, second = jnp.moveaxis(jax.lax.top_k(weights, 2)[0], -1, 0)
-        gap = (highest - second) / total
-    return TokenPrediction(token.astype(jnp.int32), confidence, jnp.maximum(entropy, 0.0), gap)
+        margin = (highest - second) / total
+    if draw.drawn:
+        drawn = of(token, drawn_from) / drawn_from.sum(axis=-1)
+    if draw.standing:
+        standing = of(measured(beside.standing), weights) / total
+    if draw.ending:
+        ending = jnp.where(measured(beside.ends), weights, 0.0).sum(axis=-1) / total
+    if draw.divergence:
+        before = jnp.where(drawable, measured(beside.logits).astype(jnp.float32), -jnp.inf)
+        divergence = _divergence(weights / total[:, None], before, measured(beside.seen))
+    return TokenPrediction(
+        token=token.astype(jnp.int32),
+        confidence=of(token, weights) / total,
+        entropy=jnp.maximum(entropy, 0.0),
+        margin=margin,
+        drawn=drawn,
+        standing=standing,
+        ending=ending,
+        divergence=divergence,
+    )
+
+
+def _nucleus(weights: jax.Array, top_p: jax.Array | float, keep_crossing: bool) -> jax.Array:
+    """Unnormalised weights `[N, V]` with those outside the nucleus 0 (Holtzman et al. 2020)."""
+    order = jnp.argsort(-weights, axis=-1, stable=True)
+    descending = jnp.take_along_axis(weights, order, axis=-1)
+    reached = jnp.cumsum(descending, axis=-1)
+    enough = top_p * reached[:, -1:]
+    # Without the crossing token those with which the sum is not beyond; else also the next one.
+    inside = reached - descending < enough if keep_crossing else reached <= enough
+    inside = inside.at[:, 0].set(True)
+    rows = jnp.arange(len(weights))[:, None]
+    return jnp.where(jnp.zeros_like(inside).at[rows, order].set(inside), weights, 0.0)
+
+
+def _divergence(p: jax.Array, logits: jax.Array, seen: jax.Array) -> jax.Array:
+    """float32 `[N]`: sum p log((p + 1e-12) / (q + 1e-12)), q of `logits`, 0 where not `seen`."""
+    smallest = 1e-12
+    q = jnp.where(seen[:, None], jax.nn.softmax(logits, axis=-1), 0.0)
+    return (p * (jnp.log(p + smallest) - jnp.log(q + smallest))).sum(axis=-1)
 
 
 def _draw(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
@@ -158,32 +258,56 @@ def predict(
     gen_len: int,
     uniforms: jax.Array,
     draw: DrawSettings,
+    ends: jax.Array | None = None,
+    before: States | None = None,
+    seen: jax.Array | None = None,
 ) -> Prediction:
     """One forward pass; the head sees only the last `gen_len` real positions of each row.
+
+    For the divergence the last pass's distributions are computed again from its hidden states, a
+    few rows at a time: no array of all logits exists.
 
     Args:
       model, variables: the backbone and its collections ("params", and "lora" for an overlay).
       prepared: from `model.prepare`.
       rows: int32 `[B, L]`. lengths: int32 `[B]`. uniforms: float32 `[B, G, 2]`.
+      draw: how to draw, and what to measure; `ends`: as in `Beside`.
+      before: the states of each row's last pass, where `seen`, bool `[B]`, there was one; read for
+        the divergence alone. None: there was none.
     """
     spec, batch = model.spec, rows.shape[0]
+    first = lengths - gen_len
     hidden = model.hidden(variables, rows, lengths, prepared)
-    generated = model.generated(hidden, lengths - gen_len, gen_len)
+    states = States(model.generated(hidden, first, gen_len), prepared.head_rows(batch))
+    position = first[:, None] + jnp.arange(gen_len)
+    standing = jnp.take_along_axis(rows, position, axis=1) if draw.standing else None
+    compared = None
+    if draw.divergence:
+        seen = jnp.zeros(batch, bool) if before is None or seen is None else seen
+        compared = (states if before is None else before), seen
 
-    def head(part: tuple[jax.Array, Any, jax.Array]) -> TokenPrediction:
+    def head(part: tuple[States, jax.Array, jax.Array | None, Any]) -> TokenPrediction:
         """A few rows, `[C, ...]`; results `[C, G]`."""
-        states, of_head, noise = part
-        logits = model.logits(variables, states, Prepared(head=of_head))
-        flat = logits.reshape(-1, logits.shape[-1]), noise.reshape(-1, 2)
-        tokens = predict_tokens(*flat, spec.drawable(), draw)
+        states, noise, standing, compared = part
+
+        def logits(states: States) -> jax.Array:
+            made = model.logits(variables, states.hidden, Prepared(head=states.head))
+            return made.reshape(-1, made.shape[-1])
+
+        beside = Beside(ends=ends)
+        if standing is not None:
+            beside = beside._replace(standing=standing.reshape(-1))
+        if compared is not None:
+            before, seen = compared
+            beside = beside._replace(logits=logits(before), seen=jnp.repeat(seen, gen_len))
+        tokens = predict_tokens(logits(states), noise.reshape(-1, 2), spec.drawable(), draw, beside)
         return jax.tree.map(lambda x: x.reshape(noise.shape[:2]), tokens)
 
     chunk = rows_per_chunk(batch, gen_len, spec.vocab_size)
     chunks = jax.tree.map(
-        lambda x: x.reshape(-1, chunk, *x.shape[1:]),
-        (generated, prepared.head_rows(batch), uniforms),
+        lambda x: x.reshape(-1, chunk, *x.shape[1:]), (states, uniforms, standing, compared)
     )
     tokens = jax.tree.map(lambda x: x.reshape(batch, gen_len), jax.lax.map(head, chunks))
     real = jnp.arange(rows.shape[1]) < lengths[:, None]
     pooled = jnp.where(real[:, :, None], hidden, 0.0).sum(axis=1) / lengths[:, None]
-    return Prediction(tokens, pooled)
+    return Prediction(tokens, pooled, states if draw.divergence else None)

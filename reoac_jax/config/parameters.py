@@ -79,7 +79,7 @@ class Parametric:
     def __str__(self) -> str:
         """As `parse_member` reads it, with the parameters that differ from their defaults."""
         changed = [
-            f"{field.name}={_written(getattr(self, field.name))}"
+            f"{field.name}={value_text(getattr(self, field.name))}"
             for field in dataclasses.fields(self)
             if getattr(self, field.name) != field.default
         ]
@@ -112,6 +112,17 @@ def parse_member(text: str, known: Mapping[str, type[_Member]], what: str) -> _M
     Raises:
       InputError: no such name or parameter, or a value that it may not hold.
     """
+    member, values = parse_values(text, known, what)
+    try:
+        return member(**values)
+    except InputError as error:
+        raise InputError(f"{what} is {text!r}: {error}") from None
+
+
+def parse_values(
+    text: str, known: Mapping[str, type[_Member]], what: str
+) -> tuple[type[_Member], dict[str, Any]]:
+    """The type of member that a text names, and the parameters that it gives; as `parse_member`."""
     name, _, given = text.partition(":")
     if name not in known:
         raise InputError(
@@ -134,10 +145,7 @@ def parse_member(text: str, known: Mapping[str, type[_Member]], what: str) -> _M
             raise InputError(
                 f"{what} is {text!r}: {item!r}; expected {key}= once, {options[key].expected}"
             ) from None
-    try:
-        return known[name](**values)
-    except InputError as error:
-        raise InputError(f"{what} is {text!r}: {error}") from None
+    return known[name], values
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -153,7 +161,7 @@ def describe(member: type[Parametric]) -> list[str]:
     for field in dataclasses.fields(member):
         option: Option = field.metadata[_OPTION]
         lines.append(
-            f"    {field.name}={_written(field.default)}  {option.doc} ({option.expected})"
+            f"    {field.name}={value_text(field.default)}  {option.doc} ({option.expected})"
         )
     return lines
 
@@ -162,7 +170,8 @@ def _listed(options: Mapping[str, Option]) -> str:
     return f"one of {', '.join(options)}" if options else "none, it has no parameters"
 
 
-def _written(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """A value as it is written on a command line."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

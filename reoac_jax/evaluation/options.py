@@ -8,7 +8,4 @@ OPTIONS: Mapping[str, Option] = {
     "evaluation.batch_size": Option(
         "int", "rows denoised together, per device", 32, low=1, high=65536
     ),
-    "evaluation.block_len": Option(
-        "int", "tokens of a block, for --policy blocks", 32, low=1, high=65536
-    ),
 }

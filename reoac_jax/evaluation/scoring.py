@@ -27,6 +27,8 @@ class Evaluation:
     """One entry for each problem of the set, in its order.
 
     operators: names of the operators, in order. seconds: of denoising and grading.
+    tokens_computed: that the backbone was run on for them, padding and idle slots included.
+    padding_share: of the tokens written, those at and behind the first eos.
     """
 
     outcome: Outcome
@@ -34,10 +36,12 @@ class Evaluation:
     grades: Sequence[Grade]
     operators: Sequence[str]
     seconds: float
+    tokens_computed: int
+    padding_share: float
 
 
 def evaluate_policy(
-    name: str,
+    policy: str | Policy,
     config: ConfigDict,
     parts: Parts,
     params: Any,
@@ -48,21 +52,24 @@ def evaluate_policy(
     """Runs a policy on every problem; its randomness derives from the seed and a problem's place.
 
     Args:
-      name: of a policy in `reoac_jax.evaluation.policies`. params: the backbone's, LoRA merged.
-      heads: of actor and critic; read by the policy "actor" only.
+      policy: a name as in `reoac_jax.evaluation.policies`, or one that was made before, on all
+        devices. params: the backbone's, LoRA merged.
+      heads: of actor and critic; read by the actor only.
 
     Raises:
       InputError: as `Policy` does.
     """
     mesh = sharding.make_mesh()
-    policy = Policy(name, config, parts, mesh)
+    if isinstance(policy, str):
+        policy = Policy(policy, config, parts, mesh)
+    computed_before = policy.tokens_computed
     key = jax.random.fold_in(jax.random.key(config.seed), RunStream.EVALUATION)
     requests = [Request.of(problem_set, index, index) for index in range(len(problem_set))]
     params, heads = sharding.replicate(mesh, (params, heads))
     began = time.monotonic()
     batches = []
     with Grading(task, problem_set.problems, parts, "strict") as grading:
-        with ProgressLine(len(requests), f"evaluating {name}", unit="problem") as progress:
+        with ProgressLine(len(requests), f"evaluating {policy}", unit="problem") as progress:
             for indices, outcome in policy(params, heads, key, requests):
                 batches.append((indices, outcome))
                 grading.add(indices, outcome.tokens)
@@ -71,11 +78,21 @@ def evaluate_policy(
             texts, grades = grading.finish()
     outcome = in_order(batches)
     seconds = time.monotonic() - began
-    return Evaluation(outcome, texts, grades, config.operators.names, seconds)
+    ends = np.asarray(parts.vocabulary.is_eos)[outcome.tokens]
+    return Evaluation(
+        outcome,
+        texts,
+        grades,
+        config.operators.names,
+        seconds,
+        tokens_computed=policy.tokens_computed - computed_before,
+        padding_share=float(np.logical_or.accumulate(ends, axis=1).mean()),
+    )
 
 
 def scores(evaluation: Evaluation) -> dict[str, Any]:
-    """Accuracy with its 95 % interval, and means over problems of what it took."""
+    """Accuracy with its 95 % interval, and what it took: means over problems if nothing else is
+    said; passes are those that the backbone was asked for by a row."""
     outcome, grades = evaluation.outcome, evaluation.grades
     correct, count = sum(grade.correct for grade in grades), len(grades)
     return {
@@ -86,6 +103,10 @@ def scores(evaluation: Evaluation) -> dict[str, Any]:
         "avg_cost": float(outcome.cost.mean()),
         "avg_steps": float(outcome.steps.mean()),
         "forward_passes": float(outcome.forward_passes.mean()),
+        "forward_passes_median": float(np.median(outcome.forward_passes)),
+        "forward_passes_max": int(outcome.forward_passes.max()),
+        "tokens_computed": evaluation.tokens_computed,
+        "padding_share": evaluation.padding_share,
         "operator_shares": _operator_shares(evaluation),
         "grader_failures": sum(grade.failed for grade in grades),
         "seconds": evaluation.seconds,

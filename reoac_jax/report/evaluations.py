@@ -40,9 +40,9 @@ class EvaluationResult:
     @property
     def kind(self) -> str:
         """`actor`, `fixed` (an operator, random choice, the untrained actor) or `sampler`."""
-        if self.policy == ACTOR:
+        first = self.policy.split(":")[0].split(BETWEEN)[0]
+        if first == ACTOR:
             return "actor"
-        first = self.policy.split(BETWEEN)[0]
         return "fixed" if first in (UNTRAINED, RANDOM, *OPERATOR_TYPES) else "sampler"
 
 
@@ -88,8 +88,8 @@ def _is_finite(value: Any) -> bool:
 
 def _name(policy: str) -> str:
     """The policy's name, short enough for a legend: a sequence names an operator for each step."""
-    operators = policy.split(BETWEEN)
-    return policy if len(operators) == 1 else f"sequence of {len(operators)} operators"
+    operators = [] if ":" in policy else policy.split(BETWEEN)
+    return policy if len(operators) <= 1 else f"sequence of {len(operators)} operators"
 
 
 def _result(file: Path, record: Mapping[str, Any], name: str, ambiguous: bool) -> EvaluationResult:

@@ -115,8 +115,9 @@ def denoise_rows(
         ready = fresh.any()
         active = jnp.where(ready, fresh, open_rows)
         tokens = decider.tokens(carry.state)
+        states = () if carry.prediction.states is None else (carry.prediction.states,)
         prediction = jax.lax.cond(
-            ready, lambda: carry.prediction, lambda: denoise(rows[0], tokens, step)
+            ready, lambda: carry.prediction, lambda: denoise(rows[0], tokens, step, *states)
         )
         made = decider.decide(rows, carry.state, prediction, step, active, ~carry.kept)
         after = _Carry(made.state, made.prediction, made.fresh, made.kept)

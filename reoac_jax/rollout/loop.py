@@ -5,7 +5,13 @@ from typing import Any
 import jax
 
 from reoac_jax.backbone.interface import Denoiser
-from reoac_jax.backbone.prediction import Prediction, assemble_rows, predict
+from reoac_jax.backbone.prediction import (
+    DrawSettings,
+    Prediction,
+    States,
+    assemble_rows,
+    predict,
+)
 from reoac_jax.devices.streams import StepStream
 from reoac_jax.policy.features import prompt_context
 from reoac_jax.policy.vocabulary import Vocabulary
@@ -23,18 +29,28 @@ from reoac_jax.rollout.types import (
 )
 
 
-def backbone_denoiser(model: Denoiser, variables: Any, settings: RolloutSettings) -> DenoiseFn:
+def backbone_denoiser(
+    model: Denoiser,
+    variables: Any,
+    settings: RolloutSettings,
+    draw: DrawSettings | None = None,
+    ends: jax.Array | None = None,
+) -> DenoiseFn:
     """The backbone as a `DenoiseFn`; call it inside `jit`.
 
     Args:
       model, variables: the backbone and its collections, LoRA already merged.
-      settings: T, G, how tokens are drawn.
+      settings: T, G, how tokens are drawn. draw: in place of what they say of that.
+      ends: bool `[V]`, the tokens that end a text; needed where `draw` measures them.
     """
+    draw = settings.draw if draw is None else draw
     # Where the network does not see the time, nothing here depends on the row: computed once,
     # outside the loop.
     constant = None if settings.time_conditioned else model.prepare(variables)
 
-    def denoise(prompts: Prompts, generated: jax.Array, step: jax.Array) -> Prediction:
+    def denoise(
+        prompts: Prompts, generated: jax.Array, step: jax.Array, before: States | None = None
+    ) -> Prediction:
         rows, lengths = assemble_rows(prompts.tokens, prompts.lengths, generated, settings.pad_id)
         prepared = constant
         if prepared is None:
@@ -43,8 +59,9 @@ def backbone_denoiser(model: Denoiser, variables: Any, settings: RolloutSettings
         draw_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, StepStream.DRAW)
         uniforms = jax.vmap(lambda key: jax.random.uniform(key, (settings.gen_len, 2)))(draw_keys)
         return predict(
-            model, variables, prepared, rows, lengths, settings.gen_len, uniforms, settings.draw
-        )
+            model, variables, prepared, rows, lengths, settings.gen_len, uniforms, draw, ends,
+            before, seen=step > 0,
+        )  # fmt: skip
 
     return denoise
 

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from reoac_jax.backbone.interface import Denoiser
+from reoac_jax.backbone.prediction import DrawSettings
 from reoac_jax.devices import sharding
 from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.policy.heads import AppliesHeads, HeadParams
@@ -66,8 +67,11 @@ class BatchResult(NamedTuple):
     passes: jax.Array
 
 
-# (denoise, head_params, prompts [N], vocabulary, slots, count int32 []) -> BatchResult; pure.
-BatchFn = Callable[[DenoiseFn, HeadParams, Prompts, Vocabulary, int, jax.Array], BatchResult]
+# How tokens are drawn, None for as configured -> one forward pass of the backbone.
+DenoiseWith = Callable[[DrawSettings | None], DenoiseFn]
+# (denoise_with, parameters of who decides, prompts [N], vocabulary, slots, count int32 []) ->
+# BatchResult; pure.
+BatchFn = Callable[[DenoiseWith, Any, Prompts, Vocabulary, int, jax.Array], BatchResult]
 
 
 class BatchedProgram:
@@ -120,9 +124,15 @@ class BatchedProgram:
     ) -> BatchResult:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch.row_ids)
         prompts = Prompts(batch.tokens, batch.lengths, batch.key_mask, keys, batch.given)
-        denoise = backbone_denoiser(self._model, {"params": params}, self._settings)
+
+        def denoise_with(draw: DrawSettings | None) -> DenoiseFn:
+            variables = {"params": params}
+            return backbone_denoiser(
+                self._model, variables, self._settings, draw, jnp.asarray(vocabulary.is_eos)
+            )
+
         count = batch.real.sum(dtype=jnp.int32)
-        result = self._batch_fn(denoise, head_params, prompts, vocabulary, slots, count)
+        result = self._batch_fn(denoise_with, head_params, prompts, vocabulary, slots, count)
         return result._replace(passes=result.passes[None])  # one of each device
 
     def __call__(
@@ -205,7 +215,7 @@ class RolloutProgram(BatchedProgram):
         """
 
         def roll_out(
-            denoise: DenoiseFn,
+            denoise_with: DenoiseWith,
             head_params: HeadParams,
             prompts: Prompts,
             vocabulary: Vocabulary,
@@ -214,7 +224,7 @@ class RolloutProgram(BatchedProgram):
         ) -> BatchResult:
             apply = functools.partial(heads.apply, head_params)
             result, passes = rollout(
-                denoise, apply, prompts, vocabulary, settings, slots, count, on_step
+                denoise_with(None), apply, prompts, vocabulary, settings, slots, count, on_step
             )
             steps = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), result.steps)
             return BatchResult(Rollout(steps, result.tokens), passes)

@@ -3,14 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Generic, NamedTuple
+from typing import Generic, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from reoac_jax.backbone.prediction import DrawSettings, Prediction
+from reoac_jax.backbone.prediction import DrawSettings, Prediction, States
 from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.policy.heads import HeadOutput
 from reoac_jax.policy.observation import Observation
@@ -108,14 +108,18 @@ class RolloutSettings:
         )
 
     @property
+    def sees_step(self) -> bool:
+        """Whether a row's prediction depends on the step, and not on its tokens alone."""
+        return self.time_conditioned and self.sigma == "schedule"
+
+    @property
     def keeps_predictions(self) -> bool:
         """Whether a step that changed no token leaves the next one's forward pass as it was.
 
         Not where the backbone sees a schedule's time, nor where tokens are drawn anew at each step;
         and with look-aheads the rows keep step, so that they branch together.
         """
-        sees_step = self.time_conditioned and self.sigma == "schedule"
-        return not (sees_step or self.branch or self.draw.strategy == "sample")
+        return not (self.sees_step or self.branch or self.draw.strategy == "sample")
 
     @property
     def costs(self) -> tuple[float, ...]:
@@ -244,8 +248,26 @@ class Rollout(NamedTuple, Generic[ArrayT]):
     tokens: ArrayT
 
 
-# (prompts [B], generated tokens int32 [B, G], step int32 [B]) -> Prediction: one forward pass.
-DenoiseFn = Callable[[Prompts, jax.Array, jax.Array], Prediction]
+class DenoiseFn(Protocol):
+    """One forward pass of a batch."""
+
+    def __call__(
+        self,
+        prompts: Prompts,
+        generated: jax.Array,
+        step: jax.Array,
+        before: States | None = None,
+        /,
+    ) -> Prediction:
+        """The backbone's view of the rows.
+
+        Args:
+          prompts: `[B]`. generated: int32 `[B, G]`. step: int32 `[B]`, from 0.
+          before: `Prediction.states` of each row's last pass, of no meaning at step 0; given only
+            where predictions have states.
+        """
+
+
 # (Observation [B, ...], step int32 [B]) -> HeadOutput
 HeadsFn = Callable[[Observation[jax.Array], jax.Array], HeadOutput]
 # (step int32 [B], -1 for a row that took none now, tokens int32 [B, G] behind it, operator int32

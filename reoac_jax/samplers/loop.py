@@ -1,16 +1,18 @@
-"""The denoising loop of the usual samplers, compiled as the operator rollout is."""
+"""The denoising loop of a sampler, compiled as the operator rollout is."""
 
+import dataclasses
 from typing import Any, Generic, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from reoac_jax.backbone.prediction import Prediction
 from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.devices.streams import StepStream
 from reoac_jax.rollout import DenoiseFn, Generated, Prompts, RolloutSettings, StepWatcher
 from reoac_jax.rollout.act import step_keys
-from reoac_jax.rollout.slots import Turn, select_rows, work_through
-from reoac_jax.samplers.rules import RULES, View
+from reoac_jax.rollout.denoising import Decision, denoise_rows
+from reoac_jax.samplers.interface import Sampler, View
 
 
 class Sampled(NamedTuple, Generic[ArrayT]):
@@ -21,87 +23,161 @@ class Sampled(NamedTuple, Generic[ArrayT]):
     forward_passes: ArrayT
 
 
-class _State(NamedTuple):
-    """`kept`: bool `[B]`, the prediction is still that of the row's tokens."""
+class _Rows(NamedTuple):
+    """Of each row, `[B, ...]`.
 
-    tokens: jax.Array
-    prediction: Any
-    kept: jax.Array
-    steps: jax.Array
-    forward_passes: jax.Array
+    sampled: so far. fixed: bool `[B, G]`, given tokens. memory: of the rule.
+    block: int32, the present block; as many as there are blocks: the row is finished.
+    block_step, masks: int32, steps done in the block and its masks when it began.
+    """
+
+    sampled: Sampled
+    fixed: jax.Array
+    memory: Any
+    block: jax.Array
+    block_step: jax.Array
+    masks: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class _SamplerDecider:
+    """A sampler as a `Decider`. ends: bool `[V]`, the tokens that end a text."""
+
+    sampler: Sampler
+    ends: jax.Array
+    settings: RolloutSettings
+
+    @property
+    def _blocks(self) -> jax.Array:
+        """int32 `[G]`: the block of each position."""
+        size = self.sampler.block_len or self.settings.gen_len
+        return jnp.arange(self.settings.gen_len, dtype=jnp.int32) // size
+
+    def begin(self, rows: tuple[Prompts, Any]) -> _Rows:
+        generated = Generated.start(rows[0], self.settings)
+        zeros = jnp.zeros(generated.tokens.shape[0], jnp.int32)
+        memory = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (len(zeros), *x.shape)),
+            self.sampler.begin(self.settings.gen_len),
+        )
+        sampled = Sampled(generated.tokens, zeros, zeros)
+        state = _Rows(sampled, generated.fixed, memory, zeros - 1, zeros, zeros)
+        return jax.vmap(self._next_block)(state)
+
+    def tokens(self, state: _Rows) -> jax.Array:
+        return state.sampled.tokens
+
+    def outcome(self, state: _Rows) -> Sampled:
+        return state.sampled
+
+    def finished(self, state: _Rows, step: jax.Array) -> jax.Array:
+        return state.block >= self.sampler.blocks(self.settings.gen_len)
+
+    def decide(
+        self,
+        rows: tuple[Prompts, Any],
+        state: _Rows,
+        prediction: Prediction,
+        step: jax.Array,
+        active: jax.Array,
+        asked: jax.Array,
+    ) -> Decision:
+        keys = jax.vmap(jax.random.fold_in, (0, None))(
+            step_keys(rows[0].keys, step), StepStream.REVEAL
+        )
+        after, kept = jax.vmap(self._step)(state, prediction.tokens, keys, step, asked)
+        return Decision(
+            state=after,
+            record=(),
+            finished=self.finished(after, step + 1),
+            prediction=prediction,
+            fresh=kept,
+            kept=kept,
+            operator=None,
+            passes=jnp.int32(0),
+        )
+
+    def _step(
+        self, row: _Rows, proposal: Any, key: jax.Array, step: jax.Array, asked: jax.Array
+    ) -> tuple[_Rows, jax.Array]:
+        """One row's step; also whether its next one needs no forward pass, bool `[]`."""
+        settings, sampler = self.settings, self.sampler
+        tokens = row.sampled.tokens
+        masked, here = tokens == settings.mask_id, self._blocks == row.block
+        steps = sampler.block_steps(row.block, settings)
+        view = View(
+            masked=masked & here,
+            revealed=~masked & here & ~row.fixed,
+            proposal=proposal,
+            ends=self.ends[proposal.token],
+            step=row.block_step,
+            steps=steps,
+            masks=row.masks,
+            key=key,
+            memory=row.memory,
+        )
+        move = sampler.step(view)
+        # A block's last step reveals what is left of it, a row's all that is left.
+        last_of_row = step == sampler.row_steps(settings) - 1
+        last = last_of_row
+        if sampler.shares_steps:
+            last |= row.block_step == steps - 1
+        reveal = jnp.where(last, masked & (here | last_of_row), move.reveal)
+        after = jnp.where(reveal, proposal.token, tokens)
+        if move.remask is not None:
+            after = jnp.where(move.remask & ~last, settings.mask_id, after)
+        left = (after == settings.mask_id) & here
+        done = last | (~left.any() if move.done is None else move.done)
+        row = row._replace(
+            sampled=Sampled(after, row.sampled.steps + 1, row.sampled.forward_passes + asked),
+            memory=move.memory,
+            block_step=row.block_step + 1,
+        )
+        following = self._next_block(row)
+        row = jax.tree.map(lambda x, y: jnp.where(done, x, y), following, row)
+        return row, self._kept(row, tokens)
+
+    def _kept(self, row: _Rows, before: jax.Array) -> jax.Array:
+        """bool `[]`: the next step needs no forward pass."""
+        tokens = row.sampled.tokens
+        # Nothing is proposed where nothing is masked.
+        kept = ~((tokens == self.settings.mask_id) & (self._blocks == row.block)).any()
+        if self.sampler.keeps_prediction and not self.settings.sees_step:
+            kept |= (tokens == before).all()
+        return kept
+
+    def _next_block(self, row: _Rows) -> _Rows:
+        """The row at the start of the next block that has a mask, if there is one."""
+        masked = row.sampled.tokens == self.settings.mask_id
+        blocks = self._blocks
+        count = self.sampler.blocks(self.settings.gen_len)
+        block = jnp.where(masked & (blocks > row.block), blocks, count).min()
+        masks = (masked & (blocks == block)).sum(dtype=jnp.int32)
+        return row._replace(block=block, block_step=jnp.zeros_like(row.block_step), masks=masks)
 
 
 def sample(
     denoise: DenoiseFn,
     prompts: Prompts,
     settings: RolloutSettings,
-    name: str,
-    block_len: int,
+    sampler: Sampler,
+    ends: jax.Array,
     slots: int | None = None,
     count: jax.Array | None = None,
     on_step: StepWatcher | None = None,
 ) -> tuple[Sampled, jax.Array]:
-    """Denoises rows; pure, for `jit`.
-
-    A revealed token stays, the last step reveals what is left, and a row without a mask is
-    finished. `ancestral_cached` makes a row's forward pass only if the row changed since the last
-    one; the other samplers make one each step. The backbone's proposals do not depend on which of
-    them were revealed, so that a kept proposal is as good a draw as a new one.
+    """Denoises rows in a sampler's order; pure, for `jit`.
 
     Args:
-      denoise: one forward pass. prompts: `Prompts` `[N]`.
-      settings: T and G. name: of a rule in `RULES`. block_len: for `blocks`.
-      slots, count, on_step: as for `rollout`.
+      denoise: one forward pass, that draws and measures as `sampler.draw` says.
+      prompts: `Prompts` `[N]`. settings: T and G; `Sampler.check` has passed them.
+      sampler: the rule; its numbers may be traced. ends: bool `[V]`, the tokens that end a text.
+      slots, count, on_step: as in `denoise_rows`.
 
     Returns:
       `Sampled`, and int32 `[]`, the forward passes that were made of all slots together.
     """
-    rule, cached = RULES[name], name == "ancestral_cached"
-    size = prompts.lengths.shape[0]
-    slots = size if slots is None else slots
-
-    def begin(rows: Prompts) -> _State:
-        tokens, zeros = Generated.start(rows, settings).tokens, jnp.zeros(slots, jnp.int32)
-        shapes = jax.eval_shape(denoise, rows, tokens, zeros)
-        prediction = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return _State(tokens, prediction, jnp.zeros(slots, bool), zeros, zeros)
-
-    def turn(rows: Prompts, state: _State, step: jax.Array, busy: jax.Array) -> Turn:
-        # Rows whose prediction still holds go first; the others then share one forward pass.
-        masked = state.tokens == settings.mask_id
-        open_rows = busy & masked.any(axis=1)  # a row may be given without a mask
-        kept = state.kept & open_rows
-        ready = kept.any()
-        active = jnp.where(ready, kept, open_rows)
-        prediction = jax.lax.cond(
-            ready, lambda: state.prediction, lambda: denoise(rows, state.tokens, step)
-        )
-        keys = jax.vmap(jax.random.fold_in, (0, None))(
-            step_keys(rows.keys, step), StepStream.REVEAL
-        )
-        steps_left = settings.max_steps - step
-        view = View(masked, prediction.tokens, steps_left, keys, block_len)
-        reveal = jax.vmap(lambda *row: rule(View(*row)), (0, 0, 0, 0, None))(*view)
-        reveal = jnp.where((steps_left == 1)[:, None], masked, reveal)
-        after = _State(
-            tokens=jnp.where(reveal, prediction.tokens.token, state.tokens),
-            prediction=prediction,
-            kept=~reveal.any(axis=1) if cached else jnp.zeros_like(active),
-            steps=state.steps + 1,
-            forward_passes=state.forward_passes + ~kept,
-        )
-        result = select_rows(active, after, state._replace(prediction=prediction))
-        if on_step is not None:
-            jax.debug.callback(on_step, jnp.where(active, step, -1), result.tokens, None)
-        return Turn(
-            state=result,
-            record=(),
-            outcome=Sampled(result.tokens, result.steps, result.forward_passes),
-            acted=active,
-            done=(result.tokens != settings.mask_id).all(axis=1),
-            passes=(~ready).astype(jnp.int32),
-        )
-
-    everything = size if count is None else count
-    worked = work_through(prompts, everything, slots, begin, turn, settings.max_steps)
+    decider = _SamplerDecider(sampler, ends, settings)
+    steps = sampler.row_steps(settings)
+    worked = denoise_rows(denoise, decider, prompts, (), steps, slots, count, on_step)
     return worked.outcomes, worked.passes

@@ -20,7 +20,7 @@ from reoac_jax.backbone.store import is_backbone_folder
 from reoac_jax.config import load_config
 from reoac_jax.devices import sharding
 from reoac_jax.devices.streams import RunStream
-from reoac_jax.evaluation.policies import ACTOR, UNTRAINED, Outcome, Policy
+from reoac_jax.evaluation.policies import ACTOR, Outcome, Policy, heads_of
 from reoac_jax.learning.parts import Parts, load_parts, load_trained, load_weights, untrained
 from reoac_jax.policy.heads import HeadParams
 from reoac_jax.rollout import Request, StepWatcher, in_order
@@ -97,7 +97,7 @@ class Solver:
             None: as in an evaluation the newest run of the configuration for the policy "actor",
             its backbone as it is for every other one.
           config: a configuration file; None: the run's.
-          policy: of `evaluation.policies.POLICIES`; "actor" needs a checkpoint that has one.
+          policy: as in `--policy`; "actor" needs a checkpoint that has one.
           overrides: `--config.rollout.max_steps=8` and the like.
           on_step: is called from the denoising loop after each step.
 
@@ -120,23 +120,24 @@ class Solver:
                     "or a checkpoint that lies in the folder of its run"
                 )
         values = load_config(config, overrides)
-        if policy == ACTOR and (
+        reads = heads_of(policy)
+        if reads == "trained" and (
             backbone is not None or path is not None and not (path / ACTOR).is_dir()
         ):
             raise InputError(
                 f"{checkpoint} has no actor; expected --policy with another name, for instance "
                 "confidence, or a checkpoint of python -m reoac_jax.train"
             )
-        if path is None and policy == ACTOR:
+        if path is None and reads == "trained":
             path = newest_checkpoints(values)
         parts = load_parts(values)
         params, heads = parts.base, None
-        if policy == ACTOR and path is not None:
+        if reads == "trained" and path is not None:
             trained = load_trained(path, parts)
             params, heads = trained.params, trained.heads
         elif path is not None:
             params, _, _ = load_weights(path, parts)
-        if policy == UNTRAINED:
+        if reads == "untrained":
             heads = untrained(values, parts).heads
         task = make_task(values.task, values.grader)
         return cls(policy, values, parts, params, heads, task, on_step)
@@ -203,15 +204,22 @@ class Solver:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _run(self, requests: Sequence[Request], gen_len: int) -> Outcome:
+    def max_steps(self, gen_len: int) -> int:
+        """Steps that a row of `gen_len` generated tokens takes at most."""
+        return self._policy(gen_len).max_steps
+
+    def _policy(self, gen_len: int) -> Policy:
         if gen_len not in self._policies:
             config = ConfigDict(self.config)
             config.rollout.gen_len = gen_len
             self._policies[gen_len] = Policy(
                 self._name, config, self.parts, self._mesh, self._on_step
             )
+        return self._policies[gen_len]
+
+    def _run(self, requests: Sequence[Request], gen_len: int) -> Outcome:
         key = jax.random.fold_in(jax.random.key(self.config.seed), RunStream.SOLVE)
-        return in_order(self._policies[gen_len](self._params, self._heads, key, requests))
+        return in_order(self._policy(gen_len)(self._params, self._heads, key, requests))
 
     def _filled(self, text: BlankedText, tokens: np.ndarray) -> str:
         prompt = text.prompt[:0] if text.opens_with_blank else text.prompt

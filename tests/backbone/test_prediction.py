@@ -135,7 +135,58 @@ def test_margin():
     got = tokens_of(logits, uniforms, 7, DrawSettings("sample", 0.5, margin=True)).margin
     ordered = np.sort(subs(logits, 7), axis=-1)
     np.testing.assert_allclose(got, ordered[:, -1] - ordered[:, -2], atol=1e-5)
-    assert not np.asarray(tokens_of(logits, uniforms, 7, SAMPLE).margin).any()
+    assert tokens_of(logits, uniforms, 7, SAMPLE).margin is None  # nobody asked
+
+
+@pytest.mark.parametrize("keep_crossing", [True, False])
+@pytest.mark.parametrize("top_p", [0.0, 0.3, 0.8, 0.999])
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_the_nucleus_and_what_is_drawn_from_it(top_p, keep_crossing, temperature):
+    rng = np.random.default_rng(3)
+    size, rows = 40, 3000
+    logits = np.repeat(3 * rng.standard_normal((6, size)), rows // 6, axis=0).astype(np.float32)
+    logits[:500, 5:8] = 4.0  # ties: the leftmost first
+    draw = DrawSettings("sample", temperature, top_p, keep_crossing, drawn=True)
+    got = tokens_of(logits, rng.random((rows, 2), np.float32), size - 1, draw)
+    at_temperature = subs(logits, size - 1, temperature)
+    for row in range(0, rows, 500):
+        p, inside, total = at_temperature[row], [], 0.0
+        for token in np.argsort(-p, kind="stable"):
+            if inside and (total >= top_p or (not keep_crossing and total + p[token] > top_p)):
+                break
+            inside.append(token)
+            total += p[token]
+        mine = slice(row, row + 500)
+        drawn = np.asarray(got.token[mine])
+        expected = np.where(np.isin(np.arange(size), inside), p, 0) / total
+        assert set(drawn.tolist()) <= set(inside)
+        often = expected > 0.02
+        counts = np.bincount(drawn, minlength=size)
+        np.testing.assert_allclose(counts[often] / 500, expected[often], atol=0.1)
+        np.testing.assert_allclose(got.drawn[mine], expected[drawn], rtol=1e-4)
+    plain = subs(logits, size - 1)[np.arange(rows), got.token]
+    np.testing.assert_allclose(got.confidence, plain, rtol=1e-4)  # of p as a whole
+
+
+def test_standing_ending_and_divergence():
+    rng = np.random.default_rng(4)
+    logits, before = 2 * rng.standard_normal((2, 60, 25)).astype(np.float32)
+    standing, ends = rng.integers(0, 24, 60), np.isin(np.arange(25), [3, 11])
+    seen = rng.random(60) < 0.7
+    draw = DrawSettings("argmax", 1.0, standing=True, ending=True, divergence=True)
+    beside = prediction.Beside(jnp.array(standing), jnp.array(ends), jnp.array(before),
+                               jnp.array(seen))  # fmt: skip
+    drawable = jnp.arange(25) != 24
+    got = jax.jit(lambda: predict_tokens(jnp.array(logits), jnp.zeros((60, 2)), drawable, draw,
+                                         beside))()  # fmt: skip
+    p, q = subs(logits, 24), subs(before, 24)
+    q[~seen] = 0
+    np.testing.assert_allclose(got.standing, p[np.arange(60), standing], rtol=1e-4)
+    np.testing.assert_allclose(got.ending, p[:, ends].sum(axis=1), rtol=1e-4)
+    kl = (p * np.log((p + 1e-12) / (q + 1e-12))).sum(axis=1)
+    np.testing.assert_allclose(got.divergence, kl, rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="asked for"):
+        prediction.measured(got.margin)
 
 
 def test_assemble_rows():

@@ -9,16 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import toy
 
 from reoac_jax import evaluate
-from reoac_jax.backbone.prediction import TokenPrediction
-from reoac_jax.evaluation import policies
-from reoac_jax.samplers import RULES, rules
 from reoac_jax.system.errors import run_command
 from reoac_jax.tasks import TASKS
 
@@ -50,7 +45,7 @@ def options(backbone: Path, output: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def test_a_task_and_a_sampler(backbone, tmp_path, monkeypatch):
+def test_a_task(backbone, tmp_path, monkeypatch):
     code, line = blocks("A task", "python")
     name, class_name = registered(line)
     file = tmp_path / "successor.py"
@@ -60,23 +55,6 @@ def test_a_task_and_a_sampler(backbone, tmp_path, monkeypatch):
     spec.loader.exec_module(module)
     task = getattr(module, class_name)
     monkeypatch.setitem(TASKS, name, task)
-
-    code, line = blocks("A sampler", "python")
-    sampler, function = registered(line)
-    names = dict(vars(rules))
-    exec(code, names)
-    monkeypatch.setitem(RULES, sampler, names[function])
-    for where in (policies, evaluate):  # made from `RULES` when it was imported
-        monkeypatch.setattr(where, "POLICIES", (*policies.POLICIES, sampler))
-
-    # What the rule does: two of three masks in two steps, the last ones.
-    zeros = jnp.zeros(4)
-    view = rules.View(
-        masked=jnp.array([True, True, False, True]),
-        prediction=TokenPrediction(jnp.zeros(4, int), zeros, zeros, zeros),
-        steps_left=jnp.int32(2), key=jax.random.key(0), block_len=1,
-    )  # fmt: skip
-    assert names[function](view).tolist() == [False, True, False, True]
 
     source = TINY.read_text()
     section = re.search(
@@ -89,10 +67,10 @@ def test_a_task_and_a_sampler(backbone, tmp_path, monkeypatch):
         )
     )
     output = tmp_path / "evaluation.json"
-    argv = ["--config", str(config), "--policy", sampler, *options(backbone, output)]
+    argv = ["--config", str(config), "--policy", "confidence", *options(backbone, output)]
     assert run_command(evaluate.main, argv) == 0
     result = json.loads(output.read_text())
-    assert (result["task"], result["policy"]) == (name, sampler)
+    assert (result["task"], result["policy"]) == (name, "confidence")
     assert result["grader_version"] == task.grader_version and result["forward_passes"] == 4
     answers = [json.loads(line) for line in output.with_suffix(".jsonl").read_text().splitlines()]
     assert len(answers) == result["samples"] > 0
@@ -114,9 +92,13 @@ def copied(tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
-def run_in(copy: Path, *arguments: str) -> None:
+def run_in(copy: Path, *arguments: str) -> str:
+    """What a command of the package's copy prints: members are found on import."""
     environment = os.environ | {"PYTHONPATH": str(copy), "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, "-m", *arguments], cwd=copy, check=True, env=environment)
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(
+        command, cwd=copy, check=True, text=True, env=environment, stdout=subprocess.PIPE
+    ).stdout
 
 
 def test_an_objective(backbone, tmp_path):
@@ -141,8 +123,24 @@ def test_an_objective(backbone, tmp_path):
     assert 0.5 * np.log(5) < json.loads(line)["actor_loss"] < 4 * np.log(5)
 
 
+def test_a_sampler_with_a_parameter_is_one_file(backbone, tmp_path):
+    copy = copied(tmp_path)
+    (code,) = blocks("A sampler", "python")
+    (copy / "reoac_jax" / "samplers" / "right_to_left.py").write_text(code)
+    assert "  right_to_left: From the last mask on" in run_in(
+        copy, "reoac_jax.evaluate", "--policy", "help"
+    )
+    output = tmp_path / "evaluation.json"
+    own = ["--config", "configs/tiny.py", "--limit", "4", *options(backbone, output)]
+    for threshold, passes in ((0, 2), (1, 8)):  # a pass for each block of 4, or each of 8 tokens
+        policy = f"right_to_left:block_len=4,threshold={threshold}"
+        run_in(copy, "reoac_jax.evaluate", "--policy", policy, *own)
+        result = json.loads(output.read_text())
+        assert result["policy"] == f"right_to_left:block_len=4,threshold={float(threshold)}"
+        assert result["forward_passes"] == result["forward_passes_max"] == passes
+
+
 def test_an_operator_is_one_file(backbone, tmp_path):
-    """In a process of its own, on a copy of the package: operators are found on import."""
     copy = copied(tmp_path)
     (code,) = blocks("An operator", "python")
     (changes,) = blocks("An operator", "text")

@@ -1,0 +1,104 @@
+"""What a policy is: a program to run requests with, and what is kept of its results."""
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from reoac_jax.config.parameters import Parametric
+from reoac_jax.learning.parts import Parts
+from reoac_jax.policy.heads import AppliesHeads
+from reoac_jax.rollout import (
+    BatchedProgram,
+    Rollout,
+    RolloutProgram,
+    RolloutSettings,
+    StepWatcher,
+)
+
+
+class Outcome(NamedTuple):
+    """What a policy made of `N` problems.
+
+    tokens: int32 `[N, G]`. cost: float32 `[N]`, operator cost; a step of a sampler costs what one
+    of the cheapest operator does. steps: int32 `[N]`.
+    forward_passes: int32 `[N]`, that the backbone was asked for by the row.
+    operators: int32 `[N, T]`, -1 where none acted; None for samplers.
+    """
+
+    tokens: np.ndarray
+    cost: np.ndarray
+    steps: np.ndarray
+    forward_passes: np.ndarray
+    operators: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Surroundings:
+    """What a policy is made for.
+
+    on_step: is called from the denoising loop, if given. batch_size: rows denoised together on a
+    device; None: `evaluation.batch_size`.
+    """
+
+    config: ConfigDict
+    parts: Parts
+    mesh: Mesh
+    on_step: StepWatcher | None = None
+    batch_size: int | None = None
+
+    @property
+    def rows(self) -> int:
+        return self.batch_size or int(self.config.evaluation.batch_size)
+
+    @property
+    def settings(self) -> RolloutSettings:
+        return self.parts.rollout_settings(self.config, evaluation=True)
+
+    def rollout(self, heads: AppliesHeads, settings: RolloutSettings) -> RolloutProgram:
+        """The rollout in which these heads choose."""
+        return RolloutProgram(
+            self.parts.model, heads, self.parts.vocabulary, settings, self.mesh,
+            self.rows, self.on_step,
+        )  # fmt: skip
+
+
+class Running(NamedTuple):
+    """program: of the requests. decider: its parameters; None: those of the actor and the critic
+    it is given. outcome: from the program's results. max_steps: T."""
+
+    program: BatchedProgram
+    decider: Any
+    outcome: Callable[[Any], Outcome]
+    max_steps: int
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyType(Parametric, abc.ABC):
+    """A policy by name. A further one is a file in this folder.
+
+    Attributes (of the class):
+      heads: whose actor and critic it reads: "trained", "untrained", or None.
+    """
+
+    heads: ClassVar[str | None] = None
+
+    @abc.abstractmethod
+    def prepare(self, where: Surroundings) -> Running:
+        """Makes its program. Raises `InputError` where it does not fit the configuration."""
+
+
+def outcome_of_rollout(rollout: Rollout[np.ndarray]) -> Outcome:
+    """Of the operator policy's results."""
+    steps = rollout.steps
+    return Outcome(
+        tokens=rollout.tokens,
+        cost=steps.cost.sum(axis=1),
+        steps=steps.active.sum(axis=1),
+        forward_passes=steps.forward_passes.sum(axis=1),
+        operators=np.where(steps.active, steps.operator, -1),
+    )

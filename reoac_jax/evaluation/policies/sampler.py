@@ -1,0 +1,54 @@
+"""Samplers as policies."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reoac_jax.evaluation.policies.interface import Outcome, Running, Surroundings
+from reoac_jax.policy.vocabulary import Vocabulary
+from reoac_jax.rollout import BatchedProgram, BatchResult, Prompts
+from reoac_jax.rollout.program import DenoiseWith
+from reoac_jax.samplers import Sampled, Sampler, sample
+
+
+def prepare_sampler(sampler: Sampler, where: Surroundings) -> Running:
+    """A sampler's program; its parameters are the sampler's numbers, so that one program serves
+    all of their values. Raises `InputError` where the rule cannot be used."""
+    settings = where.settings
+    sampler.check(settings)
+    steps = sampler.row_steps(settings)
+    settings = dataclasses.replace(settings, max_steps=steps, branch=False)
+    step_cost = np.float32(min(settings.costs))
+
+    def run_sampler(
+        denoise_with: DenoiseWith,
+        numbers: Any,
+        prompts: Prompts,
+        vocabulary: Vocabulary,
+        slots: int,
+        count: jax.Array,
+    ) -> BatchResult:
+        rule = sampler.with_numbers(numbers)
+        denoise = denoise_with(rule.draw(settings.draw))
+        ends = jnp.asarray(vocabulary.is_eos)
+        return BatchResult(
+            *sample(denoise, prompts, settings, rule, ends, slots, count, where.on_step)
+        )
+
+    def outcome(sampled: Sampled[np.ndarray]) -> Outcome:
+        cost = sampled.steps.astype(np.float32) * step_cost
+        return Outcome(sampled.tokens, cost, sampled.steps, sampled.forward_passes, operators=None)
+
+    program = BatchedProgram(
+        run_sampler, where.parts.model, where.parts.vocabulary, settings, where.mesh,
+        where.rows, queued=where.on_step is None,
+    )  # fmt: skip
+    return Running(program, numbers_of(sampler), outcome, steps)
+
+
+def numbers_of(sampler: Sampler) -> dict[str, np.float32]:
+    """The sampler's numbers as a program takes them."""
+    return {name: np.float32(value) for name, value in sampler.numbers.items()}

@@ -1,0 +1,192 @@
+"""Policies by name: what a name may say, one program for a swept number, what is counted."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from support import toy
+
+from reoac_jax import evaluate, solve
+from reoac_jax.config import load_config
+from reoac_jax.devices import sharding
+from reoac_jax.evaluation.policies import POLICIES, Policy, heads_of, parse_policy
+from reoac_jax.evaluation.scoring import evaluate_policy, scores
+from reoac_jax.learning.parts import load_parts
+from reoac_jax.rollout import Request, in_order
+from reoac_jax.samplers import SAMPLERS
+from reoac_jax.system.errors import InputError, run_command
+from reoac_jax.tasks import make_task
+from reoac_jax.tasks.problem_set import ProblemSet
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = str(ROOT / "configs" / "tiny.py")
+PROBLEMS = 6
+
+
+@pytest.fixture(scope="module")
+def overrides(tmp_path_factory):
+    folder = toy.word_backbone(tmp_path_factory.mktemp("policies") / "backbone", scale=0.6)
+    return [
+        f"--config.backbone.path={folder}", "--config.rollout.max_steps=4",
+        "--config.rollout.gen_len=8", f"--config.task.test_size={PROBLEMS}",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def loaded(overrides):
+    config = load_config(TINY, overrides)
+    parts = load_parts(config)
+    task = make_task(config.task, config.grader)
+    yield config, parts, task, ProblemSet.load(task, "test", parts.tokenizer, config, PROBLEMS)
+    task.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("confidense", "did you mean 'confidence'"),
+        ("actor:selection=best", "one of configured, argmax, sample"),
+        ("actor:slection=argmax", "did you mean 'selection'"),
+        ("random_operator:seed=1", "it has no parameters"),
+        ("O_FAST:scop_len=3", "did you mean 'scope_len'"),
+        ("O_FAST:scope_len=0", "scope_len"),
+        ("O_FAST,O_FASTER", "did you mean 'O_FAST'"),
+        ("help me", "expected actor"),
+    ],
+)
+def test_a_wrong_name_is_one_line(text, message):
+    with pytest.raises(InputError, match=message) as refused:
+        parse_policy(text)
+    assert "\n" not in str(refused.value) and "--policy" in str(refused.value)
+
+
+@pytest.mark.parametrize("text", [*POLICIES, "O_FAST:scope_len=3", "O_FAST,O_SCOPE,O_FAST",
+                                  "threshold:threshold=0.5", "actor:selection=sample"])  # fmt: skip
+def test_a_name_is_written_as_it_is_read(text):
+    policy = parse_policy(text)
+    assert str(policy) == text and parse_policy(str(policy)) == policy
+
+
+def test_whose_heads_a_policy_reads():
+    assert heads_of("actor:selection=argmax") == "trained"
+    assert heads_of("untrained_actor") == "untrained"
+    assert {heads_of(name) for name in (*SAMPLERS, "random_operator", "O_FAST,O_NUM")} == {None}
+
+
+@pytest.mark.parametrize("command", [evaluate.main, solve.main])
+def test_help_lists_every_policy_and_its_parameters(command, capsys):
+    with pytest.raises(SystemExit) as left:
+        command(["--policy", "help"])
+    assert left.value.code == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {name}: " in printed for name in POLICIES)
+    assert "threshold=0.9  confidence that reveals (a number from 0.0 to 1.0)" in printed
+
+
+def run(policy: Policy, loaded):
+    config, parts, _, problems = loaded
+    requests = [Request.of(problems, i, i) for i in range(PROBLEMS)]
+    return in_order(policy(parts.base, None, jax.random.key(0), requests))
+
+
+def test_a_swept_number_runs_through_one_program(loaded):
+    config, parts, *_ = loaded
+    mesh = sharding.make_mesh()
+    policy = Policy("threshold:threshold=0.9,block_len=0", config, parts, mesh)
+    passes = []
+    for threshold in (0.9, 0.2, 0.01):
+        name = f"threshold:threshold={threshold},block_len=0"
+        swept = policy.with_numbers(name)
+        outcome = run(swept, loaded)
+        passes.append(outcome.forward_passes.mean())
+        alone = run(Policy(name, config, parts, mesh), loaded)
+        jax.tree.map(np.testing.assert_array_equal, outcome, alone)
+    assert passes[0] > passes[1] > passes[2]
+    compiled = [policy._program._run(group.slots) for group in policy._program._groups(
+        [Request.of(loaded[3], i, i) for i in range(PROBLEMS)])]  # fmt: skip
+    assert {program._cache_size() for program in compiled} == {1}
+    for other in ("threshold:block_len=4", "factor:block_len=0", "actor"):
+        with pytest.raises(ValueError, match="differ|both"):
+            policy.with_numbers(other)
+
+
+def test_what_is_counted(loaded):
+    """Passes by row, the tokens computed, and the share of what is written behind the first eos."""
+    config, parts, task, problems = loaded
+    evaluation = evaluate_policy(
+        "threshold:threshold=0.2", config, parts, parts.base, None, task, problems
+    )
+    result = scores(evaluation)
+    passes, tokens = evaluation.outcome.forward_passes, evaluation.outcome.tokens
+    assert result["forward_passes"] == passes.mean() and result["forward_passes_max"] == max(passes)
+    assert result["forward_passes_median"] == np.median(passes) and len(set(passes.tolist())) > 1
+    assert result["tokens_computed"] >= passes.sum() * (8 + 1)
+    ends = parts.tokenizer.eos_token_id
+    padding = [
+        len(row) - row.index(ends) if ends in row else 0 for row in (t.tolist() for t in tokens)
+    ]
+    assert result["padding_share"] == pytest.approx(sum(padding) / tokens.size)
+
+
+def test_a_sequence_of_operators_is_told_its_step(loaded):
+    """O_NUM selects nothing of these rows and the fallback acts; the sequence acts as written."""
+    config, parts, *_ = loaded
+    names = list(config.operators.names)
+    sequence = ["O_SCOPE", "O_FAST", "O_SCOPE", "O_FAST"]
+    outcome = run(Policy(",".join(sequence), config, parts, sharding.make_mesh()), loaded)
+    for row in outcome.operators:
+        acted = [names[operator] for operator in row if operator >= 0]
+        assert acted == sequence[: len(acted)]
+    with pytest.raises(InputError, match="as many as rollout.max_steps, 4"):
+        Policy("O_SCOPE,O_FAST", config, parts, sharding.make_mesh())
+
+
+@pytest.mark.parametrize(
+    "policy",
+    ["O_SCOPE,O_FAST,O_SCOPE,O_FAST", "O_FAST:scope_len=2", "low_confidence:block_len=4",
+     "klass:threshold=0.1,stable=1"],
+)  # fmt: skip
+def test_every_command_takes_it(policy, overrides, tmp_path, capsys):
+    output = tmp_path / "evaluation.json"
+    argv = ["--config", TINY, *overrides, "--policy", policy, "--output", str(output)]
+    assert run_command(evaluate.main, argv) == 0
+    result = json.loads(output.read_text())
+    assert parse_policy(result["policy"]) == parse_policy(policy)
+    assert 0 < result["forward_passes"] <= 8
+    argv = ["--config", TINY, *overrides, "--policy", policy, "8 14 15 = 2 ?"]
+    assert run_command(solve.main, argv) == 0
+    assert "forward passes" in capsys.readouterr().out
+
+
+def test_an_operator_s_parameters_replace_those_of_the_configuration(loaded):
+    config, parts, *_ = loaded
+    narrow = run(Policy("O_FAST:scope_len=1", config, parts, sharding.make_mesh()), loaded)
+    wide = run(Policy("O_FAST", config, parts, sharding.make_mesh()), loaded)
+    assert (narrow.steps == 4).all() and wide.steps.mean() < 4  # 1 a step, and 3
+
+
+def test_the_sweep_stores_each_point_and_goes_on(overrides, tmp_path, capsys):
+    spec = importlib.util.spec_from_file_location("sweep", ROOT / "scripts" / "sweep_samplers.py")
+    sweep = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sweep)
+    output = tmp_path / "points.jsonl"
+    argv = ["--config", TINY, *overrides, "--output", str(output), "--split", "test"]
+    argv += ["--policy", "threshold:block_len=0", "--sweep"]
+    assert run_command(sweep.main, [*argv, "threshold=0.9,0.1"]) == 0
+    assert run_command(sweep.main, [*argv, "threshold=0.1,0.9,0.4", "--policy", "dilated"]) == 0
+    points = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [p["parameters"].get("threshold") for p in points] == [0.9, 0.1, 0.4, None]
+    assert points[0]["forward_passes"] > points[1]["forward_passes"]
+    for point in points:
+        assert point["samples"] == len(point["correct_by_problem"]) == PROBLEMS
+        assert np.mean(point["passes_by_problem"]) == point["forward_passes"]
+    capsys.readouterr()
+    for wrong, message in (
+        (["threshold=2"], "0.0 to 1.0"), (["treshold=1"], "threshold"), (["threshold"], "VALUE"),
+        (["threshold=1", "--sweep", "limit=true"], "follows no --policy"),
+    ):  # fmt: skip
+        assert run_command(sweep.main, [*argv, *wrong]) == 2
+        assert message in capsys.readouterr().err

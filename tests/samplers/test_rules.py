@@ -1,0 +1,189 @@
+"""Every rule against a plain Python version of it, token for token, and what all have in common."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support import plain_samplers, table_model
+from support.table_model import GEN_LEN, MASK, VARIANTS, some_starts
+
+from reoac_jax.backbone.prediction import DrawSettings
+from reoac_jax.config.parameters import parse_member
+from reoac_jax.samplers import SAMPLERS, sample
+from reoac_jax.system.errors import InputError
+
+# Rules whose orders are not random, with parameters that make a difference here.
+DETERMINISTIC = (
+    "confidence", "confidence:skip_eos=true", "margin", "margin:skip_eos=true", "entropy",
+    "entropy:skip_eos=true", "left_to_right", "left_to_right:skip_eos=true",
+    "threshold:threshold=0.5,block_len=0", "threshold:threshold=0.8,block_len=0",
+    "factor:block_len=0", "factor:factor=2,block_len=0", "entropy_bound:gamma=0.5",
+    "entropy_bound:gamma=1.5",
+    "prefix_threshold:threshold=0.6", "klass:threshold=0.4,stable=0.3,block_len=0",
+    "klass:threshold=0.3,stable=0.1,history=3,block_len=0", "low_confidence",
+    "low_confidence:eos_last=true", "dilated", "path_planning", "path_planning:eta=0",
+    "path_planning:eta=2.5",
+)  # fmt: skip
+STARTS = some_starts()
+
+
+def sampler(text: str, **changes):
+    return dataclasses.replace(parse_member(text, SAMPLERS, "--policy"), **changes)
+
+
+def own_options(rule) -> dict:
+    """The parameters that the plain version takes."""
+    common = {"block_len", "steps", "limit"}
+    return {name: getattr(rule, name) for name in rule.parameters() if name not in common}
+
+
+def plain(rule, steps: int):
+    """Tokens and passes of all of `STARTS`."""
+    function = getattr(plain_samplers, rule.name)
+    own = rule.row_steps(table_model.settings(steps))
+    return [
+        plain_samplers.run(
+            function, row % VARIANTS, start, own, rule.block_len, **own_options(rule)
+        )
+        for row, start in enumerate(STARTS)
+    ]
+
+
+# With 9 steps a block has more than masks.
+@pytest.mark.parametrize(("block_len", "steps"), [(0, 3), (4, 9)])
+@pytest.mark.parametrize("text", DETERMINISTIC)
+def test_a_rule_equals_its_plain_version(text, block_len, steps):
+    rule = sampler(text, block_len=block_len)
+    result, _ = table_model.run(rule, STARTS, steps)
+    expected = plain(rule, steps)
+    assert [tuple(row) for row in result.tokens.tolist()] == [tokens for tokens, _ in expected]
+    assert result.forward_passes.tolist() == [passes for _, passes in expected]
+    assert result.steps.tolist() == result.forward_passes.tolist()
+
+
+@pytest.mark.parametrize(
+    "text", [t for t in DETERMINISTIC if "limit" in sampler(t).parameters()]
+)  # fmt: skip
+def test_an_adaptive_rule_is_bounded_only_if_asked(text):
+    for limit in (False, True):
+        rule = sampler(text, limit=limit, block_len=2)
+        if limit and rule.shares_steps:
+            rule = dataclasses.replace(rule, block_len=3)
+        result, _ = table_model.run(rule, STARTS, 2)
+        expected = plain(rule, 2)
+        assert [tuple(row) for row in result.tokens.tolist()] == [tokens for tokens, _ in expected]
+        assert result.forward_passes.tolist() == [passes for _, passes in expected]
+        assert (result.tokens != MASK).all()
+        assert (result.forward_passes.max() <= 2) == limit
+
+
+def test_every_rule_is_here():
+    random = {"ancestral", "ancestral_cached", "remdm"}  # their laws: test_laws.py
+    assert {text.partition(":")[0] for text in DETERMINISTIC} | random == set(SAMPLERS)
+
+
+def test_a_block_is_finished_before_the_next_begins():
+    """Blocks of 4 and 2: with a step for each, the first one's tokens are written at once."""
+    seen = []
+
+    def look(step, tokens, operator):
+        seen.append((np.asarray(step).tolist(), np.asarray(tokens).tolist()))
+
+    own = table_model.settings(2)
+    rule = sampler("confidence", block_len=4)
+    denoise = table_model.denoiser(DrawSettings("argmax", 1.0))
+    ends = jnp.asarray(table_model.ENDS)
+    sample(denoise, table_model.prompts([(MASK,) * GEN_LEN]), own, rule, ends, on_step=look)
+    jax.effects_barrier()
+    first, second = sorted(seen)
+    masks = [[token == MASK for token in tokens[0]] for _, tokens in (first, second)]
+    assert masks == [[False] * 4 + [True] * 2, [False] * 6]
+
+
+ALL = [*SAMPLERS, "remdm:schedule=conf", "remdm:schedule=loop", "ancestral:skip_eos=true"]
+
+
+@pytest.mark.parametrize("text", ALL)
+def test_neighbours_and_slots_change_nothing(text):
+    """Drawn tokens: each row as in the whole batch, in two slots, and beside others."""
+    rule = sampler(text, block_len=4)
+    whole, _ = table_model.run(rule, STARTS, 5, "sample")
+    few, passes = table_model.run(rule, STARTS, 5, "sample", slots=2, count=len(STARTS) - 1)
+    for field in whole._fields:
+        np.testing.assert_array_equal(getattr(few, field)[:-1], getattr(whole, field)[:-1], field)
+        assert not getattr(few, field)[-1].any()  # not worked on
+    assert few.forward_passes.sum() <= 2 * passes
+    part, _ = table_model.run(rule, STARTS[4:9], 5, "sample", first=4)
+    np.testing.assert_array_equal(part.tokens, whole.tokens[4:9])
+    given = np.array(STARTS) != MASK
+    assert (whole.tokens != MASK).all()
+    np.testing.assert_array_equal(whole.tokens[given], np.array(STARTS)[given])
+    assert whole.forward_passes[-1] == whole.steps[-1] == 0  # nothing was masked
+
+
+def test_a_swept_number_is_compiled_once():
+    traces = []
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(rule, numbers, prompts):
+        traces.append(rule)
+        rule = rule.with_numbers(numbers)
+        denoise = table_model.denoiser(rule.draw(DrawSettings("argmax", 1.0)))
+        own = table_model.settings(3)
+        return sample(denoise, prompts, own, rule, jnp.asarray(table_model.ENDS))[0]
+
+    structure = sampler("threshold:block_len=0")
+    prompts = table_model.prompts(STARTS)
+    for threshold in (0.3, 0.6, 0.7, 0.8, 0.9):
+        rule = sampler("threshold:block_len=0", threshold=threshold)
+        result = run(structure, rule.numbers, prompts)
+        expected = plain(rule, 3)
+        assert result.forward_passes.tolist() == [passes for _, passes in expected]
+        assert [tuple(row) for row in result.tokens.tolist()] == [tokens for tokens, _ in expected]
+    assert len(traces) == 1
+    run(sampler("threshold:block_len=3"), structure.numbers, prompts)
+    assert len(traces) == 2  # structure
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("treshold", "did you mean 'threshold'"),
+        ("threshold:treshold=1", "did you mean 'threshold'"),
+        ("threshold:threshold=2", "a number from 0.0 to 1.0"),
+        ("threshold:threshold=x", "a number from 0.0 to 1.0"),
+        ("threshold:threshold", "threshold= once"),
+        ("threshold:limit=maybe", "True or False"),
+        ("threshold:block_len=1.5", "an integer from 0"),
+        ("threshold:limit=true,limit=false", "once"),
+        ("remdm:schedule=cup", "one of cap, rescale, conf, loop"),
+        ("dilated:rounds=3", "expected one of block_len, limit"),
+    ],
+)
+def test_a_wrong_parameter_is_one_clear_line(text, message):
+    with pytest.raises(InputError, match=message) as refused:
+        parse_member(text, SAMPLERS, "--policy")
+    assert "\n" not in str(refused.value) and "--policy" in str(refused.value)
+
+
+@pytest.mark.parametrize("text", DETERMINISTIC)
+def test_a_rule_is_written_as_it_is_read(text):
+    rule = sampler(text)
+    assert parse_member(str(rule), SAMPLERS, "--policy") == rule
+
+
+def test_fewer_steps_than_blocks_are_refused():
+    with pytest.raises(InputError, match="2 steps for 3 blocks"):
+        sampler("confidence:block_len=2").check(table_model.settings(2))
+    sampler("threshold:block_len=2,limit=true").check(table_model.settings(2))  # not shared out
+
+
+def test_ancestral_cached_is_refused_where_the_backbone_sees_the_step():
+    rule = sampler("ancestral_cached")
+    with pytest.raises(InputError, match="sees|does not see the step"):
+        rule.check(table_model.settings(2, time_conditioned=True, sigma="schedule"))
+    rule.check(table_model.settings(2, time_conditioned=True, sigma="masked_share"))
+    rule.check(table_model.settings(2, time_conditioned=False, sigma="schedule"))
