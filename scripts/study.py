@@ -1,99 +1,135 @@
-"""Does a learned denoising policy beat the usual samplers? Accuracy of every policy at equal steps.
+"""Does a learned denoising policy beat the usual samplers? Accuracy against mean forward passes.
 
-    python scripts/study.py --config configs/tiny.py --output benchmarks/study_tiny
-    python scripts/study.py --config configs/tiny.py --output /tmp/quick --seeds 1 --modes frozen
+    python scripts/study.py --config configs/tiny.py --output benchmarks/frontier_tiny
 
-For every number of steps and every policy: accuracy on unseen problems, with its 95 % interval,
-forward passes and cost. At the configuration's own number of steps also the best fixed sequence of
-operators that a search on training problems finds. Then, for every finetune mode and seed, a
-training run with the configuration's own number of steps, and the same evaluation of its actor
-before and after; and for comparison with the modes that train the backbone, samplers on a backbone
-fine-tuned further, by as many supervised gradient steps on the same problems. Each row is written
-to OUTPUT.jsonl as soon as it is known, and a second call goes on where the first one stopped; at
-the end OUTPUT.json, OUTPUT.csv and OUTPUT.png hold all of it.
+Stages, each skipped where its rows are there (a second call goes on where the first one stopped):
+
+- samplers: every rule with its parameters swept on the development split; what lies on a rule's
+  upper hull there is measured on the test split.
+- sequences: the best fixed sequence of operators that a search on the development split finds.
+- actors: training runs with several numbers of steps and costs a pass, their actors on both splits.
+- control: the backbone fine-tuned further, by as many gradient steps and with the settings of its
+  own last stage, under the orders that the other stages chose.
+- trajectory: the backbone trained by the policy gradient over its own denoising, likewise.
+
+OUTPUT.jsonl holds the rows, with the problems that each one solved and the hashes of configuration
+and backbone; OUTPUT.json, .csv and .png what is read from them (`scripts/frontier/results.py`).
 """
 
 import argparse
-import csv
-import json
-import platform
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from frontier.grids import adaptive, scheduled
+from frontier.results import write_results
+from frontier.rows import Row, Rows, pack, point
 from ml_collections import FrozenConfigDict
-from sequence_search import search_sequence
 
-import reoac_jax
 from reoac_jax import sft, train
-from reoac_jax.config import config_hash, load_config, parse_command_line, to_json
-from reoac_jax.evaluation.policies import ACTOR, RANDOM
+from reoac_jax.config import config_hash, load_config, parse_command_line
+from reoac_jax.devices import sharding
+from reoac_jax.evaluation.frontier import upper_hull
+from reoac_jax.evaluation.policies import ACTOR, RANDOM, Policy
 from reoac_jax.evaluation.scoring import evaluate_policy, scores
-from reoac_jax.learning.parts import Trained, load_parts, load_trained, untrained
-from reoac_jax.runs.folder import CHECKPOINTS, METRICS
-from reoac_jax.samplers import SAMPLERS
+from reoac_jax.evaluation.sequence_search import search_sequence
+from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
+from reoac_jax.runs.folder import CHECKPOINTS
 from reoac_jax.system.errors import RunError, run_command
-from reoac_jax.system.files import replacing_file, write_json
 from reoac_jax.tasks import Task, make_task
 from reoac_jax.tasks.problem_set import ProblemSet
+from reoac_jax.tasks.task import Split
 
-MODES = ("frozen", "lora", "full")
-SEQUENCE = "best_sequence"
-# The others give the same at every seed.
-RANDOMISED = (RANDOM, *(name for name, rule in SAMPLERS.items() if rule.is_random))
-# A LoRA overlay starts from nothing and takes a higher rate than all weights do.
-MODE_CHANGES = {"frozen": {}, "lora": {"optimizer__backbone_rate": 1e-3}, "full": {}}
-CONTINUED = "sft"  # mode of the rows on a backbone that was fine-tuned further
-_LEARNED = {"REOAC frozen": "black", "REOAC lora": "tab:red", "REOAC full": "tab:blue"}
-_LAST = 10  # iterations at a run's end over which its critic is judged
-FIELDS = ("policy", "mode", "trained", "seed", "steps", "accuracy", "low", "high", "correct",
-          "samples", "forward_passes", "cost", "explained_variance")  # fmt: skip
-Row = dict[str, Any]
+STAGES = ("samplers", "sequences", "actors", "control", "trajectory")
+BLOCKS = (0, 4, 10)  # positions; 0: whole rows
+STEPS = (4, 7, 10, 20)  # of the rules that are told how many they have
+SEQUENCE_STEPS = (5, 7)
+# Steps and cost a step that actors are trained with.
+ACTORS: Mapping[str, Mapping[str, Any]] = {
+    "actor T7": {"rollout.max_steps": 7, "reward.cost_lambda": 0.01},
+    "actor T20": {"rollout.max_steps": 20, "reward.cost_lambda": 0.03},
+}
+TRAJECTORY = "configs/tiny_trajectory.py"
 
 
 class Study:
-    """The rows so far, and how to add one that is not there yet."""
+    """What all stages share: the options, the task, the rows, and programs that serve again."""
 
-    def __init__(self, path: Path):
-        self._path = path
-        self.rows: list[Row] = []
-        if path.exists():
-            self.rows = [json.loads(line) for line in path.read_text().splitlines()]
+    def __init__(self, options: Any, overrides: Sequence[str], task: Task):
+        self.options, self.overrides, self.task = options, list(overrides), task
+        self.rows = Rows(options.output.with_suffix(".jsonl"))
+        self._policies: dict[str, list[Policy]] = {}
 
-    def add(self, key: Row, measure: Callable[[], dict[str, Any]]) -> None:
-        """Measures and stores the row named by `key`, unless it is stored."""
-        if any(all(row[name] == value for name, value in key.items()) for row in self.rows):
-            return
-        result = measure()
-        low, high = result["interval_95"]
-        row = key | {
-            "accuracy": result["accuracy"],
-            "low": low,
-            "high": high,
-            "correct": result["correct"],
-            "samples": result["samples"],
-            "forward_passes": result["forward_passes"],
-            "cost": result["avg_cost"],
-            "operator_shares": result["operator_shares"],
+    def config(self, file: str | None = None, **changes: Any) -> FrozenConfigDict:
+        """The configuration with further keys changed."""
+        return load_config(file or self.options.config, [*self.overrides, *as_options(changes)])
+
+    def row(
+        self,
+        subject: str,
+        seed: int,
+        family: str,
+        policy: str,
+        split: Split,
+        config: FrozenConfigDict,
+        parts: Parts,
+        trained: Trained,
+    ) -> Row:
+        """One policy of one subject on the first problems of a split."""
+        problems = self.options.dev if split == "dev" else self.options.test
+        key = {
+            "subject": subject,
+            "seed": seed,
+            "family": family,
+            "policy": policy,
+            "split": split,
+            "problems": problems,
+            "config_hash": config_hash(config),
+            # Of what was trained over a base, the run's own record says more than the base's hash.
+            "backbone_hash": f"{parts.base_hash}{trained.record.get('config_hash', '')}",
         }
-        if "explained_variance" in result:
-            row["explained_variance"] = result["explained_variance"]
-        self.rows.append(row)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(
-            f"{row['policy']:>18} {row['mode'] or '':>6} {'trained' if row['trained'] else '':>7} "
-            f"seed {row['seed']} {row['steps']:>2} steps: {row['accuracy']:.1%}, "
-            f"{row['forward_passes']:.1f} passes, cost {row['cost']:.1f}",
-            flush=True,
-        )
+
+        def measure() -> dict[str, Any]:
+            chosen = ProblemSet.load(self.task, split, parts.tokenizer, config, problems)
+            runner = self._policy(policy, config, parts)
+            evaluation = evaluate_policy(
+                runner, config, parts, trained.params, trained.heads, self.task, chosen
+            )
+            result = scores(evaluation)
+            low, high = result["interval_95"]
+            return {
+                "accuracy": result["accuracy"],
+                "low": low,
+                "high": high,
+                "passes": result["forward_passes"],
+                "passes_median": result["forward_passes_median"],
+                "passes_max": result["forward_passes_max"],
+                "cost": result["avg_cost"],
+                "padding_share": result["padding_share"],
+                "tokens_computed": result["tokens_computed"],
+                "seconds": round(result["seconds"], 2),
+                "correct": pack([grade.correct for grade in evaluation.grades]),
+            }
+
+        return self.rows.measured(key, measure)
+
+    def _policy(self, name: str, config: FrozenConfigDict, parts: Parts) -> Policy:
+        """A runner of that policy; one that differs in a sampler's numbers alone is used again."""
+        where = config_hash(config)
+        for made in self._policies.setdefault(where, []):
+            try:
+                return made.with_numbers(name)
+            except ValueError:
+                continue
+        made = Policy(name, config, parts, sharding.make_mesh())
+        self._policies[where].append(made)
+        return made
+
+
+def as_options(changes: Mapping[str, Any]) -> list[str]:
+    return [f"--config.{key}={value}" for key, value in changes.items()]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -102,249 +138,157 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--config", required=True)
     parser.add_argument("--output", type=Path, required=True, help="path without an ending")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, nargs="+", default=[4, 8, 16, 32])
-    parser.add_argument("--modes", nargs="*", choices=MODES, default=list(MODES))
-    parser.add_argument("--problems", type=int, default=1000, help="test problems")
-    parser.add_argument(
-        "--only-learned", action="store_true", help="leave out what needs no training of a policy"
-    )
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--seeds", type=int, default=3, help="training runs of each kind")
+    parser.add_argument("--dev", type=int, default=1000, help="development problems")
+    parser.add_argument("--test", type=int, default=2000, help="test problems")
     options, overrides = parse_command_line(parser, argv)
+    sizes = as_options({"task.dev_size": options.dev, "task.test_size": options.test})
+    overrides = [*overrides, *sizes]
     config = load_config(options.config, overrides)
-    # The steps that the actor is trained for belong to every comparison.
-    steps = sorted({*options.steps, config.rollout.max_steps})
-    study = Study(options.output.with_suffix(".jsonl"))
     task = make_task(config.task, config.grader)
+    study = Study(options, overrides, task)
     try:
-        if not options.only_learned:
-            baselines(study, config, overrides, options, steps, task)
-            best_sequence(study, config, options, task)
-        for mode in options.modes:
-            for seed in range(options.seeds):
-                learned(study, options, overrides, mode, seed, steps, task)
-        if set(options.modes) & {"lora", "full"}:
-            for seed in range(options.seeds):
-                continued(study, options, overrides, seed, task)
+        for stage in STAGES:
+            if stage in options.stages:
+                globals()[f"measure_{stage}"](study)
     finally:
         task.close()
-    write_results(study, options.output, config, argv)
+    command = shlex.join(["python", "scripts/study.py", *argv])
+    write_results(study.rows.all, options.output, config, command)
     return 0
 
 
-def with_changes(options: Any, overrides: Sequence[str], **changes: Any) -> FrozenConfigDict:
-    """The configuration with further keys changed, `__` for the dot."""
-    texts = [f"--config.{key.replace('__', '.')}={value}" for key, value in changes.items()]
-    return load_config(options.config, [*overrides, *texts])
-
-
-def score(
-    name: str, config: FrozenConfigDict, trained: Trained | None, task: Task, problems: int
-) -> dict[str, Any]:
-    """`evaluation.scores` of one policy; of the untrained actor if `trained` is None."""
+def measure_samplers(study: Study) -> None:
+    """Every rule on the development split; the hull of each, on the test split."""
+    config = study.config()
     parts = load_parts(config)
-    problem_set = ProblemSet.load(task, "test", parts.tokenizer, config, problems)
-    if trained is None:
-        trained = untrained(config, parts)
-    return scores(
-        evaluate_policy(name, config, parts, trained.params, trained.heads, task, problem_set)
-    )
+    trained = untrained(config, parts)
+    policies = [*adaptive(BLOCKS), *scheduled(STEPS, BLOCKS), (RANDOM, RANDOM)]
+    for family, policy in policies:
+        study.row("bundled", 0, family, policy, "dev", config, parts, trained)
+    for family, policy in chosen(study, "bundled"):
+        study.row("bundled", 0, family, policy, "test", config, parts, trained)
 
 
-def baselines(
+def chosen(study: Study, subject: str) -> list[tuple[str, str]]:
+    """Family and policy of what lies on a family's upper hull on the development split."""
+    families: dict[str, list[Row]] = {}
+    for row in study.rows.all:
+        if (row["subject"], row["split"], row["seed"]) == (subject, "dev", 0):
+            families.setdefault(row["family"], []).append(row)
+    return [
+        (family, found.name)
+        for family, rows in families.items()
+        for found in upper_hull([point(row) for row in rows])
+    ]
+
+
+def measure_sequences(study: Study) -> None:
+    """The best fixed sequence for each number of steps; the row's policy is the sequence."""
+    for steps in SEQUENCE_STEPS:
+        config = study.config(**{"rollout.max_steps": steps})
+        parts = load_parts(config)
+        done = [
+            row
+            for row in study.rows.all
+            if row["family"] == "sequence" and row["config_hash"] == config_hash(config)
+        ]
+        if not done:
+            found = search_sequence(config, parts, study.task, seed=0)
+            print(f"best of {found.tried} sequences of {steps} steps: {found.policy}", flush=True)
+        policy = done[0]["policy"] if done else found.policy
+        for split in ("dev", "test"):
+            study.row(
+                "bundled", 0, "sequence", policy, split, config, parts, untrained(config, parts)
+            )
+
+
+def measure_actors(study: Study) -> None:
+    """The trained actors over the frozen backbone, and the first of them untrained."""
+    for subject, changes in ACTORS.items():
+        for seed in range(study.options.seeds):
+            config = study.config(**changes, seed=seed)
+            parts = load_parts(config)
+            run = trained_run(study, f"{subject} {seed}", study.options.config, config, changes)
+            trained = load_trained(run / CHECKPOINTS, parts)
+            for split in ("dev", "test"):
+                study.row(subject, seed, ACTOR, ACTOR, split, config, parts, trained)
+            if seed == 0:
+                before = untrained(config, parts)
+                name = f"{subject} untrained"
+                study.row(name, seed, ACTOR, ACTOR, "test", config, parts, before)
+
+
+def measure_control(study: Study) -> None:
+    """The fair control for training the backbone: more of its own last stage of fine-tuning."""
+    trajectory = study.config(TRAJECTORY)
+    steps = trajectory.train.iterations * trajectory.train.backbone_steps
+    for seed in range(study.options.seeds):
+        changes = {
+            "seed": seed,
+            "task.train_part": "reserved",
+            "backbone.dropout": 0.0,
+            "sft.steps": steps,
+            "sft.warmup_steps": 0,
+            "sft.batch_size": 128,
+            "sft.learning_rate": 5e-4,
+            "sft.eos_weight": 0.2,
+            "sft.eval_every": 10**8,
+            "sft.checkpoint_every": 200,
+        }
+        name = f"{study.options.output.name}_control_{seed}"
+        parent = Path(study.config().output_dir) / name
+        if not list(parent.glob("*/backbone")):
+            argv = ["--config", study.options.config, *study.overrides, *as_options(changes)]
+            if sft.main([*argv, f"--config.exp_name={name}"]) != 0:
+                raise RunError(f"the fine-tuning {name} was stopped; call the study again")
+        folder = max(parent.glob("*/backbone"))
+        config = study.config(**{"backbone.path": folder})
+        parts = load_parts(config)
+        same_orders(study, "control", seed, config, parts, untrained(config, parts))
+
+
+def measure_trajectory(study: Study) -> None:
+    """The backbone after the policy gradient over its own denoising."""
+    for seed in range(study.options.seeds):
+        config = study.config(TRAJECTORY, seed=seed)
+        parts = load_parts(config)
+        run = trained_run(study, f"trajectory {seed}", TRAJECTORY, config, {})
+        trained = load_trained(run / CHECKPOINTS, parts)
+        same_orders(study, "trajectory", seed, study.config(), parts, trained)
+
+
+def same_orders(
     study: Study,
-    config: FrozenConfigDict,
-    overrides: Sequence[str],
-    options: Any,
-    steps: Iterable[int],
-    task: Task,
-) -> None:
-    """Samplers, single operators and random choice, on the configuration's backbone as it is."""
-    for count in steps:
-        for name in (*SAMPLERS, *config.operators.names, RANDOM):
-            for seed in range(options.seeds if name in RANDOMISED else 1):
-                changed = with_changes(
-                    options,
-                    overrides,
-                    rollout__max_steps=count,
-                    rollout__branch_steps="()",
-                    seed=seed,
-                )
-                key = {"policy": name, "mode": None, "trained": False, "seed": seed, "steps": count}
-                study.add(key, lambda n=name, c=changed: score(n, c, None, task, options.problems))
-
-
-def best_sequence(study: Study, config: FrozenConfigDict, options: Any, task: Task) -> None:
-    """The best fixed sequence at the configuration's number of steps; `policy` holds it."""
-
-    def measure() -> dict[str, Any]:
-        found = search_sequence(config, load_parts(config), task, seed=0)
-        print(f"best of {found.tried} sequences, {found.accuracy:.1%} in training: {found.policy}")
-        return score(found.policy, config, None, task, options.problems)
-
-    steps = config.rollout.max_steps
-    key = {"policy": SEQUENCE, "mode": None, "trained": False, "seed": 0, "steps": steps}
-    study.add(key, measure)
-
-
-def continued(study: Study, options: Any, overrides: Sequence[str], seed: int, task: Task) -> None:
-    """Samplers on a backbone after further supervised fine-tuning on the policy's problems."""
-    config = with_changes(options, overrides, seed=seed)
-    name = f"{options.output.name}_{CONTINUED}_{seed}"
-    changes = {
-        "exp_name": name,
-        "seed": seed,
-        "sft__steps": config.train.iterations * config.train.backbone_steps,
-        "sft__warmup_steps": 0,
-        "sft__learning_rate": config.optimizer.backbone_rate,
-        "sft__batch_size": config.train.backbone_batch,
-        "sft__eval_every": 10**8,
-    }
-    own = with_changes(options, overrides, **changes)
-    parent = Path(own.output_dir) / name
-    finished = sorted(parent.glob("*/backbone"))
-    if not finished:
-        texts = [f"--config.{key.replace('__', '.')}={value}" for key, value in changes.items()]
-        if sft.main(["--config", options.config, *overrides, *texts]) != 0:
-            raise RunError(f"the fine-tuning {name} was stopped; call the study again")
-        finished = sorted(parent.glob("*/backbone"))
-    steps = config.rollout.max_steps
-    changed = with_changes(options, overrides, seed=seed, backbone__path=finished[-1])
-    for policy in (*SAMPLERS, *config.operators.names):
-        key = {"policy": policy, "mode": CONTINUED, "trained": True, "seed": seed, "steps": steps}
-        study.add(key, lambda n=policy: score(n, changed, None, task, options.problems))
-
-
-def learned(
-    study: Study,
-    options: Any,
-    overrides: Sequence[str],
-    mode: str,
+    subject: str,
     seed: int,
-    steps: Iterable[int],
-    task: Task,
+    config: FrozenConfigDict,
+    parts: Parts,
+    trained: Trained,
 ) -> None:
-    """One training run and its actor, before and after, at every number of steps."""
-    changes = {"backbone__finetune_mode": mode, "seed": seed, **MODE_CHANGES[mode]}
-    name = f"{options.output.name}_{mode}_{seed}"
-    own = with_changes(options, overrides, exp_name=name, **changes)
-    run = trained_run(own, options, overrides, name, changes)
-    for count in steps:
-        config = with_changes(
-            options, overrides, rollout__max_steps=count, rollout__branch_steps="()", **changes
-        )
-        for after in (False, True):
-            key = {"policy": ACTOR, "mode": mode, "trained": after, "seed": seed, "steps": count}
-
-            def measure(c: FrozenConfigDict = config, after: bool = after) -> dict[str, Any]:
-                if not after:
-                    return score(ACTOR, c, None, task, options.problems)
-                trained = load_trained(run / CHECKPOINTS, load_parts(c))
-                result = score(ACTOR, c, trained, task, options.problems)
-                return result | {"explained_variance": explained_variance(run)}
-
-            study.add(key, measure)
-
-
-def explained_variance(run: Path) -> float:
-    """Of the critic in a run's last iterations, each on episodes it had not learned from."""
-    lines = (run / METRICS).read_text().splitlines()[-_LAST:]
-    return sum(json.loads(line)["explained_variance"] for line in lines) / len(lines)
+    """A trained backbone under the best adaptive rules and the schedules by hand."""
+    families = ("threshold", "entropy_bound", "prefix_threshold", "by_hand")
+    for family, policy in chosen(study, "bundled"):
+        if family in families:
+            study.row(subject, seed, family, policy, "test", config, parts, trained)
 
 
 def trained_run(
-    config: FrozenConfigDict,
-    options: Any,
-    overrides: Sequence[str],
-    name: str,
-    changes: dict[str, Any],
+    study: Study, label: str, file: str, config: FrozenConfigDict, changes: Mapping[str, Any]
 ) -> Path:
-    """The folder of a finished run of that name: an earlier one, gone on with, or a new one."""
+    """The folder of a finished run: an earlier one of that name, gone on with, or a new one."""
+    name = f"{study.options.output.name}_{label.replace(' ', '_')}"
     parent = Path(config.output_dir) / name
-    earlier = sorted(parent.glob("*/checkpoints/[0-9]*/actor"))
+    earlier = sorted(parent.glob("*/checkpoints/[0-9]*"))
     if earlier:
-        run = earlier[-1].parents[2]
-        argv = ["--resume", str(run)]
+        argv = ["--resume", str(earlier[-1].parents[1])]
     else:
-        texts = [f"--config.{key.replace('__', '.')}={value}" for key, value in changes.items()]
-        argv = ["--config", options.config, *overrides, f"--config.exp_name={name}", *texts]
+        options = as_options({**changes, "seed": config.seed, "exp_name": name})
+        argv = ["--config", file, *study.overrides, *options]
     if train.main(argv) != 0:
         raise RunError(f"the training run {name} was stopped; the same command goes on with it")
-    return max(parent.iterdir()) if not earlier else run
-
-
-def write_results(
-    study: Study, output: Path, config: FrozenConfigDict, argv: Sequence[str]
-) -> None:
-    """The table as JSON and CSV, and the picture."""
-    write_json(
-        output.with_suffix(".json"),
-        {
-            "command": " ".join(["python scripts/study.py", *argv]),
-            "config": to_json(config),
-            "config_hash": config_hash(config),
-            "machine": f"{platform.machine()}, {jax.devices()[0].device_kind}",
-            "versions": {"reoac-jax": reoac_jax.__version__, "jax": jax.__version__},
-            "rows": study.rows,
-        },
-    )
-    with replacing_file(output.with_suffix(".csv")) as temporary, temporary.open("w") as file:
-        writer = csv.DictWriter(file, FIELDS, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(study.rows)
-    figure = draw(study.rows)
-    with replacing_file(output.with_suffix(".png")) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-    print(f"wrote {output}.json, .csv and .png")
-
-
-def draw(rows: Sequence[Row]) -> plt.Figure:
-    """Accuracy against forward passes and against cost: means over seeds, intervals pooled."""
-    figure, axes = plt.subplots(1, 2, figsize=(13, 5.5), sharey=True, layout="constrained")
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        label = row["policy"]
-        if row["mode"] == CONTINUED:
-            continue
-        if row["policy"] == ACTOR and not row["trained"]:
-            label = "REOAC untrained"  # the same in every mode
-        elif row["policy"] == ACTOR:
-            label = f"REOAC {row['mode']}"
-        groups.setdefault(label, []).append(row)
-    colours = plt.get_cmap("tab20").colors
-    for index, (label, members) in enumerate(groups.items()):
-        if label in _LEARNED:
-            style = {"linewidth": 2.6, "zorder": 5, "color": _LEARNED[label]}
-        elif label == SEQUENCE:
-            style = {"zorder": 6, "color": "black", "marker": "*", "markersize": 11}
-        else:
-            style = {"linewidth": 1.0, "alpha": 0.6, "color": colours[index % len(colours)]}
-        by_steps: dict[int, list[Row]] = {}
-        for row in members:
-            by_steps.setdefault(row["steps"], []).append(row)
-        for axis, measure in zip(axes, ("forward_passes", "cost"), strict=True):
-            x = [_mean(group, measure) for group in by_steps.values()]
-            y = [_mean(group, "accuracy") for group in by_steps.values()]
-            errors = [
-                [_mean(group, "accuracy") - _mean(group, "low") for group in by_steps.values()],
-                [_mean(group, "high") - _mean(group, "accuracy") for group in by_steps.values()],
-            ]
-            axis.errorbar(
-                x, y, yerr=errors, label=label, capsize=2,
-                linestyle="-" if label.startswith("REOAC") else "--",
-                **{"marker": "o", "markersize": 4} | style,
-            )  # fmt: skip
-    axes[0].set_xlabel("forward passes a problem")
-    axes[1].set_xlabel("operator cost a problem")
-    axes[0].set_ylabel("accuracy on unseen problems (95 % intervals)")
-    for axis in axes:
-        axis.grid(alpha=0.3)
-        axis.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
-    return figure
-
-
-def _mean(rows: Sequence[Row], name: str) -> float:
-    return sum(row[name] for row in rows) / len(rows)
+    return max(parent.iterdir(), key=lambda run: run.name)
 
 
 if __name__ == "__main__":

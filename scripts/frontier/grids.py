@@ -1,0 +1,51 @@
+"""Which parameters of each rule are tried on the development split."""
+
+from collections.abc import Iterator, Sequence
+
+THRESHOLDS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+FACTORS = (0.1, 0.25, 0.5, 1.0, 2.0)
+BOUNDS = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
+RUNS = (0.5, 0.7, 0.9, 0.95, 0.97, 0.99)
+SETTLED = ((0.7, 0.01), (0.9, 0.01), (0.7, 0.1), (0.9, 0.1), (0.9, 1.0), (0.5, 1.0))
+ETAS = (0.02, 0.1, 0.3)
+# Left to right by hand: so many a pass, the last pass all the rest.
+BY_HAND = ("1-1-1-1-1-2", "1-1-2-2-2", "2-2-2-2", "1-1-1-1-1-1-1-1-1", "3-3-3", "4-4")
+
+
+def adaptive(blocks: Sequence[int]) -> Iterator[tuple[str, str]]:
+    """Family and policy of every rule that decides itself how much it reveals."""
+    for block in blocks:
+        where = f"block_len={block}"
+        for t in THRESHOLDS:
+            yield "threshold", f"threshold:{where},threshold={t}"
+        for f in FACTORS:
+            yield "factor", f"factor:{where},factor={f}"
+        for g in BOUNDS:
+            yield "entropy_bound", f"entropy_bound:{where},gamma={g}"
+    for t in RUNS:
+        yield "prefix_threshold", f"prefix_threshold:threshold={t}"
+    for t, k in SETTLED:
+        yield "klass", f"klass:block_len=0,threshold={t},stable={k}"
+
+
+def scheduled(steps: Sequence[int], blocks: Sequence[int]) -> Iterator[tuple[str, str]]:
+    """Family and policy of every rule that is told how many steps it has."""
+    for counts in BY_HAND:
+        yield "by_hand", f"schedule:counts={counts}"
+    for count in steps:
+        for rule in ("confidence", "margin", "entropy", "left_to_right"):
+            for skip in ("false", "true"):
+                yield rule, f"{rule}:steps={count},skip_eos={skip}"
+        for rule in ("ancestral", "ancestral_cached"):
+            yield rule, f"{rule}:steps={count}"
+        for block in blocks:
+            if block == 0 or -(-20 // block) <= count:
+                yield "low_confidence", f"low_confidence:steps={count},block_len={block}"
+        for eta in (0.0, 1.0):
+            yield "path_planning", f"path_planning:steps={count},eta={eta}"
+        for schedule in ("cap", "rescale", "loop"):
+            for eta in ETAS:
+                yield "remdm", f"remdm:steps={count},schedule={schedule},eta={eta}"
+        yield "remdm", f"remdm:steps={count},schedule=conf"
+    for block in blocks:
+        yield "dilated", f"dilated:block_len={block}"

@@ -1,0 +1,205 @@
+"""What the study says: accuracy at equal budgets, paired differences, the table and the picture."""
+
+import csv
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from ml_collections import FrozenConfigDict
+
+import reoac_jax
+from frontier.rows import Row, point, unpack
+from reoac_jax.config import config_hash, to_json
+from reoac_jax.evaluation.frontier import (
+    Point,
+    at_budget,
+    over_seeds,
+    paired_difference,
+    upper_hull,
+)
+from reoac_jax.system.files import replacing_file, write_json
+
+BUDGETS = (4.0, 5.0, 6.0, 7.0, 8.0, 10.0)
+FIELDS = (
+    "subject", "seed", "family", "policy", "split", "problems", "accuracy", "low", "high", "passes",
+    "passes_median", "passes_max", "cost", "padding_share", "tokens_computed", "seconds",
+)  # fmt: skip
+
+
+def frontiers(rows: Sequence[Row], subject: str, seed: int | None = None) -> dict[str, list[Point]]:
+    """The points of each family on the test split."""
+    found: dict[str, list[Point]] = {}
+    for row in rows:
+        if row["subject"] == subject and row["split"] == "test" and seed in (None, row["seed"]):
+            found.setdefault(row["family"], []).append(point(row))
+    return found
+
+
+def at_budgets(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """For each budget the accuracy of every family on the backbone as it is, best first."""
+    table = []
+    for budget in BUDGETS:
+        reached = {
+            family: result
+            for family, points in frontiers(rows, "bundled").items()
+            if (result := at_budget(points, budget)) is not None
+        }
+        best = sorted(reached, key=lambda family: -reached[family].mean())
+        table.append(
+            {
+                "budget": budget,
+                "families": {family: float(reached[family].mean()) for family in best},
+            }
+        )
+    return table
+
+
+def compared(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Every trained actor at its own mean passes against the best of all else there.
+
+    The other side is the family that is best on the development split at these passes.
+    """
+    found = []
+    actors = {row["subject"] for row in rows if row["family"] == "actor"}
+    for subject in sorted(actors):
+        mine = [r for r in rows if r["subject"] == subject and r["split"] == "test"]
+        budget = float(np.mean([row["passes"] for row in mine]))
+        ours = np.mean([unpack(row) for row in mine], axis=0)
+        rival = best_family(rows, budget)
+        theirs = None if rival is None else at_budget(frontiers(rows, "bundled")[rival], budget)
+        entry: dict[str, Any] = {
+            "subject": subject,
+            "seeds": len(mine),
+            "passes": budget,
+            "accuracy": float(ours.mean()),
+        }
+        if len(mine) > 1:
+            entry["over_seeds"] = over_seeds([row["accuracy"] for row in mine])
+        if theirs is not None:
+            entry |= {
+                "rival": rival,
+                "rival_accuracy": float(theirs.mean()),
+                "paired_difference": paired_difference(ours, theirs),
+            }
+        found.append(entry)
+    return found
+
+
+def best_family(rows: Sequence[Row], budget: float) -> str | None:
+    """The family that reaches most at the budget on the development split."""
+    families: dict[str, list[Point]] = {}
+    for row in rows:
+        if row["subject"] == "bundled" and row["split"] == "dev":
+            families.setdefault(row["family"], []).append(point(row))
+    reached = {
+        family: float(result.mean())
+        for family, points in families.items()
+        if (result := at_budget(points, budget)) is not None
+    }
+    return max(reached, key=lambda family: reached[family]) if reached else None
+
+
+def backbones(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Trained backbones against the one as it is, in the same orders, at equal budgets."""
+    found = []
+    for subject in ("control", "trajectory"):
+        seeds = sorted({row["seed"] for row in rows if row["subject"] == subject})
+        for budget in BUDGETS:
+            for family in ("threshold", "entropy_bound", "prefix_threshold", "by_hand"):
+                before = at_budget(frontiers(rows, "bundled").get(family, []), budget)
+                after = [
+                    result
+                    for seed in seeds
+                    if (result := at_budget(frontiers(rows, subject, seed).get(family, []), budget))
+                    is not None
+                ]
+                if before is None or not after:
+                    continue
+                mean = np.mean(after, axis=0)
+                found.append(
+                    {
+                        "subject": subject,
+                        "family": family,
+                        "budget": budget,
+                        "seeds": len(after),
+                        "accuracy": float(mean.mean()),
+                        "before": float(before.mean()),
+                        "paired_difference": paired_difference(mean, before),
+                    }
+                )
+    return found
+
+
+def write_results(
+    rows: Sequence[Row], output: Path, config: FrozenConfigDict, command: str
+) -> None:
+    """The tables as JSON and CSV, and the picture."""
+    write_json(
+        output.with_suffix(".json"),
+        {
+            "command": command,
+            "config": to_json(config),
+            "config_hash": config_hash(config),
+            "machine": f"{platform.machine()}, {jax.devices()[0].device_kind}",
+            "versions": {"reoac-jax": reoac_jax.__version__, "jax": jax.__version__},
+            "at_budgets": at_budgets(rows),
+            "actors": compared(rows),
+            "backbones": backbones(rows),
+        },
+    )
+    with replacing_file(output.with_suffix(".csv")) as temporary, temporary.open("w") as file:
+        writer = csv.DictWriter(file, FIELDS, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    figure = draw(rows)
+    with replacing_file(output.with_suffix(".png")) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+    print(f"wrote {output}.json, .csv and .png")
+
+
+def draw(rows: Sequence[Row]) -> plt.Figure:
+    """Accuracy against mean passes on the test split: a line for each family's upper hull."""
+    figure, axis = plt.subplots(figsize=(9.5, 5.8), layout="constrained")
+    colours = plt.get_cmap("tab20").colors
+    families = frontiers(rows, "bundled")
+    strongest = sorted(families, key=lambda name: -max(p.accuracy for p in families[name]))
+    for index, family in enumerate(strongest):
+        hull = upper_hull(families[family])
+        axis.plot(
+            [p.passes for p in hull], [p.accuracy for p in hull], marker="o", markersize=3.5,
+            linewidth=1.1, alpha=0.85, color=colours[index % len(colours)], label=family,
+        )  # fmt: skip
+    for subject, marker in (("actor T7", "*"), ("actor T20", "P")):
+        own = [r for r in rows if r["subject"] == subject and r["split"] == "test"]
+        if own:
+            axis.errorbar(
+                [r["passes"] for r in own], [r["accuracy"] for r in own],
+                yerr=[
+                    [r["accuracy"] - r["low"] for r in own],
+                    [r["high"] - r["accuracy"] for r in own],
+                ],
+                fmt=marker, color="black", markersize=10, capsize=2, zorder=6, label=f"{subject}",
+            )  # fmt: skip
+    for subject, colour in (("control", "tab:gray"), ("trajectory", "tab:red")):
+        for seed in sorted({r["seed"] for r in rows if r["subject"] == subject}):
+            for number, (family, points) in enumerate(frontiers(rows, subject, seed).items()):
+                hull = upper_hull(points)
+                axis.plot(
+                    [p.passes for p in hull], [p.accuracy for p in hull], color=colour,
+                    linestyle=("-", "--", ":", "-.")[number % 4], linewidth=1.6,
+                    label=f"{subject}: {family}" if seed == 0 else None,
+                )  # fmt: skip
+    axis.set_xlim(0, 21)
+    axis.set_xlabel("mean forward passes a problem")
+    axis.set_ylabel("accuracy on unseen problems")
+    axis.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
+    axis.grid(alpha=0.3)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    return figure
