@@ -27,6 +27,7 @@ from frontier.grids import adaptive, scheduled
 from frontier.results import write_results
 from frontier.rows import Row, Rows, pack, point
 from ml_collections import FrozenConfigDict
+from reoac_jax.evaluation.sequence_search import search_sequence
 
 from reoac_jax import sft, train
 from reoac_jax.config import config_hash, load_config, parse_command_line
@@ -34,7 +35,6 @@ from reoac_jax.devices import sharding
 from reoac_jax.evaluation.frontier import upper_hull
 from reoac_jax.evaluation.policies import ACTOR, RANDOM, Policy
 from reoac_jax.evaluation.scoring import evaluate_policy, scores
-from reoac_jax.evaluation.sequence_search import search_sequence
 from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
 from reoac_jax.runs.folder import CHECKPOINTS
 from reoac_jax.system.errors import RunError, run_command

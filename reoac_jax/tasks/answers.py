@@ -127,10 +127,12 @@ def has_final_answer(text: str) -> bool:
 
 def _behind_mark(text: str, whole: bool = False) -> str | None:
     """What stands behind the last mark: its first line that is not blank, or all; None if blank."""
-    _, mark, after = text.rpartition(MARK)
+    before, mark, after = text.rpartition(MARK)
     after = after.strip()
     if not mark or not after:
         return None
+    if before.endswith("**"):  # the mark and what follows it are set in bold: "**#### 72**"
+        after = after.removesuffix("**")
     return after if whole else after.splitlines()[0]
 
 

@@ -167,3 +167,12 @@ def test_reading_takes_time_in_proportion_to_the_text(pieces, tail):
 def test_any_unicode_is_read_without_a_crash(text):
     for found in (final_answer(text), final_answer(f"#### {text}"), target_answer(text)):
         assert found is None or isinstance(found.value, Fraction)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("**#### 72**", 72), ("so **#### $72.50**", 72.5), ("#### 72**", None)]
+)
+def test_a_mark_set_in_bold(text, value):
+    """Two stars without a pair are a power that has not been finished."""
+    found = final_answer(text)
+    assert (None if found is None else float(found.value)) == value
