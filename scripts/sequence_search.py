@@ -18,9 +18,9 @@ from reoac_jax.tasks import Task
 from reoac_jax.tasks.decode import generated_text
 from reoac_jax.tasks.problem_set import ProblemSet
 
-# Sequences and training problems of each round; the best sequences of a round and their mutants
+# Sequences and development problems of each round; the best sequences of a round and their mutants
 # (one operator changed) go on to the next, where more problems tell them apart.
-_ROUNDS = ((80, 128), (36, 256), (24, 512), (6, 1024))
+_ROUNDS = ((80, 128), (36, 256), (24, 512), (6, 1000))
 _PARENTS = 3  # one in so many of a round's sequences was in the round before
 
 
@@ -34,7 +34,7 @@ class Found(NamedTuple):
 
 
 def search_sequence(config: ConfigDict, parts: Parts, task: Task, seed: int) -> Found:
-    """Searches on training problems, by successive halving with mutation."""
+    """Searches on development problems, by successive halving with mutation."""
     rng = np.random.default_rng(seed)
     steps = config.rollout.max_steps
     settings, names = parts.rollout_settings(config), config.operators.names
@@ -44,7 +44,7 @@ def search_sequence(config: ConfigDict, parts: Parts, task: Task, seed: int) -> 
         for number, operator in enumerate(settings.operators)
         if not (settings.branch and operator.branches)
     ]
-    problems = ProblemSet.load(task, "train", parts.tokenizer, config, _ROUNDS[-1][1])
+    problems = ProblemSet.load(task, "dev", parts.tokenizer, config, _ROUNDS[-1][1])
     mesh = sharding.make_mesh()
     program = sequence_program(Surroundings(config, parts, mesh, batch_size=_ROUNDS[0][1]))
     params = sharding.replicate(mesh, parts.base)

@@ -27,7 +27,7 @@ from frontier.grids import adaptive, scheduled
 from frontier.results import write_results
 from frontier.rows import Row, Rows, pack, point
 from ml_collections import FrozenConfigDict
-from reoac_jax.evaluation.sequence_search import search_sequence
+from sequence_search import search_sequence
 
 from reoac_jax import sft, train
 from reoac_jax.config import config_hash, load_config, parse_command_line
@@ -141,7 +141,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--seeds", type=int, default=3, help="training runs of each kind")
     parser.add_argument("--dev", type=int, default=1000, help="development problems")
-    parser.add_argument("--test", type=int, default=2000, help="test problems")
+    parser.add_argument("--test", type=int, default=1000, help="test problems")
     options, overrides = parse_command_line(parser, argv)
     sizes = as_options({"task.dev_size": options.dev, "task.test_size": options.test})
     overrides = [*overrides, *sizes]

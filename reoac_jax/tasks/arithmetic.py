@@ -16,7 +16,7 @@ from reoac_jax.config.schema import Option
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import stories
 from reoac_jax.tasks.gsm8k import GRADER_VERSION, extract_numbers, grade_numbers, styled_answer
-from reoac_jax.tasks.splits import held_out
+from reoac_jax.tasks.splits import split_of_text
 from reoac_jax.tasks.stories import Sentence
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 
@@ -67,8 +67,6 @@ class Arithmetic(Task):
         draw = random.Random(f"arithmetic/{task.seed}/{split}")
         problems: list[Problem] = []
         seen: set[str] = set()
-        if split == "dev":  # drawn as test problems are, from those that the test set left
-            seen = {problem.metadata["solution"] for problem in self.problems("test")}
         fruitless = 0
         while len(problems) < size:
             story = _draw_story(draw, tuple(task.steps), task.max_number, task.distractors)
@@ -78,7 +76,7 @@ class Arithmetic(Task):
                     f"task.{split}_size is {size}; expected at most about {len(problems)} with "
                     f"task.steps {tuple(task.steps)} and task.max_number {task.max_number}"
                 )
-            if held_out(story.solution) == (split == "train") or story.solution in seen:
+            if split_of_text(story.solution) != split or story.solution in seen:
                 continue
             fruitless = 0
             if split != "train":

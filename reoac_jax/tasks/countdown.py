@@ -31,6 +31,7 @@ _LONGEST = 2000  # characters of a text that are looked at
 
 # What the generator of a split is seeded with.
 _STREAMS: dict[Split, int] = {"train": 0, "test": 1, "dev": 2}
+_DRAWS: dict[Split, int] = {"train": 4, "test": 8, "dev": 30}  # for each problem that is wanted
 
 
 class Countdown(Task):
@@ -73,7 +74,16 @@ class Countdown(Task):
         """
         task = self._task
         size = task[f"{split}_size"]
-        drawn = self._draw(split)
+        drawn = draw_problems(
+            np.random.default_rng([task.seed, task.numbers, _STREAMS[split]]),
+            size,
+            split,
+            task.train_part,
+            numbers=task.numbers,
+            max_number=task.max_number,
+            max_intermediate=task.max_intermediate,
+            ordered=task.ordered,
+        )
         if len(drawn.numbers) < size:
             raise InputError(
                 f"task.{split}_size is {size}; expected at most about {len(drawn.numbers)} with "
@@ -82,24 +92,6 @@ class Countdown(Task):
         signs = _SIGNS[drawn.signs].tolist()
         rows = zip(drawn.numbers.tolist(), signs, drawn.equations.tolist(), strict=True)
         return [_problem(f"countdown/{split}/{index}", *row) for index, row in enumerate(rows)]
-
-    def _draw(self, split: Split) -> "DrawnProblems":
-        task = self._task
-        taken = None
-        if split == "dev":  # drawn as test problems are, from those that the test set left
-            tested = self._draw("test")
-            taken = problem_keys(tested.numbers, tested.equations[:, -1, 2])
-        return draw_problems(
-            np.random.default_rng([task.seed, task.numbers, _STREAMS[split]]),
-            task[f"{split}_size"],
-            split,
-            task.train_part,
-            numbers=task.numbers,
-            max_number=task.max_number,
-            max_intermediate=task.max_intermediate,
-            ordered=task.ordered,
-            taken=taken,
-        )
 
     def reference_text(self, problem: Problem) -> str:
         """The solution by which the problem was generated; there may be others."""
@@ -152,23 +144,20 @@ def draw_problems(
     max_number: int,
     max_intermediate: int,
     ordered: bool,
-    taken: np.ndarray | None = None,
 ) -> DrawnProblems:
     """Draws `size` problems of a split (and part of it); fewer if it does not hold so many.
-
-    taken: uint64 `[M]`, keys of problems that are not to be drawn.
 
     Each equation takes two random numbers of the pool and one of the operators whose result is a
     whole number from 1 to `max_intermediate`; a draw without such an operator is dropped. The
     larger operand stands left, but for half of the `+` and `*` if not `ordered`.
     """
     batches: list[DrawnProblems] = []
-    keys = np.zeros(0, np.uint64) if taken is None else taken
+    keys = np.zeros(0, np.uint64)
     barren = 0  # batches in a row that brought nothing new
     found = 0
     while found < size and barren < 8:
-        # About a tenth of the draws are dropped and a sixth are test problems.
-        wanted = (size - found) * (4 if split == "train" else 8) + 1000
+        # About a tenth of the draws are dropped, a sixth are test, a 24th development problems.
+        wanted = (size - found) * _DRAWS[split] + 1000
         batch = _draw_batch(random, min(wanted, 1 << 20), numbers, max_number, max_intermediate)
         batch_keys = problem_keys(batch.numbers, batch.equations[:, -1, 2])
         keep = members(batch_keys, split, train_part)

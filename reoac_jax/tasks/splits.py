@@ -1,9 +1,10 @@
 """Which split a generated problem belongs to, decided by the problem itself.
 
-A problem's canonical key is hashed; one key in six is a test or development problem, whatever the
-seed, the sizes or the order of generation. So no training problem of any run is a test problem of
-another. Training problems can be parted once more: a policy that learns on problems which its
-backbone has memorised learns how to recite, so that two in five are reserved for it.
+A problem's canonical key is hashed; one key in six is a test problem, whatever the seed, the sizes
+or the order of generation. So no training problem of any run is a test problem of another. Training
+problems can be parted once more: a policy that learns on problems which its backbone has memorised
+learns how to recite, so that two in five are reserved for it; an eighth of these is kept for
+development, and drawn from as test problems are: what is common is as common in both.
 """
 
 import hashlib
@@ -13,20 +14,23 @@ import numpy as np
 from reoac_jax.tasks.task import Split
 
 _SHARES = 6  # of six keys one is a test problem,
-_RESERVED = 2  # two are reserved for a policy, and three are left to supervised fine-tuning
+_RESERVED = 2  # two are reserved for a policy, and three are left to supervised fine-tuning.
+_DEVELOPMENT = 8  # Of as many reserved ones, one is for development.
 TRAIN_PARTS = ("all", "supervised", "reserved")
 
 
-def held_out(key: str) -> bool:
-    """Whether the problem with this canonical text is one for `dev` and `test`, not for `train`."""
+def split_of_text(key: str) -> Split:
+    """The split of the problem with this canonical text."""
     digest = hashlib.blake2b(key.encode("utf-8"), digest_size=8).digest()
-    return int.from_bytes(digest, "little") % _SHARES == 0
+    mixed = int.from_bytes(digest, "little")
+    rest, place = divmod(mixed, _SHARES)
+    if place == 0:
+        return "test"
+    return "dev" if place <= _RESERVED and rest % _DEVELOPMENT == 0 else "train"
 
 
 def members(keys: np.ndarray, split: Split, train_part: str = "all") -> np.ndarray:
-    """bool [N]: which of the canonical keys, uint64 [N], may belong to a split.
-
-    `dev` and `test` share one part of the keys: whoever draws them keeps them apart.
+    """bool [N]: which of the canonical keys, uint64 [N], belong to a split.
 
     train_part: one of `TRAIN_PARTS`, of the training split: all of it, the problems for supervised
     fine-tuning or those reserved for the policy.
@@ -39,9 +43,11 @@ def members(keys: np.ndarray, split: Split, train_part: str = "all") -> np.ndarr
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed = mixed ^ (mixed >> np.uint64(31))
     place = mixed % np.uint64(_SHARES)
-    if split != "train":
+    if split == "test":
         return place == 0
-    if train_part == "all":
-        return place > 0
     reserved = (place > 0) & (place <= _RESERVED)
-    return reserved if train_part == "reserved" else place > _RESERVED
+    development = reserved & (mixed // np.uint64(_SHARES) % np.uint64(_DEVELOPMENT) == 0)
+    if split == "dev":
+        return development
+    parts = {"all": place > 0, "reserved": reserved, "supervised": place > _RESERVED}
+    return parts[train_part] & ~development

@@ -7,7 +7,7 @@ FACTORS = (0.1, 0.25, 0.5, 1.0, 2.0)
 BOUNDS = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
 RUNS = (0.5, 0.7, 0.9, 0.95, 0.97, 0.99)
 SETTLED = ((0.7, 0.01), (0.9, 0.01), (0.7, 0.1), (0.9, 0.1), (0.9, 1.0), (0.5, 1.0))
-ETAS = (0.02, 0.1, 0.3)
+ETAS = (0.02, 0.1)
 # Left to right by hand: so many a pass, the last pass all the rest.
 BY_HAND = ("1-1-1-1-1-2", "1-1-2-2-2", "2-2-2-2", "1-1-1-1-1-1-1-1-1", "3-3-3", "4-4")
 
@@ -41,9 +41,8 @@ def scheduled(steps: Sequence[int], blocks: Sequence[int]) -> Iterator[tuple[str
         for block in blocks:
             if block == 0 or -(-20 // block) <= count:
                 yield "low_confidence", f"low_confidence:steps={count},block_len={block}"
-        for eta in (0.0, 1.0):
-            yield "path_planning", f"path_planning:steps={count},eta={eta}"
-        for schedule in ("cap", "rescale", "loop"):
+        yield "path_planning", f"path_planning:steps={count}"
+        for schedule in ("cap", "loop"):
             for eta in ETAS:
                 yield "remdm", f"remdm:steps={count},schedule={schedule},eta={eta}"
         yield "remdm", f"remdm:steps={count},schedule=conf"

@@ -25,7 +25,7 @@ DETERMINISTIC = (
     "prefix_threshold:threshold=0.6", "klass:threshold=0.4,stable=0.3,block_len=0",
     "klass:threshold=0.3,stable=0.1,history=3,block_len=0", "low_confidence",
     "low_confidence:eos_last=true", "dilated", "path_planning", "path_planning:eta=0",
-    "path_planning:eta=2.5",
+    "path_planning:eta=2.5", "schedule:counts=1-2", "schedule:counts=2-1-1-1-1-1-1",
 )  # fmt: skip
 STARTS = some_starts()
 

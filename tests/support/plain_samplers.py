@@ -66,6 +66,12 @@ def left_to_right(block, **options):
     return even(lambda i: i, block, **options)
 
 
+def schedule(block, counts):
+    numbers = [int(count) for count in counts.split("-")]
+    size = numbers[block.step] if block.step < len(numbers) else GEN_LEN
+    return set(block.masked[:size])
+
+
 def threshold(block, threshold=0.9):
     return {i for i in block.masked if block.c[i] > threshold} | block.first(
         lambda i: -block.c[i], 1
