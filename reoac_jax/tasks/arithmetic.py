@@ -37,9 +37,7 @@ class Arithmetic(Task):
             "float", "chance of an irrelevant sentence behind each sentence", 0.1, low=0.0, high=1.0
         ),
         "train_size": Option("int", "training problems", 20_000, low=1, high=10_000_000),
-        "dev_size": Option(
-            "int", "development problems, all different", 1000, low=1, high=1_000_000
-        ),
+        "dev_size": Option("int", "development problems", 1000, low=1, high=1_000_000),
         "test_size": Option("int", "test problems, all different", 1000, low=1, high=1_000_000),
         "seed": Option(
             "int",
@@ -58,9 +56,9 @@ class Arithmetic(Task):
         self._task = task
 
     def problems(self, split: Split) -> list[Problem]:
-        """The split's problems; those of `train` may repeat a computation, the others do not.
+        """The split's problems; the computations of `test` are distinct, others may repeat.
 
-        Raises `InputError` if there are fewer distinct problems than asked for.
+        Raises `InputError` if there are fewer distinct test problems than `test_size`.
         """
         task = self._task
         size = task[f"{split}_size"]
@@ -79,7 +77,7 @@ class Arithmetic(Task):
             if split_of_text(story.solution) != split or story.solution in seen:
                 continue
             fruitless = 0
-            if split != "train":
+            if split == "test":
                 seen.add(story.solution)
             problems.append(
                 Problem(

@@ -51,9 +51,7 @@ class Countdown(Task):
             choices=TRAIN_PARTS,
         ),
         "train_size": Option("int", "training problems", 20_000, low=1, high=10_000_000),
-        "dev_size": Option(
-            "int", "development problems, all different", 1000, low=1, high=1_000_000
-        ),
+        "dev_size": Option("int", "development problems", 1000, low=1, high=1_000_000),
         "test_size": Option("int", "test problems, all different", 1000, low=1, high=1_000_000),
         "seed": Option(
             "int",
@@ -68,9 +66,9 @@ class Countdown(Task):
         self._task = task
 
     def problems(self, split: Split) -> list[Problem]:
-        """The split's problems; those of `train` may repeat, the others are distinct.
+        """The split's problems; those of `test` are distinct, the others may repeat.
 
-        Raises `InputError` if there are fewer distinct problems than asked for.
+        Raises `InputError` if there are fewer distinct test problems than `test_size`.
         """
         task = self._task
         size = task[f"{split}_size"]
@@ -161,7 +159,7 @@ def draw_problems(
         batch = _draw_batch(random, min(wanted, 1 << 20), numbers, max_number, max_intermediate)
         batch_keys = problem_keys(batch.numbers, batch.equations[:, -1, 2])
         keep = members(batch_keys, split, train_part)
-        if split != "train":
+        if split == "test":
             first = np.zeros(len(keep), bool)
             first[np.unique(batch_keys, return_index=True)[1]] = True
             keep &= first & ~np.isin(batch_keys, keys)

@@ -4,7 +4,8 @@ A problem's canonical key is hashed; one key in six is a test problem, whatever 
 or the order of generation. So no training problem of any run is a test problem of another. Training
 problems can be parted once more: a policy that learns on problems which its backbone has memorised
 learns how to recite, so that two in five are reserved for it; an eighth of these is kept for
-development, and drawn from as test problems are: what is common is as common in both.
+development, where problems may repeat: few are left, and without their repetitions the common ones,
+which are the easy ones, would be too rare.
 """
 
 import hashlib
