@@ -7,6 +7,7 @@ from reoac_jax.rollout.program import (
     Request,
     RolloutProgram,
     in_order,
+    run_rollout,
 )
 from reoac_jax.rollout.sigma import sigma_of
 from reoac_jax.rollout.types import (
@@ -38,5 +39,6 @@ __all__ = [
     "backbone_denoiser",
     "in_order",
     "rollout",
+    "run_rollout",
     "sigma_of",
 ]

@@ -234,6 +234,37 @@ class RolloutProgram(BatchedProgram):
         )
 
 
+def run_rollout(
+    model: Denoiser,
+    params: Any,
+    heads: AppliesHeads,
+    head_params: Any,
+    vocabulary: Vocabulary,
+    settings: RolloutSettings,
+    requests: Sequence[Request],
+    key: jax.Array,
+    batch_size: int = 32,
+) -> Rollout[np.ndarray]:
+    """Denoises requests under the operator policy, on all devices of this process.
+
+    Whoever runs more than once makes a `RolloutProgram` and keeps it: this compiles anew.
+
+    Args:
+      model, params: as `load_backbone` gives them, LoRA merged. heads, head_params: actor and
+        critic, and their parameters.
+      vocabulary: of the tokenizer. settings: `Parts.rollout_settings(config)`.
+      requests: N prompts. key: from which each row's key is derived by its `row_id`.
+      batch_size: rows denoised together on one device.
+
+    Returns:
+      `Rollout`, steps `[N, T, ...]` and tokens int32 `[N, G]`, in the order of the requests.
+    """
+    mesh = sharding.make_mesh(jax.local_devices())
+    program = RolloutProgram(model, heads, vocabulary, settings, mesh, batch_size)
+    params, head_params = sharding.replicate(mesh, (params, head_params))
+    return in_order(program(params, head_params, key, requests))
+
+
 def in_order(batches: Iterable[tuple[list[int], Any]]) -> Any:
     """The results of all requests in one pytree, in the order they were asked."""
     indices, results = zip(*batches, strict=True)
