@@ -9,6 +9,7 @@ from reoac_jax.backbone.products import products
 
 IMPLEMENTATIONS = ("auto", "xla", "cudnn")
 Implementation = Literal["xla", "cudnn"]
+ROTARY_BASE = 10000.0  # RoFormer's own, and MDLM's
 
 
 def choose_implementation(
@@ -59,7 +60,9 @@ def attention(
     """Softmax attention scaled by 1/sqrt(head_dim); keys at or beyond a row's length are masked.
 
     Args:
-      query, key, value: `[B, L, heads, head_dim]`.
+      query: `[B, L, heads, head_dim]`.
+      key, value: `[B, L, key-value heads, head_dim]`; fewer heads than the query's are each shared
+        by a run of heads / key-value heads neighbours (Ainslie et al. 2023, arXiv 2305.13245).
       lengths: int32 `[B]`, at least 1. Given as lengths and not as a mask: the fused kernel takes
         lengths, and is slow or refuses with a mask.
       implementation: "xla" or "cudnn", from `choose_implementation`.
@@ -74,21 +77,23 @@ def attention(
     return products().attention(query, key, value, lengths)
 
 
-def rotary_table(length: int, head_dim: int) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines of position * 10000^(-2k/head_dim), float32 `[L, head_dim / 2]` each."""
-    frequency = rotary_frequencies(head_dim)
+def rotary_table(
+    length: int, head_dim: int, base: float = ROTARY_BASE
+) -> tuple[jax.Array, jax.Array]:
+    """Cosines and sines of position * base^(-2k/head_dim), float32 `[L, head_dim / 2]` each."""
+    frequency = rotary_frequencies(head_dim, base)
     angle = jnp.arange(length, dtype=jnp.float32)[:, None] * frequency
     return jnp.cos(angle), jnp.sin(angle)
 
 
-def rotary_frequencies(head_dim: int) -> jax.Array:
-    """Angle per position: float32 `[head_dim / 2]`, base 10 000 (RoFormer, equation 15)."""
-    return 1.0 / (10000.0 ** (jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim))
+def rotary_frequencies(head_dim: int, base: float = ROTARY_BASE) -> jax.Array:
+    """Angle per position: float32 `[head_dim / 2]` (RoFormer, equation 15)."""
+    return 1.0 / (base ** (jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim))
 
 
 def rotate(x: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.Array:
-    """Rotates `[B, L, heads, head_dim]` by position, in the two-halves form, in float32."""
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    """Rotates `[B, L, heads, head_dim]` by position, two-halves form, in the tables' dtype."""
+    first, second = jnp.split(x.astype(cosine.dtype), 2, axis=-1)
     cosine, sine = cosine[:, None, :], sine[:, None, :]
     rotated = [first * cosine - second * sine, second * cosine + first * sine]
     return jnp.concatenate(rotated, axis=-1).astype(x.dtype)

@@ -65,12 +65,16 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array, lengths: jax.A
     are in the operands' dtype, the softmax in float32.
 
     Args:
-      query, key, value: `[B, L, heads, head_dim]`. lengths: int32 `[B]`.
+      query: `[B, L, heads, head_dim]`. key, value: `[B, L, key-value heads, head_dim]`, of which
+        each serves a run of neighbouring query heads. lengths: int32 `[B]`.
 
     Returns:
       `[B, L, heads, head_dim]` in the query's dtype.
     """
+    batch, length, heads, width = query.shape
     query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
+    # Query heads that share a key head are so many more queries of that head.
+    query = query.reshape(batch, key.shape[1], -1, width)
     multiply = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
     scores = multiply("bhqd,bhkd->bhqk", query, key) / query.shape[-1] ** 0.5
     real = jnp.arange(key.shape[2]) < lengths[:, None, None, None]
@@ -78,5 +82,5 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array, lengths: jax.A
     # A constant shift: it changes nothing but the range, and so has no gradient.
     weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
     mixed = multiply("bhqk,bhkd->bhqd", weights.astype(value.dtype), value)
-    mixed = mixed / weights.sum(axis=-1, keepdims=True)
+    mixed = (mixed / weights.sum(axis=-1, keepdims=True)).reshape(batch, heads, length, width)
     return mixed.swapaxes(1, 2).astype(query.dtype)

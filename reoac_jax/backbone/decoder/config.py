@@ -1,0 +1,129 @@
+"""What a decoder architecture's `config.json` means: sizes, options, and the ids of its words.
+
+Every key that the forward pass depends on is read, and a missing one is refused: the defaults of
+the published classes differ from the published values.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from reoac_jax.system.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """One pre-norm decoder that sees the whole row; families differ in these fields alone.
+
+    model_type: the family, as `config.json` names it.
+    vocab_size: V, rows of the embedding and of the head; a tokenizer may end earlier.
+    context: longest row L that the model was trained for.
+    hidden_dim: D. mlp_dim: width of the gated MLP.
+    n_kv_heads: heads of keys and values, each shared by n_heads / n_kv_heads query heads.
+    head_dim: width of a head; n_heads of them need not fill D.
+    rope_theta: base of the rotary embedding.
+    rope_float32: whether a 16-bit model rotates in float32 and casts back, or in its own dtype.
+    norm_eps: what RMS norm adds to the mean square.
+    qkv_bias: biases on the query, key and value maps.
+    head_norms: RMS norm of each query and key head, before the rotation.
+    tied: the head is the embedding's matrix.
+    logits_shift: 1 where the logits of position i stand at max(i - 1, 0), as a causal model's do.
+    mask_id: the id that stands for a masked position.
+    eos_id, pad_id: as `config.json` gives them; None where it does not.
+    published: the `config.json` text that this was read from; takes no part in comparisons.
+    """
+
+    model_type: str
+    vocab_size: int
+    context: int
+    hidden_dim: int
+    n_blocks: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    mlp_dim: int
+    rope_theta: float
+    rope_float32: bool
+    norm_eps: float
+    qkv_bias: bool
+    head_norms: bool
+    tied: bool
+    logits_shift: int
+    mask_id: int
+    eos_id: int | None
+    pad_id: int | None
+    published: str = dataclasses.field(default="{}", compare=False, repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """The published `config.json`, with the mask's id where it did not hold one."""
+        return json.loads(self.published) | {"mask_token_id": self.mask_id}
+
+
+class Keys:
+    """The keys of one `config.json`; every refusal names the file, the key and what it may hold."""
+
+    def __init__(self, values: Mapping[str, Any], where: str):
+        self.values = values
+        self.where = where
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.values
+
+    def _value(self, name: str, expected: str) -> Any:
+        if name not in self.values:
+            raise InputError(f"{self.where} has no key '{name}'; expected {expected}")
+        return self.values[name]
+
+    def refusal(self, name: str, expected: str) -> InputError:
+        """What to raise where the key's value is not the expected one."""
+        return InputError(f"{self.where}: {name} is {self.values[name]!r}; expected {expected}")
+
+    def count(self, name: str) -> int:
+        """A positive integer."""
+        value = self._value(name, "a positive integer")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise self.refusal(name, "a positive integer")
+        return value
+
+    def positive(self, name: str) -> float:
+        """A positive finite number."""
+        value = self._value(name, "a positive number")
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.refusal(name, "a positive number")
+        if not 0 < value < float("inf"):
+            raise self.refusal(name, "a positive number")
+        return float(value)
+
+    def flag(self, name: str) -> bool:
+        """True or false."""
+        value = self._value(name, "true or false")
+        if not isinstance(value, bool):
+            raise self.refusal(name, "true or false")
+        return value
+
+    def token(self, name: str) -> int | None:
+        """A token id, or None where the key is absent or null; of a list, the first."""
+        value = self.values.get(name)
+        if isinstance(value, list) and value:
+            value = value[0]
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise self.refusal(name, "a token id")
+        return value
+
+    def must_be(self, name: str, *allowed: Any, required: bool = True) -> None:
+        """Refuses a variant that the module does not compute.
+
+        Args:
+          allowed: the values that it does compute, null (None) among them where that means one.
+          required: False where the published class's own default is one of `allowed`.
+        """
+        words = " or ".join(json.dumps(value) for value in allowed)
+        if name not in self.values and not required:
+            return
+        value = self._value(name, words)
+        if not any(value == one and isinstance(value, bool) == isinstance(one, bool)
+                   for one in allowed):  # fmt: skip
+            raise self.refusal(name, f"{words}; other variants are not supported")
