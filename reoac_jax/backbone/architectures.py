@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from reoac_jax.backbone.decoder import Dream, LLaDA, Qwen2, Qwen3
 from reoac_jax.backbone.interface import Architecture, DenoiserModule, ModelConfig
 from reoac_jax.backbone.mdlm import MDLM
 from reoac_jax.system.errors import InputError
@@ -10,6 +11,10 @@ from reoac_jax.system.errors import InputError
 # By `model_type` of config.json.
 ARCHITECTURES: Mapping[str, Architecture] = {
     "mdlm": MDLM(),
+    "llada": LLaDA(),
+    "Dream": Dream(),
+    "a2d-qwen3": Qwen3(),
+    "a2d-qwen2": Qwen2(),
 }
 _UNNAMED = "mdlm"  # a config.json without model_type: folders converted by reoac_jax 0.1
 
@@ -22,6 +27,12 @@ def architecture_of(values: Mapping[str, Any], where: str) -> Architecture:
     Raises `InputError` naming the type or the class that is unknown.
     """
     kind = values.get("model_type", _UNNAMED)
+    causal = {one.causal: name for name, one in ARCHITECTURES.items() if one.causal is not None}
+    if kind in causal:
+        raise InputError(
+            f"{where}: model_type is {kind!r}, a causal model that was never trained to fill in "
+            f"masked tokens; expected a diffusion model of this layout, {causal[kind]!r}"
+        )
     if kind not in ARCHITECTURES:
         raise InputError(
             f"{where}: model_type is {kind!r}; expected one of {', '.join(ARCHITECTURES)}"

@@ -163,7 +163,10 @@ class Denoiser(Protocol):
 class ModelConfig(Protocol):
     """A model's sizes: what of `config.json` the network is built from, checked."""
 
-    architecture: ClassVar[str]  # key in `ARCHITECTURES`
+    @property
+    def architecture(self) -> str:
+        """Key in `ARCHITECTURES`."""
+        ...
 
     @property
     def spec(self) -> ModelSpec: ...
@@ -378,6 +381,7 @@ class Architecture(abc.ABC):
     class_names: what `config.json`'s `architectures` may name.
     training_prefixes: of the keys that a training checkpoint holds beside the model.
     assumed: what `infer_config` cannot know and takes for granted, in words.
+    causal: `model_type` of the causal model with the same tensors, if there is one; it is refused.
     reference_class: full name of a PyTorch class whose `from_folder` loads an exported folder,
       and whose modules are named as PEFT knows them; None where `transformers` is all there is.
     """
@@ -387,6 +391,7 @@ class Architecture(abc.ABC):
     class_names: ClassVar[tuple[str, ...]]
     training_prefixes: ClassVar[tuple[str, ...]] = ()
     assumed: ClassVar[str] = ""
+    causal: ClassVar[str | None] = None
     reference_class: ClassVar[str | None] = None
 
     @abc.abstractmethod

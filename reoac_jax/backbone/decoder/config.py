@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from reoac_jax.backbone.interface import ModelSpec
 from reoac_jax.system.errors import InputError
 
 
@@ -16,7 +17,7 @@ from reoac_jax.system.errors import InputError
 class DecoderConfig:
     """One pre-norm decoder that sees the whole row; families differ in these fields alone.
 
-    model_type: the family, as `config.json` names it.
+    architecture: the family, by `config.json`'s `model_type`.
     vocab_size: V, rows of the embedding and of the head; a tokenizer may end earlier.
     context: longest row L that the model was trained for.
     hidden_dim: D. mlp_dim: width of the gated MLP.
@@ -28,13 +29,14 @@ class DecoderConfig:
     qkv_bias: biases on the query, key and value maps.
     head_norms: RMS norm of each query and key head, before the rotation.
     tied: the head is the embedding's matrix.
-    logits_shift: 1 where the logits of position i stand at max(i - 1, 0), as a causal model's do.
+    reads_left: the logits of position i stand at max(i - 1, 0), as a causal model's do.
     mask_id: the id that stands for a masked position.
+    token_count: ids that the tokenizer knows; V where there is none.
     eos_id, pad_id: as `config.json` gives them; None where it does not.
-    published: the `config.json` text that this was read from; takes no part in comparisons.
+    published: the `config.json` that this was read from; takes no part in comparisons.
     """
 
-    model_type: str
+    architecture: str
     vocab_size: int
     context: int
     hidden_dim: int
@@ -49,15 +51,31 @@ class DecoderConfig:
     qkv_bias: bool
     head_norms: bool
     tied: bool
-    logits_shift: int
+    reads_left: bool
     mask_id: int
+    token_count: int
     eos_id: int | None
     pad_id: int | None
-    published: str = dataclasses.field(default="{}", compare=False, repr=False)
+    published: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    @property
+    def spec(self) -> ModelSpec:
+        return ModelSpec(
+            vocab_size=self.vocab_size,
+            mask_id=self.mask_id,
+            token_count=self.token_count,
+            hidden_dim=self.hidden_dim,
+            n_blocks=self.n_blocks,
+            context=self.context,
+            reads_left=self.reads_left,
+            eos_id=self.eos_id,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The published `config.json`, with the mask's id where it did not hold one."""
-        return json.loads(self.published) | {"mask_token_id": self.mask_id}
+        return dict(self.published) | {"mask_token_id": self.mask_id}
 
 
 class Keys:

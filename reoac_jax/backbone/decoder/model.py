@@ -1,4 +1,4 @@
-"""The decoder in Flax: one module for every family (families.py says how they differ).
+"""The decoder in Flax: one module for every family (sizes.py says how they differ).
 
     x += attn_out(attention(rotate(norm(q)), rotate(norm(k)), v))      q, k, v of norm(x)
     x += mlp_down(silu(mlp_gate(h)) * mlp_up(h))                       h = norm(x)
@@ -9,7 +9,7 @@ softmax and the residual stream are float32.
 """
 
 import functools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,20 +17,9 @@ import jax.numpy as jnp
 
 from reoac_jax.backbone.attention import Implementation, attention, rotary_table, rotate
 from reoac_jax.backbone.decoder.config import DecoderConfig
+from reoac_jax.backbone.interface import DenoiserModule, Prepared
+from reoac_jax.backbone.layers import INIT, Linear
 from reoac_jax.backbone.products import matmul
-from reoac_jax.backbone.mdlm.model import Linear
-
-_INIT = nn.initializers.normal(stddev=0.02)
-
-
-class DecoderOutput(NamedTuple):
-    """logits: float32 `[B, L, V]`, those of position i at i whatever the family.
-
-    hidden: float32 `[B, L, D]`, the last block's output, before the final norm.
-    """
-
-    logits: jax.Array
-    hidden: jax.Array
 
 
 class RMSNorm(nn.Module):
@@ -47,19 +36,20 @@ class RMSNorm(nn.Module):
 
 
 class Embed(nn.Module):
-    """A row of the matrix for each token, float32 whatever the matrix is stored in."""
+    """A row of the matrix for each token, rounded to `dtype` as the head's matrix is; float32."""
 
     vocab_size: int
     features: int
+    dtype: jnp.dtype
 
     def setup(self):
         self.embedding = self.param(
-            "embedding", _INIT, (self.vocab_size, self.features), jnp.float32
+            "embedding", INIT, (self.vocab_size, self.features), jnp.float32
         )
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         # Rows first: a 16-bit matrix of 150 000 rows is not widened for the few that are read.
-        return jnp.take(self.embedding, tokens, axis=0).astype(jnp.float32)
+        return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype).astype(jnp.float32)
 
 
 class Block(nn.Module):
@@ -110,28 +100,27 @@ class Block(nn.Module):
         return self.attn_out(mixed.reshape(batch, length, -1), deterministic)
 
 
-class Decoder(nn.Module):
+class Decoder(DenoiserModule):
     """The denoiser: tokens and row lengths to logits over the whole vocabulary.
 
-    dtype: operand dtype of the matrix products. attention: "xla" or "cudnn".
-    lora_dropout: rate that acts only with `deterministic=False`.
-    remat: the backward pass computes each block anew from its input, instead of keeping what it
-      computed in between.
+    It sees no noise level, so that `Prepared` is empty, and has no dropout but LoRA's.
     """
 
     config: DecoderConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
     attention: Implementation = "xla"
+    dropout: float = 0.0
     lora_dropout: float = 0.0
     remat: bool = False
 
-    if TYPE_CHECKING:  # Flax declares a union with the state that `mutable` would return too
-
-        def apply(self, *args: Any, **kwargs: Any) -> Any: ...
+    compute_layers = (
+        "q_proj", "k_proj", "v_proj", "attn_out", "mlp_gate", "mlp_up", "mlp_down", "lm_head",
+    )  # fmt: skip
+    lora_targets = ("q_proj", "k_proj", "v_proj", "attn_out")
 
     def setup(self):
         config = self.config
-        self.embed = Embed(config.vocab_size, config.hidden_dim)
+        self.embed = Embed(config.vocab_size, config.hidden_dim, self.dtype)
         # Argument 3 is `deterministic`.
         block = nn.remat(Block, static_argnums=(3,)) if self.remat else Block
         self.blocks = [
@@ -140,54 +129,39 @@ class Decoder(nn.Module):
         ]
         self.final_norm = RMSNorm(config.norm_eps)
         if not config.tied:
-            self.head = Linear(
+            self.lm_head = Linear(
                 config.vocab_size,
                 use_bias=False,
                 dtype=self.dtype,
                 lora_dropout=self.lora_dropout,
             )
 
-    def __call__(
+    def trunk(
         self,
-        tokens: jax.Array,
+        rows: jax.Array,
         lengths: jax.Array,
-        sigma: jax.Array | None = None,
+        prepared: Prepared,
         *,
         deterministic: bool = True,
-    ) -> DecoderOutput:
-        """Raw logits and hidden states at every position.
-
-        Args:
-          tokens: int32 `[B, L]`, rows right-padded.
-          lengths: int32 `[B]`, real tokens of each row, at least 1.
-          sigma: not read: these models see no noise level.
-          deterministic: False applies LoRA's dropout (needs the "dropout" key).
-
-        Returns:
-          `DecoderOutput`; what stands at positions beyond `lengths` holds no meaning.
-        """
-        del sigma
-        hidden = self.trunk(tokens, lengths, deterministic=deterministic)
-        positions = jnp.arange(tokens.shape[1])[None, :]
-        logits = self.logits(hidden[:, self.source(positions)[0]], deterministic=deterministic)
-        return DecoderOutput(logits, hidden)
-
-    def source(self, positions: jax.Array) -> jax.Array:
-        """The positions whose hidden states hold the logits of `positions`: the shift, once."""
-        return jnp.maximum(positions - self.config.logits_shift, 0)
-
-    def trunk(
-        self, tokens: jax.Array, lengths: jax.Array, *, deterministic: bool = True
+        cache: Any = None,
     ) -> jax.Array:
-        """The last block's output, float32 `[B, L, D]`."""
-        x = self.embed(tokens)
+        if cache is not None:
+            raise ValueError("the decoder has no cache of keys and values; expected cache=None")
+        x = self.embed(rows)
         for block in self.blocks:
             x = block(x, lengths, deterministic)
         return x
 
-    def logits(self, hidden: jax.Array, *, deterministic: bool = True) -> jax.Array:
-        """Raw logits, float32 `[B, N, V]`, of hidden states `[B, N, D]`, unshifted."""
+    def head(
+        self, hidden: jax.Array, prepared: Prepared, *, deterministic: bool = True
+    ) -> jax.Array:
         normed = self.final_norm(hidden)
         if self.config.tied:
             return matmul(normed, self.embed.embedding.T, self.dtype)
-        return self.head(normed, deterministic)
+        return self.lm_head(normed, deterministic)
+
+    @nn.nowrap
+    def cast_for_compute(self, params: Any) -> Any:
+        params = super().cast_for_compute(params)
+        embedding = params["embed"]["embedding"].astype(self.dtype)
+        return {**params, "embed": {"embedding": embedding}}

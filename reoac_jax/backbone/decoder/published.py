@@ -1,26 +1,31 @@
-"""The published PyTorch layouts of the decoders and ours: which key is which parameter."""
+"""The decoders as they are published: `config.json`, PyTorch's tensor names, a reference model."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
-import numpy as np
-
-from reoac_jax.backbone.decoder.config import DecoderConfig
-from reoac_jax.backbone.mdlm.published import STORED_DTYPES, Params, TensorFile, Weight
+from reoac_jax.backbone.decoder.config import DecoderConfig, Keys
+from reoac_jax.backbone.decoder.model import Decoder
+from reoac_jax.backbone.decoder.sizes import read_dream, read_llada, read_qwen2, read_qwen3
+from reoac_jax.backbone.interface import Architecture, TensorFile, Weight
+from reoac_jax.backbone.tokenizer_ids import read_tokenizer_ids
 from reoac_jax.system.errors import InputError
+
+LINEARS = ("q_proj", "k_proj", "v_proj", "attn_out", "mlp_gate", "mlp_up", "mlp_down")
+_BIASED = ("q_proj", "k_proj", "v_proj")
 
 
 @dataclasses.dataclass(frozen=True)
 class Names:
-    """Where a layout keeps what; a block's names are behind `block.format(i)`.
+    """Where a layout keeps what; a block's names stand behind `block.format(i)`.
 
-    linears, norms: our name of a block's matrix or norm, and the published one.
+    linears: of `LINEARS`, in that order. norms: our name of a block's norm, and the published one.
     """
 
     embed: str
     block: str
-    linears: Mapping[str, str]
+    linears: tuple[str, ...]
     norms: Mapping[str, str]
     final_norm: str
     head: str
@@ -29,15 +34,7 @@ class Names:
 _LLADA = Names(
     embed="model.transformer.wte",
     block="model.transformer.blocks.{}",
-    linears={
-        "q_proj": "q_proj",
-        "k_proj": "k_proj",
-        "v_proj": "v_proj",
-        "attn_out": "attn_out",
-        "mlp_gate": "ff_proj",
-        "mlp_up": "up_proj",
-        "mlp_down": "ff_out",
-    },
+    linears=("q_proj", "k_proj", "v_proj", "attn_out", "ff_proj", "up_proj", "ff_out"),
     norms={"attn_norm": "attn_norm", "mlp_norm": "ff_norm"},
     final_norm="model.transformer.ln_f",
     head="model.transformer.ff_out",
@@ -45,15 +42,15 @@ _LLADA = Names(
 _QWEN2 = Names(
     embed="model.embed_tokens",
     block="model.layers.{}",
-    linears={
-        "q_proj": "self_attn.q_proj",
-        "k_proj": "self_attn.k_proj",
-        "v_proj": "self_attn.v_proj",
-        "attn_out": "self_attn.o_proj",
-        "mlp_gate": "mlp.gate_proj",
-        "mlp_up": "mlp.up_proj",
-        "mlp_down": "mlp.down_proj",
-    },
+    linears=(
+        "self_attn.q_proj",
+        "self_attn.k_proj",
+        "self_attn.v_proj",
+        "self_attn.o_proj",
+        "mlp.gate_proj",
+        "mlp.up_proj",
+        "mlp.down_proj",
+    ),
     norms={"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"},
     final_norm="model.norm",
     head="lm_head",
@@ -61,148 +58,139 @@ _QWEN2 = Names(
 _QWEN3 = dataclasses.replace(
     _QWEN2, norms={**_QWEN2.norms, "q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm"}
 )
-NAMES: Mapping[str, Names] = {
-    "llada": _LLADA,
-    "Dream": _QWEN2,
-    "a2d-qwen2": _QWEN2,
-    "a2d-qwen3": _QWEN3,
-}
 
 
-def weights(config: DecoderConfig) -> Iterator[Weight]:
-    """Every parameter, block after block; the sizes come from the configuration alone."""
-    names, d = NAMES[config.model_type], config.hidden_dim
-    queries, keys = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
-    sizes = {
-        "q_proj": (queries, d),
-        "k_proj": (keys, d),
-        "v_proj": (keys, d),
-        "attn_out": (d, queries),
-        "mlp_gate": (config.mlp_dim, d),
-        "mlp_up": (config.mlp_dim, d),
-        "mlp_down": (d, config.mlp_dim),
-        "attn_norm": (d,),
-        "mlp_norm": (d,),
-        "q_norm": (config.head_dim,),
-        "k_norm": (config.head_dim,),
-    }
-    biased = ("q_proj", "k_proj", "v_proj") if config.qkv_bias else ()
-    yield Weight(f"{names.embed}.weight", ("embed", "embedding"), (config.vocab_size, d))
-    for i in range(config.n_blocks):
-        ours, theirs = f"blocks_{i}", names.block.format(i)
-        for name, key in names.norms.items():
-            yield Weight(f"{theirs}.{key}.weight", (ours, name, "scale"), sizes[name])
-        for name, key in names.linears.items():
-            yield Weight(f"{theirs}.{key}.weight", (ours, name, "kernel"), sizes[name])
-            if name in biased:
-                yield Weight(f"{theirs}.{key}.bias", (ours, name, "bias"), sizes[name][:1])
-    yield Weight(f"{names.final_norm}.weight", ("final_norm", "scale"), (d,))
-    if not config.tied:
-        yield Weight(f"{names.head}.weight", ("head", "kernel"), (config.vocab_size, d))
+class DecoderArchitecture(Architecture):
+    """What the families share; each adds its tensors' names and how it states its sizes."""
+
+    names: ClassVar[Names]
+
+    def sizes(self, keys: Keys) -> dict[str, Any]:
+        """`DecoderConfig`'s fields that are sizes and options, from the published keys."""
+        raise NotImplementedError
+
+    def read_config(
+        self, values: Mapping[str, Any], where: str, tokenizer: Sequence[Path] = ()
+    ) -> DecoderConfig:
+        keys = Keys(values, where)
+        sizes = self.sizes(keys)
+        if sizes["n_heads"] % sizes["n_kv_heads"]:
+            raise InputError(
+                f"{where}: {sizes['n_heads']} attention heads cannot share {sizes['n_kv_heads']} "
+                "key-value heads evenly; expected a divisor"
+            )
+        words = read_tokenizer_ids(tokenizer)
+        mask, told_by = keys.token("mask_token_id"), "mask_token_id"
+        if mask is None:
+            mask, told_by = words.mask, "the tokenizer's <|mask|>"
+        if mask is None:
+            raise InputError(
+                f"{where} has no key 'mask_token_id', and no tokenizer file beside it a token "
+                "<|mask|>; expected the id that the model was trained to see as the mask"
+            )
+        rows = sizes["vocab_size"]
+        if mask >= rows:
+            raise InputError(
+                f"{where}: {told_by} is {mask}; expected an id below the embedding's {rows} rows"
+            )
+        if words.count is not None and words.count > rows:
+            raise InputError(
+                f"{where}: the tokenizer has {words.count} ids; expected at most the embedding's "
+                f"{rows} rows"
+            )
+        return DecoderConfig(
+            architecture=self.name,
+            **sizes,
+            mask_id=mask,
+            token_count=rows if words.count is None else words.count,
+            eos_id=keys.token("eos_token_id"),
+            pad_id=keys.token("pad_token_id"),
+            published=dict(values),
+        )
+
+    def published_config(self, config: DecoderConfig) -> dict[str, Any]:
+        return config.to_json()
+
+    def build(self, config: DecoderConfig, **attributes: Any) -> Decoder:
+        return Decoder(config, **attributes)
+
+    def weights(self, config: DecoderConfig) -> tuple[Weight, ...]:
+        return tuple(self._weights(config))
+
+    def _weights(self, config: DecoderConfig) -> Iterator[Weight]:
+        names = self.names
+        yield Weight(f"{names.embed}.weight", "embed/embedding")
+        for i in range(config.n_blocks):
+            ours, theirs = f"blocks_{i}", names.block.format(i)
+            for name, key in zip(LINEARS, names.linears, strict=True):
+                yield Weight(f"{theirs}.{key}.weight", f"{ours}/{name}/kernel")
+                if config.qkv_bias and name in _BIASED:
+                    yield Weight(f"{theirs}.{key}.bias", f"{ours}/{name}/bias")
+            for name, key in names.norms.items():
+                yield Weight(f"{theirs}.{key}.weight", f"{ours}/{name}/scale")
+        yield Weight(f"{names.final_norm}.weight", "final_norm/scale")
+        if not config.tied:
+            yield Weight(f"{names.head}.weight", "lm_head/kernel")
+
+    def repeated(self, config: DecoderConfig) -> Mapping[str, str]:
+        names = self.names
+        return {f"{names.head}.weight": f"{names.embed}.weight"} if config.tied else {}
+
+    def reference(self, config: DecoderConfig, tensors: TensorFile) -> Any:
+        from reoac_jax.backbone.decoder.torch_reference import FullAttention
+
+        return FullAttention(config, {weight.key: weight.path for weight in self.weights(config)},
+                             tensors)  # fmt: skip
 
 
-def tied_head_key(config: DecoderConfig) -> str | None:
-    """The head's key that a file of a tied model may hold beside the embedding, equal to it."""
-    return f"{NAMES[config.model_type].head}.weight" if config.tied else None
+class LLaDA(DecoderArchitecture):
+    """Nie et al. 2025 (arXiv 2502.09992), and LLaDA 1.5 (arXiv 2505.19223): `GSAI-ML/LLaDA-*`."""
+
+    name = "llada"
+    title = "LLaDA"
+    class_names = ("LLaDAModelLM",)
+    names = _LLADA
+
+    def sizes(self, keys: Keys) -> dict[str, Any]:
+        return read_llada(keys)
 
 
-def check_layout(config: DecoderConfig, tensors: TensorFile, where: str) -> None:
-    """Checks every key, shape and format before any weight is read.
+class Dream(DecoderArchitecture):
+    """Ye et al. 2025 (arXiv 2508.15487), and DiffuCoder: Qwen2 whose logits stand one to the left.
 
-    Raises:
-      InputError: naming the first key that is unknown, missing, or of the wrong shape or format; or
-        the head's, where the configuration ties it to an embedding that it does not equal.
+    The shift is `DecoderConfig.reads_left`, which `Denoiser.generated` follows.
     """
-    expected = {weight.key: weight.shape for weight in weights(config)}
-    spare = tied_head_key(config)
-    for key in tensors.shapes:
-        if key not in expected and key != spare:
-            raise InputError(
-                f"{where}: unknown key {key}; expected only the {len(expected)} keys of "
-                f"{config.model_type} with {config.n_blocks} blocks"
-            )
-    for key, shape in expected.items():
-        if key not in tensors.shapes:
-            raise InputError(f"{where}: key {key} is missing; expected shape {list(shape)}")
-        if tuple(tensors.shapes[key]) != shape:
-            raise InputError(
-                f"{where}: key {key} has shape {list(tensors.shapes[key])}; "
-                f"expected {list(shape)} for this model's sizes"
-            )
-        if tensors.dtypes[key] not in STORED_DTYPES:
-            raise InputError(
-                f"{where}: key {key} is stored as {tensors.dtypes[key]}; "
-                f"expected one of {', '.join(STORED_DTYPES)}"
-            )
-    if spare is not None and spare in tensors.shapes:
-        embedding = f"{NAMES[config.model_type].embed}.weight"
-        if not np.array_equal(tensors.read(spare), tensors.read(embedding)):
-            raise InputError(
-                f"{where}: key {spare} differs from {embedding}, though config.json ties the two; "
-                "expected equal matrices, or none for the head"
-            )
+
+    name = "Dream"
+    title = "Dream"
+    class_names = ("DreamModel",)
+    names = _QWEN2
+
+    def sizes(self, keys: Keys) -> dict[str, Any]:
+        return read_dream(keys)
 
 
-def to_flax(config: DecoderConfig, tensors: TensorFile, dtype: np.dtype) -> Iterator[
-    tuple[Weight, np.ndarray]
-]:  # fmt: skip
-    """Our parameters one after another, so that no more than one need be in memory.
+class Qwen3(DecoderArchitecture):
+    """Qwen3 (arXiv 2505.09388) turned into a masked-diffusion model by `dllm` (a2d)."""
 
-    Args:
-      config: the model's sizes; `check_layout` must have passed with it.
-      tensors: the checkpoint.
-      dtype: format of the results.
+    name = "a2d-qwen3"
+    title = "Qwen3 diffusion"
+    class_names = ("A2DQwen3LMHeadModel",)
+    names = _QWEN3
+    causal = "qwen3"
 
-    Yields:
-      A weight and its array, kernels as [in, out].
-
-    Raises:
-      InputError: naming a tensor that holds NaN or infinity, or numbers too large for `dtype`.
-    """
-    for weight in weights(config):
-        value = tensors.read(weight.key)
-        if not np.isfinite(value).all():
-            raise InputError(f"key {weight.key} holds NaN or infinity; expected finite weights")
-        if weight.path[-1] == "kernel":
-            value = value.T
-        with np.errstate(over="ignore"):  # what becomes infinite is found below
-            # A copy always: a view of a mapped file would keep the whole file in memory.
-            converted = np.array(value, dtype=dtype, order="C")
-        if not np.isfinite(converted).all():
-            raise InputError(
-                f"key {weight.key} holds numbers beyond {np.dtype(dtype).name}'s range; "
-                "expected another --dtype"
-            )
-        yield weight, converted
+    def sizes(self, keys: Keys) -> dict[str, Any]:
+        return read_qwen3(keys)
 
 
-def from_flax(config: DecoderConfig, params: Params) -> Iterator[tuple[Weight, np.ndarray]]:
-    """The published tensors one after another, in the dtype in which each parameter is held.
+class Qwen2(DecoderArchitecture):
+    """Qwen2.5 turned into a masked-diffusion model by `dllm` (a2d)."""
 
-    Raises:
-      InputError: a parameter is missing or has the wrong shape.
-    """
-    for weight in weights(config):
-        value: Any = params
-        for name in weight.path:
-            value = value[name] if name in value else None
-            if value is None:
-                raise InputError(f"parameter {'/'.join(weight.path)} is missing from the backbone")
-        array = np.asarray(value)
-        if array.shape != weight.flax_shape:
-            raise InputError(
-                f"parameter {'/'.join(weight.path)} has shape {list(array.shape)}; "
-                f"expected {list(weight.flax_shape)}"
-            )
-        yield weight, np.ascontiguousarray(array.T if weight.path[-1] == "kernel" else array)
+    name = "a2d-qwen2"
+    title = "Qwen2 diffusion"
+    class_names = ("A2DQwen2LMHeadModel",)
+    names = _QWEN2
+    causal = "qwen2"
 
-
-def tree(pairs: Iterator[tuple[Weight, np.ndarray]]) -> Params:
-    """Parameters as nested dicts, the form that the module takes."""
-    params: Params = {}
-    for weight, value in pairs:
-        branch = params
-        for name in weight.path[:-1]:
-            branch = branch.setdefault(name, {})
-        branch[weight.path[-1]] = value
-    return params
+    def sizes(self, keys: Keys) -> dict[str, Any]:
+        return read_qwen2(keys)

@@ -3,13 +3,16 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import torch_decoder
 
-from reoac_jax.backbone.decoder.families import read_decoder_config
-from reoac_jax.backbone.decoder.model import Decoder
-from reoac_jax.backbone.decoder.published import to_flax, tree, weights
+from reoac_jax.backbone.architectures import architecture, architecture_of, build
+from reoac_jax.backbone.published import to_flax, weights
+
+
+def read_config(values):
+    return architecture_of(values, "config.json").read_config(values, "config.json")
 
 
 class Arrays:
@@ -27,7 +30,7 @@ class Arrays:
 @st.composite
 def published_configs(draw):
     """A `config.json` of any family, at any small size."""
-    model_type = draw(st.sampled_from(sorted(torch_decoder.CLASSES)))
+    model_type = draw(st.sampled_from(["llada", "Dream", "a2d-qwen2", "a2d-qwen3"]))
     kv_heads, share = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     heads = kv_heads * share
     width = 2 * draw(st.integers(1, 6))
@@ -73,40 +76,38 @@ def random_state(config, seed):
     for weight in weights(config):
         scale = 0.5 if len(weight.shape) == 1 else weight.shape[1] ** -0.5
         values = scale * rng.standard_normal(weight.shape)
-        state[weight.key] = (values + (weight.path[-1] == "scale")).astype(np.float32)
+        state[weight.key] = (values + (weight.kind == "scale")).astype(np.float32)
     return state
 
 
 @settings(max_examples=25, deadline=None)
 @given(published_configs(), st.integers(0, 2**16))
 def test_any_size_matches_transformers_with_a_full_mask(values, seed):
-    config = read_decoder_config(values)
+    config = read_config(values)
     state = random_state(config, seed)
     rng = np.random.default_rng(seed + 1)
     tokens = rng.integers(values["vocab_size"], size=(2, 7), dtype=np.int32)
     lengths = np.array([7, rng.integers(1, 8)], np.int32)
-    reference = torch_decoder.build(values, state)
-    logits, hidden = torch_decoder.forward(reference, tokens, lengths)
-
-    params = tree(to_flax(config, Arrays(state), np.dtype(np.float32)))
-    out = Decoder(config).apply({"params": params}, tokens, lengths)
-    shift = 1 if values["model_type"] == "Dream" else 0
-    for b, n in enumerate(lengths):
-        own = np.maximum(np.arange(n) - shift, 0)
-        assert np.abs(out.hidden[b, :n] - hidden[b, :n]).max() < 1e-4
-        assert np.abs(out.logits[b, :n] - logits[b, own]).max() < 1e-4
+    reference = architecture(config).reference(config, Arrays(state))
+    params = to_flax(config, Arrays(state), np.dtype(np.float32))
+    out = build(config).apply({"params": params}, tokens, lengths)
+    with torch.inference_mode():
+        for b, n in enumerate(lengths):
+            theirs = reference(torch.from_numpy(tokens[b : b + 1, :n]).long())
+            assert np.abs(out.hidden[b, :n] - theirs.hidden[0].numpy()).max() < 1e-4
+            assert np.abs(out.logits[b, :n] - theirs.logits[0].numpy()).max() < 1e-4
 
 
 def test_a_remade_backward_pass_has_the_same_gradient():
     """`remat` changes what is kept, not what is computed."""
-    config = read_decoder_config(_QWEN3)
-    params = tree(to_flax(config, Arrays(random_state(config, 3)), np.dtype(np.float32)))
+    config = read_config(_QWEN3)
+    params = to_flax(config, Arrays(random_state(config, 3)), np.dtype(np.float32))
     tokens = np.arange(12, dtype=np.int32).reshape(2, 6)
     lengths = np.array([6, 4], np.int32)
 
     def gradient(remat):
         def loss(params):
-            out = Decoder(config, remat=remat).apply({"params": params}, tokens, lengths)
+            out = build(config, remat=remat).apply({"params": params}, tokens, lengths)
             return jnp.square(out.logits[0]).mean() + jnp.square(out.logits[1, :4]).mean()
 
         return jax.grad(loss)(params)

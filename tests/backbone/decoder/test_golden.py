@@ -1,37 +1,31 @@
 """The decoders against the outputs of LLaDA's, Dream's and Qwen3's published code."""
 
-import json
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from support import torch_decoder
 
-from reoac_jax.backbone.decoder.families import read_decoder_config
-from reoac_jax.backbone.decoder.model import Decoder
-from reoac_jax.backbone.decoder.published import check_layout, from_flax, to_flax, tree
-from reoac_jax.backbone.pytorch_files import SafetensorsFile
+from reoac_jax.backbone.architectures import architecture, build
+from reoac_jax.backbone.decoder.torch_reference import FullAttention
+from reoac_jax.backbone.published import check_layout, from_flax, to_flax, weights
+from reoac_jax.backbone.pytorch_files import find_source, open_source
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 TOLERANCE = 1e-4
-MASK_ID = 297  # in the tokenizer of qwen3_small, in the others' config.json
 
 
 def load(name, dtype=jnp.float32):
     """(model, parameters, expected outputs) of a golden folder."""
     folder = GOLDEN / name
-    values = json.loads((folder / "config.json").read_text())
-    config = read_decoder_config(values, mask_id=MASK_ID)
-    tensors = SafetensorsFile(folder / "model.safetensors")
+    config, tensors, _ = open_source(find_source(str(folder)))
     check_layout(config, tensors, str(folder))
-    params = tree(to_flax(config, tensors, np.dtype(dtype)))
+    params = to_flax(config, tensors, np.dtype(dtype))
     with np.load(folder / "expected.npz") as arrays:
-        return Decoder(config, dtype=dtype), params, dict(arrays)
+        return build(config, dtype=dtype), params, dict(arrays)
 
 
 @pytest.fixture(scope="module", params=["qwen3_small", "llada_small", "dream_small"])
@@ -41,13 +35,7 @@ def golden(request):
 
 def forward(model, params, tokens, lengths):
     """Hidden states and the file's own, unshifted logits of whole rows."""
-
-    @jax.jit
-    def run(params, tokens, lengths):
-        hidden = model.apply({"params": params}, tokens, lengths, method="trunk")
-        return model.apply({"params": params}, hidden, method="logits"), hidden
-
-    return run(params, tokens, lengths)
+    return jax.jit(model.apply)({"params": params}, tokens, lengths)
 
 
 def full(expected):
@@ -95,15 +83,19 @@ def test_later_tokens_reach_earlier_positions(golden):
 
 
 @pytest.mark.parametrize("name,shift", [("qwen3_small", 0), ("llada_small", 0), ("dream_small", 1)])
-def test_the_output_holds_each_positions_own_logits(name, shift):
+def test_a_positions_logits_come_from_the_place_that_the_family_keeps_them(name, shift):
     """Dream's stand one to the left, those of position 0 at 0; the others' where they belong."""
     model, params, expected = load(name)
-    out = model.apply({"params": params}, expected["input_ids"], full(expected))
-    length = expected["input_ids"].shape[1]
-    for i in range(length):
-        theirs = expected["logits"][:, max(i - shift, 0)]
-        assert np.abs(out.logits[:, i] - theirs).max() < TOLERANCE
-    assert np.abs(out.hidden - expected["hidden"]).max() < TOLERANCE  # never shifted
+    assert model.spec.reads_left == bool(shift)
+    variables, lengths = {"params": params}, full(expected)
+    hidden = model.hidden(variables, expected["input_ids"], lengths, model.prepare(variables))
+    first = jnp.asarray([0, 5, 1])
+    states = model.generated(hidden, first, 19)
+    logits = model.logits(variables, states, model.prepare(variables))
+    for b, start in enumerate(first):
+        for i in range(19):
+            theirs = expected["logits"][b, max(start + i - shift, 0)]
+            assert np.abs(logits[b, i] - theirs).max() < TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["qwen3_small", "llada_small", "dream_small"])
@@ -117,9 +109,15 @@ def test_bfloat16_stays_within_its_rounding(name):
     lengths = expected["lengths"]
     ours = forward(model, params, expected["input_ids"], lengths)
     assert all(part.dtype == jnp.float32 for part in ours)
-    values = json.loads((GOLDEN / name / "config.json").read_text())
-    reference = torch_decoder.build(values, load_file(GOLDEN / name / "model.safetensors"))
-    theirs = torch_decoder.forward(reference, expected["input_ids"], lengths, torch.bfloat16)
+    _, tensors, _ = open_source(find_source(str(GOLDEN / name)))
+    paths = {weight.key: weight.path for weight in weights(model.config)}
+    reference = FullAttention(model.config, paths, tensors, torch.bfloat16)
+    theirs = [np.zeros_like(part) for part in ours]
+    with torch.inference_mode():
+        for b, n in enumerate(lengths):
+            row = reference(torch.from_numpy(expected["input_ids"][b : b + 1, :n]).long())
+            for whole, part in zip(theirs, row, strict=True):
+                whole[b, :n] = part[0].float().numpy()
 
     def error(outputs):
         """Mean absolute difference of logits and of hidden states, over the real positions."""
@@ -131,27 +129,39 @@ def test_bfloat16_stays_within_its_rounding(name):
             ])  # fmt: skip
         return found
 
-    print(name, error(ours), error(theirs))
     assert (error(ours) <= error(theirs)).all()
     assert (error(ours) > 1e-4).all()  # bfloat16 was in use
 
 
 @pytest.mark.parametrize("name", ["qwen3_small", "llada_small", "dream_small"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
-def test_there_and_back_is_bit_identical_in_the_stored_format(name, dtype, tmp_path):
-    model, params, _ = load(name, np.dtype(dtype))
+def test_the_torch_reference_itself_reproduces_the_numbers(name):
+    config, tensors, _ = open_source(find_source(str(GOLDEN / name)))
+    _, _, expected = load(name)
+    with torch.inference_mode():
+        out = architecture(config).reference(config, tensors)(
+            torch.from_numpy(expected["input_ids"]).long()
+        )
+    assert np.abs(out.logits.numpy() - expected["logits"]).max() < 1e-5
+    assert np.abs(out.hidden.numpy() - expected["hidden"]).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["qwen3_small", "llada_small", "dream_small"])
+def test_there_and_back_is_bit_identical(name):
+    model, params, _ = load(name)
     stored = load_file(GOLDEN / name / "model.safetensors")
-    back = {weight.key: value for weight, value in from_flax(model.config, params)}
+    back = from_flax(model.config, params)
     assert back.keys() == stored.keys()
     for key, value in back.items():
-        assert value.dtype == dtype and value.flags.c_contiguous
-        np.testing.assert_array_equal(value, stored[key].astype(dtype))
+        np.testing.assert_array_equal(value, stored[key])
 
 
-def test_our_tree_is_the_one_the_module_initialises(golden):
+def test_what_is_cast_for_compute_gives_the_same_numbers(golden):
     model, params, expected = golden
-    shapes = jax.eval_shape(
-        lambda: model.init(jax.random.key(0), expected["input_ids"], expected["lengths"])
-    )
-    ours = jax.tree.map(lambda x: x.shape, params)
-    assert ours == jax.tree.map(lambda x: x.shape, shapes["params"])
+    model = model.clone(dtype=jnp.bfloat16)
+    cast = model.cast_for_compute(params)
+    assert cast["embed"]["embedding"].dtype == jnp.bfloat16
+    assert cast["final_norm"]["scale"].dtype == np.float32
+    outputs = [
+        forward(model, tree, expected["input_ids"], full(expected)) for tree in (params, cast)
+    ]
+    np.testing.assert_array_equal(outputs[0].logits, outputs[1].logits)
