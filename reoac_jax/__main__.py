@@ -15,6 +15,8 @@ COMMANDS = {
     "watch": "watch",
     "report": "report",
     "prepare": "tasks.prepare",
+    "to_flax": "convert.to_flax",
+    "from_flax": "convert.from_flax",
     "mdlm_to_flax": "convert.mdlm_to_flax",
     "flax_to_mdlm": "convert.flax_to_mdlm",
     "peft_to_flax": "convert.peft_to_flax",

@@ -13,7 +13,7 @@ import numpy as np
 
 from reoac_jax.backbone.interface import ModelConfig, TensorFile
 from reoac_jax.backbone.published import weights
-from reoac_jax.backbone.pytorch_files import write_tensors
+from reoac_jax.backbone.safetensors_writer import write_tensors
 from reoac_jax.backbone.tensor_files import (
     SafetensorsFile,
     TorchTensors,

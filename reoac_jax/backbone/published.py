@@ -5,7 +5,7 @@ the published tensor of each of its arrays.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from reoac_jax.backbone.architectures import architecture, build
 from reoac_jax.backbone.interface import ModelConfig, Params, TensorFile
+from reoac_jax.backbone.safetensors_writer import Lazy
 from reoac_jax.system.errors import InputError
 
 # Relative spacing of the formats a checkpoint may be stored in; every other format is refused.
@@ -130,54 +131,99 @@ def to_flax(
     Args:
         config: the model's sizes; `check_layout` must have passed with it.
         tensors: the checkpoint.
-        dtype: format of the result, float32 or bfloat16.
+        dtype: format of the result.
         progress: wraps the list of weights, for a progress bar.
 
     Returns:
         Nested dicts of NumPy arrays, kernels as [in, out].
 
     Raises:
-        InputError: naming a tensor that holds NaN or infinity.
+        InputError: naming a tensor that holds NaN or infinity, or numbers that `dtype` cannot.
     """
     params: dict[str, np.ndarray] = {}
     for weight in progress(list(weights(config))):
-        value = tensors.read(weight.key)
-        if not np.isfinite(value).all():
-            raise InputError(f"key {weight.key} holds NaN or infinity; expected finite weights")
         # A copy always: a view of a mapped file would keep the whole file in memory.
-        params[weight.path] = np.array(_turned(weight, value), dtype=dtype, order="C")
+        value = in_format(tensors.read(weight.key), dtype, weight.key)
+        params[weight.path] = np.array(_turned(weight, value), order="C")
     return unflatten_dict(params, sep="/")
 
 
-def from_flax(
-    config: ModelConfig, params: Params, buffers: Mapping[str, np.ndarray] | None = None
-) -> dict[str, np.ndarray]:
-    """Our tree in the published layout: key to float32 array, buffers included.
+class PublishedTensors(Lazy):
+    """A parameter tree in the published layout; each tensor is turned when it is asked for.
 
-    Args:
-        config: the model's sizes.
-        params: our tree, as `to_flax` gives it.
-        buffers: those that the checkpoint came with; others are computed. Power functions of
-            libraries differ in the last bit, and there-and-back must not.
+    config: the model's sizes. params: our tree, as `to_flax` gives it. buffers: those that the
+    checkpoint came with; others are computed. dtype: of every tensor.
 
     Raises:
         InputError: a parameter is missing or has the wrong shape.
     """
-    flat = flatten_dict(params, sep="/")
-    found: dict[str, np.ndarray] = {}
-    for weight in weights(config):
-        if weight.path not in flat:
-            raise InputError(f"parameter {weight.path} is missing from the backbone")
-        value = np.asarray(flat[weight.path], dtype=np.float32)
-        if value.shape != weight.flax_shape:
-            raise InputError(
-                f"parameter {weight.path} has shape {list(value.shape)}; "
-                f"expected {list(weight.flax_shape)}"
-            )
-        found[weight.key] = np.ascontiguousarray(_turned(weight, value))
-    for key, buffer in architecture(config).buffers(config).items():
-        found[key] = np.asarray((buffers or {}).get(key, buffer.value), dtype=np.float32)
-    return found
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        params: Params,
+        buffers: Mapping[str, np.ndarray] | None = None,
+        dtype: np.dtype | type = np.float32,
+    ):
+        self.dtype = np.dtype(dtype)
+        self._flat = flatten_dict(params, sep="/")
+        self._weights = {weight.key: weight for weight in weights(config)}
+        computed = architecture(config).buffers(config)
+        self._buffers = {
+            key: (buffers or {}).get(key, buffer.value) for key, buffer in computed.items()
+        }
+        for weight in self._weights.values():
+            if weight.path not in self._flat:
+                raise InputError(f"parameter {weight.path} is missing from the backbone")
+            shape = tuple(self._flat[weight.path].shape)
+            if shape != weight.flax_shape:
+                raise InputError(
+                    f"parameter {weight.path} has shape {list(shape)}; "
+                    f"expected {list(weight.flax_shape)}"
+                )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self._weights, *self._buffers))
+
+    def __len__(self) -> int:
+        return len(self._weights) + len(self._buffers)
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        weight = self._weights.get(key)
+        return tuple(self._buffers[key].shape) if weight is None else weight.shape
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        """The tensor, C-contiguous. Raises `InputError` where `dtype` cannot hold it."""
+        if key in self._buffers:
+            return np.asarray(self._buffers[key], dtype=self.dtype)
+        weight = self._weights[key]
+        value = np.asarray(self._flat[weight.path])
+        turned = in_format(_turned(weight, value), self.dtype, key)
+        return np.ascontiguousarray(turned)
+
+
+def from_flax(
+    config: ModelConfig,
+    params: Params,
+    buffers: Mapping[str, np.ndarray] | None = None,
+    dtype: np.dtype | type = np.float32,
+) -> PublishedTensors:
+    """Our tree in the published layout, as `PublishedTensors`."""
+    return PublishedTensors(config, params, buffers, dtype)
+
+
+def in_format(value: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+    """The finite array in another format. Raises `InputError` where a number is beyond its range.
+
+    Also where `value` holds NaN or infinity. name: of the array, for the message.
+    """
+    if not np.isfinite(value).all():
+        raise InputError(f"key {name} holds NaN or infinity; expected finite weights")
+    with np.errstate(over="ignore"):  # what becomes infinite is found below
+        converted = value.astype(dtype, copy=False)
+    if value.dtype != dtype and not np.isfinite(converted).all():
+        raise InputError(f"key {name} holds numbers beyond {dtype.name}; expected another --dtype")
+    return converted
 
 
 def _turned(weight: PublishedWeight, value: np.ndarray) -> np.ndarray:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from reoac_jax.backbone.architectures import architecture, architecture_of, infer_config
 from reoac_jax.backbone.interface import ModelConfig, TensorFile
 from reoac_jax.backbone.published import published_keys, weights
+from reoac_jax.backbone.safetensors_writer import SHARD_BYTES, Lazy, write_sharded
 from reoac_jax.backbone.tensor_files import (
     PICKLE,
     SAFETENSORS,
@@ -217,40 +216,35 @@ def write_published(
     tensors: Mapping[str, np.ndarray],
     tokenizer: Iterable[Path] = (),
     texts: Mapping[str, str] | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> str:
     """Writes a folder in the published layout, whole or not at all.
 
     Args:
         path: new or empty folder.
         config: the model's sizes, for `config.json`.
-        tensors: published key to C-contiguous float32 array (`from_flax`).
+        tensors: published key to array (`from_flax`); read one after another.
         tokenizer: files to copy beside the weights.
         texts: further files by name, for instance a model card.
+        shard_bytes: above which the weights are cut into shards with an index.
 
     Returns:
-        The sha256 of `model.safetensors`.
+        The sha256 of `model.safetensors`, or of the shards' index.
 
     Raises:
         InputError: `path` is a file or holds something. OSError: it cannot be written.
     """
     with creating_folder(path) as folder:
-        file = folder / SAFETENSORS
-        write_tensors(file, tensors)
-        write_json(folder / CONFIG, architecture(config).published_config(config))
+        files = write_sharded(folder, SAFETENSORS, tensors, shard_bytes)
+        fields = architecture(config).published_config(config)
+        if isinstance(tensors, Lazy):  # transformers 5 says "dtype"
+            fields["dtype" if "dtype" in fields else "torch_dtype"] = tensors.dtype.name
+        write_json(folder / CONFIG, fields)
         for extra in tokenizer:
             shutil.copyfile(extra, folder / extra.name)
         for name, text in (texts or {}).items():
             write_text(folder / name, text)
-        return file_sha256(file)
-
-
-def write_tensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes a `.safetensors` file that PyTorch's libraries read. Raises `OSError`."""
-    try:
-        safetensors.numpy.save_file(dict(tensors), file, metadata={"format": "pt"})
-        file.chmod(0o644)  # the library makes it readable to its owner only
-    except safetensors.SafetensorError as error:  # how the library reports a full disk
-        raise OSError(str(error)) from error
+        return file_sha256(files[0] if len(files) == 1 else folder / f"{SAFETENSORS}{INDEX}")
 
 
 def _describe(name: str, path: Path, revision: str | None) -> Source:

@@ -34,7 +34,11 @@ from reoac_jax.system.json_files import read_json_object
 from reoac_jax.system.shell import shell_command
 
 PARAMS, SOURCE, TOKENIZER = "params", "source.json", "tokenizer"
-STORE_DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+STORE_DTYPES = {
+    "float32": np.dtype(np.float32),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float16": np.dtype(np.float16),
+}
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 _VERSIONS_OF = ("jax", "flax", "orbax-checkpoint", "safetensors", "numpy")
 _ORIGIN = ("source", "weights", "sha256", "revision", "ema", "task", "steps", "mode", "base")
@@ -55,7 +59,7 @@ def save_backbone(
     Args:
         path: new or empty folder.
         config: the model's sizes.
-        params: nested dicts of float32 or bfloat16 arrays.
+        params: nested dicts of arrays, in one of `STORE_DTYPES`.
         source: where the weights come from (any JSON values); stored in `source.json`.
         tokenizer: tokenizer files to copy beside the weights.
 
@@ -236,10 +240,10 @@ def _check_kind(path: Path) -> None:
     if not path.exists():
         raise InputError(
             f"backbone folder {path} does not exist{looked_in(path)}; "
-            "expected one that python -m reoac_jax.convert.mdlm_to_flax made"
+            "expected one that python -m reoac_jax.convert.to_flax made"
         )
     if not path.is_dir() or any((path / name).is_file() for name in (SAFETENSORS, PICKLE)):
-        convert = shell_command("convert.mdlm_to_flax", "--source", path, "--output", "DIR")
+        convert = shell_command("convert.to_flax", "--source", path, "--output", "DIR")
         raise InputError(
             f"{path} is a PyTorch checkpoint or another file, expected a converted folder; convert "
             f"it first: {convert}"

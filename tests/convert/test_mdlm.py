@@ -19,7 +19,7 @@ from reoac_jax.backbone import BackboneConfig, parameter_count, read_backbone
 from reoac_jax.backbone.mdlm.published import INV_FREQ_KEY
 from reoac_jax.backbone.published import weights
 from reoac_jax.backbone.store import read_source
-from reoac_jax.convert import flax_to_mdlm, mdlm_to_flax
+from reoac_jax.convert import flax_to_mdlm, to_flax
 from reoac_jax.convert.mdlm_torch import MDLM
 from scripts import random_checkpoint
 
@@ -186,7 +186,7 @@ def test_verify_reports_a_small_difference(source, tmp_path, capsys):
 
 @pytest.mark.parametrize("path", [("blocks_1", "mlp_in", "kernel"), ("final", "linear", "bias")])
 def test_verify_fails_where_a_weight_differs(tmp_path, monkeypatch, capsys, path):
-    load = mdlm_to_flax.load_backbone
+    load = to_flax.load_backbone
 
     def load_with_one_wrong_weight(*args, **options):
         model, params = load(*args, **options)
@@ -196,7 +196,7 @@ def test_verify_fails_where_a_weight_differs(tmp_path, monkeypatch, capsys, path
         branch[path[-1]] = branch[path[-1]] + 1e-3
         return model, params
 
-    monkeypatch.setattr(mdlm_to_flax, "load_backbone", load_with_one_wrong_weight)
+    monkeypatch.setattr(to_flax, "load_backbone", load_with_one_wrong_weight)
     code, report = convert(SMALL, tmp_path / "out", "--verify", capsys=capsys)
     assert code == 1 and not report["verify"]["passed"]
     assert report["verify"]["max_abs_diff_logits"] > 1e-4
