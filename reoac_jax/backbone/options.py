@@ -7,9 +7,7 @@ from reoac_jax.config.schema import Option
 from reoac_jax.system.errors import InputError
 
 OPTIONS: Mapping[str, Option] = {
-    "backbone.path": Option(
-        "str", "folder written by convert/mdlm_to_flax.py", "checkpoints/mdlm-owt"
-    ),
+    "backbone.path": Option("str", "folder written by convert/to_flax.py", "checkpoints/mdlm-owt"),
     "backbone.dropout": Option(
         "float", "in the backbone's own update, never in rollouts", 0.1, low=0.0, high=0.9
     ),
@@ -18,6 +16,13 @@ OPTIONS: Mapping[str, Option] = {
         "dtype of the matrix products; auto: bfloat16 on GPU, else float32",
         "auto",
         choices=("auto", "float32", "bfloat16"),
+    ),
+    "backbone.param_dtype": Option(
+        "str",
+        "dtype of the weights in memory: float32, or stored, the folder's own, which takes half of "
+        "it where that has 16 bits (for weights that are not trained: mode lora or frozen)",
+        "float32",
+        choices=("float32", "stored"),
     ),
     "backbone.attention": Option(
         "str",
@@ -48,7 +53,7 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "lora.dropout": Option("float", "dropout before the overlay", 0.0, low=0.0, high=0.9),
     "lora.targets": Option(
-        "strs", "patterns over parameter paths; empty: attn_qkv and attn_out", ()
+        "strs", "patterns over parameter paths; empty: attention's matrices", ()
     ),
     "lora.adapter": Option(
         "str", "none, or the folder of a PEFT adapter that the overlay starts from", "none"

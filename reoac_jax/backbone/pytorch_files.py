@@ -43,6 +43,7 @@ TOKENIZER_FILES = (
     "merges.txt",
     "special_tokens_map.json",
     "added_tokens.json",
+    "chat_template.jinja",
 )
 _SUFFIXES = (".ckpt", ".safetensors", ".bin", ".pt", ".pth")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

@@ -60,7 +60,8 @@ def write_sharded(
         _write(folder / name, tensors, entries)
         return [folder / name]
     stem, _, suffix = name.rpartition(".")
-    files, places = [], {}
+    files: list[Path] = []
+    places: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = folder / f"{stem}-{number:05d}-of-{len(shards):05d}.{suffix}"
         _write(file, tensors, shard)

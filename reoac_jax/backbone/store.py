@@ -39,6 +39,7 @@ STORE_DTYPES = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
     "float16": np.dtype(np.float16),
 }
+STORED = "stored"  # of a dtype: as it lies on the disk
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 _VERSIONS_OF = ("jax", "flax", "orbax-checkpoint", "safetensors", "numpy")
 _ORIGIN = ("source", "weights", "sha256", "revision", "ema", "task", "steps", "mode", "base")
@@ -114,15 +115,20 @@ def write_backbone(
 
 
 def load_backbone(
-    path: str | os.PathLike, *, compute_dtype: Any = "auto", attention: str = "auto"
+    path: str | os.PathLike,
+    *,
+    compute_dtype: Any = "auto",
+    attention: str = "auto",
+    param_dtype: str = "float32",
 ) -> tuple[DenoiserModule, Params]:
-    """The model and its float32 parameters, from a folder written by `save_backbone`.
+    """The model and its parameters, from a folder written by `save_backbone`.
 
     Args:
         path: the folder.
         compute_dtype: operand format of the matrix products: "auto" (bfloat16 on GPU, float32
             elsewhere), "float32", "bfloat16" or a JAX dtype.
         attention: "auto", "xla" or "cudnn" (see `choose_implementation`).
+        param_dtype: "float32" or "stored", see `read_backbone`.
 
     Returns:
         `(model, params)` for `model.apply({"params": params}, tokens, lengths, sigma)`.
@@ -138,7 +144,7 @@ def load_backbone(
                 f"compute_dtype is {compute_dtype!r}; expected auto, {', '.join(COMPUTE_DTYPES)}"
             )
         compute_dtype = COMPUTE_DTYPES[compute_dtype]
-    config, params = read_backbone(path)
+    config, params = read_backbone(path, param_dtype)
     try:
         implementation = choose_implementation(attention, compute_dtype, config.head_dim)
     except ValueError as error:
@@ -146,8 +152,15 @@ def load_backbone(
     return build(config, dtype=compute_dtype, attention=implementation), params
 
 
-def read_backbone(path: str | os.PathLike) -> tuple[ModelConfig, Params]:
-    """Sizes and float32 parameters, checked against the shapes of the sizes and the stored hash.
+def read_backbone(
+    path: str | os.PathLike, param_dtype: str = "float32"
+) -> tuple[ModelConfig, Params]:
+    """Sizes and parameters, checked against the shapes of the sizes and the stored hash.
+
+    Args:
+        path: the folder.
+        param_dtype: "float32", which is exact for every format, or "stored", the format in the
+            folder: half the memory where that has 16 bits, for weights that are not trained.
 
     Raises:
         InputError: naming the folder, file or parameter that is absent or damaged.
@@ -156,7 +169,12 @@ def read_backbone(path: str | os.PathLike) -> tuple[ModelConfig, Params]:
     _check_kind(path)
     config = read_sizes(path)
     record = read_source(path)
-    params = _restore(path / PARAMS, config)
+    stored = record.get("dtype", "float32") if param_dtype == STORED else "float32"
+    if stored not in STORE_DTYPES:
+        raise InputError(
+            f"{path / SOURCE}: dtype is {stored!r}; expected one of {', '.join(STORE_DTYPES)}"
+        )
+    params = _restore(path / PARAMS, config, STORE_DTYPES[stored])
     found = backbone_hash(params)
     if found != record["backbone_hash"]:
         raise InputError(
@@ -253,11 +271,11 @@ def _check_kind(path: Path) -> None:
             raise InputError(f"{path} has no {name}; expected a folder that the converter wrote")
 
 
-def _restore(path: Path, config: ModelConfig) -> Params:
+def _restore(path: Path, config: ModelConfig, dtype: np.dtype) -> Params:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     expected: Params = unflatten_dict(
         {
-            path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+            path: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
             for path, leaf in parameter_shapes(config).items()
         },
         sep="/",

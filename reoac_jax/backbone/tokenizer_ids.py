@@ -11,10 +11,10 @@ MASK_TOKEN = "<|mask|>"
 
 
 class TokenizerIds(NamedTuple):
-    """mask: the id of `<|mask|>`. count: one more than the highest id. None where unknown."""
+    """mask: the id of `<|mask|>`. size: one more than the highest id. None where unknown."""
 
     mask: int | None
-    count: int | None
+    size: int | None
 
 
 def read_tokenizer_ids(files: Sequence[Path]) -> TokenizerIds:

@@ -26,6 +26,7 @@ from reoac_jax.backbone.pytorch_files import write_published
 from reoac_jax.backbone.safetensors_writer import SHARD_BYTES
 from reoac_jax.backbone.store import (
     STORE_DTYPES,
+    STORED,
     read_backbone,
     read_source,
     stored_buffers,
@@ -65,7 +66,7 @@ def _write_merged(options: argparse.Namespace, command: str) -> dict[str, Any]:
     with working("reading"):
         if options.source is not None:
             base = options.source
-            config, params = read_backbone(base)
+            config, params = read_backbone(base, STORED)
             known = provenance.of_backbone(base, options.eval)
         else:
             config, params, base = restore_backbone(options.checkpoint)

@@ -28,7 +28,7 @@ from reoac_jax.backbone.pytorch_files import (
     find_source,
     open_source,
 )
-from reoac_jax.backbone.store import STORE_DTYPES, load_backbone, write_backbone
+from reoac_jax.backbone.store import STORE_DTYPES, STORED, load_backbone, write_backbone
 from reoac_jax.backbone.tensor_files import require_torch
 from reoac_jax.config import parse_options
 from reoac_jax.devices.environment import check_devices, set_up_jax
@@ -37,7 +37,6 @@ from reoac_jax.system.files import check_empty_folder, creating_folder
 from reoac_jax.system.progress import ProgressLine
 
 TOLERANCE = 1e-4
-STORED = "stored"  # of --dtype: as the checkpoint has it; float32 where it has several formats
 _VERIFY_ROWS, _VERIFY_LENGTH = 3, 48
 
 

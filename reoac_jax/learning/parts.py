@@ -23,6 +23,7 @@ from reoac_jax.rollout import RolloutSettings
 from reoac_jax.runs.checkpoints import find_checkpoint, read_item, read_record
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.shell import shell_command
+from reoac_jax.tasks.prompting import set_up_chat
 from reoac_jax.tasks.tokenizer import Tokenizer, load_tokenizer
 
 NO_ADAPTER = "none"  # of the key lora.adapter
@@ -32,7 +33,7 @@ NO_ADAPTER = "none"  # of the key lora.adapter
 class Parts:
     """What a configuration names: model, frozen parameters, tokenizer, tables, heads.
 
-    base: the backbone's float32 parameters, on the first device. base_hash: their hash.
+    base: the backbone's parameters, on the first device. base_hash: their hash.
     """
 
     model: DenoiserModule
@@ -65,7 +66,10 @@ def load_parts(config: ConfigDict) -> Parts:
     """Loads the backbone and the tokenizer and builds the rest. Raises `InputError`."""
     backbone = config.backbone
     model, base = load_backbone(
-        backbone.path, compute_dtype=backbone.compute_dtype, attention=backbone.attention
+        backbone.path,
+        compute_dtype=backbone.compute_dtype,
+        attention=backbone.attention,
+        param_dtype=backbone.param_dtype,
     )
     rollout = config.rollout
     longest = rollout.max_prompt_len + rollout.gen_len
@@ -75,6 +79,8 @@ def load_parts(config: ConfigDict) -> Parts:
             f"backbone's context of {model.spec.context}"
         )
     tokenizer = load_tokenizer(backbone.tokenizer_source, backbone.tokenizer_path, backbone.path)
+    if config.task.prompt == "chat":
+        set_up_chat(tokenizer)
     heads = Heads.create(
         config.heads.actor_hidden,
         config.heads.critic_hidden,

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax.backbone import lora
 from reoac_jax.devices import sharding
+from reoac_jax.system.errors import InputError
 
 
 class Trainable(abc.ABC):
@@ -128,7 +129,15 @@ TRAINABLES: Mapping[str, type[Trainable]] = {kind.name: kind for kind in (Lora, 
 
 
 def trainable(mode: str, config: ConfigDict) -> Trainable:
-    """What `mode` names, with the section `lora` of a validated configuration."""
+    """What `mode` names, with the section `lora` of a validated configuration.
+
+    Raises `InputError` where weights that are trained would be held in fewer bits than that takes.
+    """
+    if mode == Full.name and config.backbone.param_dtype != "float32":
+        raise InputError(
+            f"backbone.param_dtype is {config.backbone.param_dtype} but all weights are trained "
+            "(mode full); expected float32, or mode lora"
+        )
     if mode == Lora.name:
         rank = config.lora.rank
         return Lora(config.lora.alpha / rank, tuple(config.lora.targets), rank)

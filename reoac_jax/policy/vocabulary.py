@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from reoac_jax.system.errors import InputError
+from reoac_jax.tasks.prompting import end_ids, special_ids
 from reoac_jax.tasks.tokenizer import Tokenizer
 
 NUMBER = re.compile(r"[+-]?(\d+\.\d+|\d+|\d+/\d+)%?")
@@ -59,7 +60,7 @@ def build_vocabulary(tokenizer: Tokenizer, vocab_size: int, mask_id: int) -> Voc
       InputError: the tokenizer has more tokens than the model has ids, or none of letters or
         digits.
     """
-    special = set(tokenizer.all_special_ids) | {mask_id}
+    special = special_ids(tokenizer) | {mask_id}
     ordinary = [i for i in range(min(len(tokenizer), vocab_size)) if i not in special]
     if max(len(tokenizer), tokenizer.eos_token_id + 1) > vocab_size:
         raise InputError(
@@ -87,7 +88,7 @@ def build_vocabulary(tokenizer: Tokenizer, vocab_size: int, mask_id: int) -> Voc
         has_digit=np.array([_has_digit(text) for text in texts]),
         is_operator=np.array([not _OPERATOR_SIGNS.isdisjoint(text) for text in texts]),
         is_special=is_special,
-        is_eos=np.arange(vocab_size) == tokenizer.eos_token_id,
+        is_eos=np.isin(np.arange(vocab_size), list(end_ids(tokenizer))),
         is_blank=np.array([not piece.strip() for piece in written]),
         space_inside=np.array([len(f".{piece.rstrip()}".split()) > 1 for piece in written]),
         space_at_end=np.array([piece != piece.rstrip() for piece in written]),

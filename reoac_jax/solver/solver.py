@@ -31,6 +31,7 @@ from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import Task, make_task
 from reoac_jax.tasks.decode import generated_text
 from reoac_jax.tasks.encode import encode_prompts
+from reoac_jax.tasks.prompting import Prompting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +150,9 @@ class Solver:
         """
         longest = self.config.rollout.max_prompt_len
         requests = []
-        for row, (tokens, keys) in enumerate(encode_prompts(prompts, self.parts.tokenizer)):
+        tokenizer = self.parts.tokenizer
+        prompting = Prompting.create(self.config.task, tokenizer, self._task)
+        for row, (tokens, keys) in enumerate(encode_prompts(prompts, tokenizer, prompting)):
             if not 1 <= len(tokens) <= longest:
                 raise InputError(
                     f"the question {_short(prompts[row])} has {len(tokens)} tokens; expected 1 to "

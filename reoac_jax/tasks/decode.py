@@ -3,17 +3,18 @@
 import jax
 import numpy as np
 
+from reoac_jax.tasks.prompting import end_ids
 from reoac_jax.tasks.tokenizer import Tokenizer
 
 
 def generated_text(
     tokens: np.ndarray, tokenizer: Tokenizer, special: np.ndarray | jax.Array
 ) -> str:
-    """The text of generated tokens int32 `[G]`: before the first eos, special tokens left out.
+    """The text of generated tokens int32 `[G]`: before what ends it, special tokens left out.
 
     special: bool `[V]`, the vocabulary's table.
     """
-    ended = np.flatnonzero(tokens == tokenizer.eos_token_id)
+    ended = np.flatnonzero(np.isin(tokens, list(end_ids(tokenizer))))
     before = tokens[: ended[0]] if len(ended) else tokens
     kept = before[~np.asarray(special)[before]]
     return _text_of(tokenizer, kept.tolist()).strip()

@@ -8,6 +8,7 @@ import numpy as np
 from reoac_jax.config.schema import is_text
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks.keys import key_characters
+from reoac_jax.tasks.prompting import PLAIN, Prompting
 from reoac_jax.tasks.task import Problem
 from reoac_jax.tasks.tokenizer import Tokenizer
 
@@ -41,6 +42,8 @@ def encode_problems(
     gen_len: int,
     max_prompt_len: int,
     eos_id: int,
+    pad_id: int | None = None,
+    prompting: Prompting = PLAIN,
 ) -> Encoded:
     """Tokenises prompts and references (DESIGN.md sections 6 and 10).
 
@@ -49,22 +52,31 @@ def encode_problems(
     the joint tokens do not begin with the prompt's, `" " + answer` is tokenised alone. A reference
     of exactly `gen_len` tokens is whole: it has no place for its eos, but loses nothing.
 
+    Args:
+      eos_id: ends an answer. pad_id: stands behind it; None: eos_id.
+      prompting: how a problem's prompt is written. Behind a chat's the answer follows at once.
+
     Raises `InputError` for a prompt without a token, and for a tokenizer without character
     offsets.
     """
     prompt_tokens: list[np.ndarray] = []
     key_mask: list[np.ndarray] = []
-    reference = np.full((len(problems), gen_len), eos_id, np.int32)
+    reference = np.full((len(problems), gen_len), eos_id if pad_id is None else pad_id, np.int32)
     prompts_truncated = references_truncated = 0
     for start in range(0, len(problems), _CHUNK):
         rows = range(start, min(start + _CHUNK, len(problems)))
-        answers = [" " + references[row] for row in rows]
+        answers = [prompting.joint + references[row] for row in rows]
         prompts = [problems[row].prompt for row in rows]
+        written = [prompting.text(prompt).text for prompt in prompts]
         joint = _tokenize(
-            tokenizer, [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+            tokenizer, [prompt + answer for prompt, answer in zip(written, answers, strict=True)]
         )
         for row, answer, (tokens, keys), both in zip(
-            rows, answers, encode_prompts(prompts, tokenizer), joint["input_ids"], strict=True
+            rows,
+            answers,
+            encode_prompts(prompts, tokenizer, prompting),
+            joint["input_ids"],
+            strict=True,
         ):
             if not tokens:
                 raise InputError(f"the prompt of problem {problems[row].id} has no token")
@@ -75,6 +87,7 @@ def encode_problems(
             references_truncated += len(answer_tokens) > gen_len
             answer_tokens = answer_tokens[:gen_len]
             reference[row, : len(answer_tokens)] = answer_tokens
+            reference[row, len(answer_tokens) : len(answer_tokens) + 1] = eos_id
             prompts_truncated += len(tokens) > max_prompt_len
             prompt_tokens.append(np.asarray(tokens[-max_prompt_len:], np.int32))
             key_mask.append(np.asarray(keys[-max_prompt_len:], bool))
@@ -82,9 +95,11 @@ def encode_problems(
 
 
 def encode_prompts(
-    prompts: Sequence[str], tokenizer: Tokenizer
+    prompts: Sequence[str], tokenizer: Tokenizer, prompting: Prompting = PLAIN
 ) -> list[tuple[list[int], list[bool]]]:
     """Each prompt's tokens, all of them, and which of them are key tokens (DESIGN.md section 6).
+
+    Of a chat only the problem's own text has key tokens: not the system's turn, nor examples.
 
     Raises `InputError` for a prompt that is not UTF-8 (a terminal can hand over what is not), and
     for a tokenizer without character offsets.
@@ -98,12 +113,15 @@ def encode_prompts(
             )
     if not prompts:  # which the tokenizer does not take
         return []
-    encoded = _tokenize(tokenizer, list(prompts), offsets=True)
+    written = [prompting.text(prompt) for prompt in prompts]
+    encoded = _tokenize(tokenizer, [text for text, _ in written], offsets=True)
     rows = []
-    for prompt, tokens, offsets in zip(
-        prompts, encoded["input_ids"], encoded["offset_mapping"], strict=True
+    for prompt, (text, first), tokens, offsets in zip(
+        prompts, written, encoded["input_ids"], encoded["offset_mapping"], strict=True
     ):
-        covered = key_characters(prompt)
+        own = prompt.strip() if prompting.is_chat else prompt
+        covered = np.zeros(len(text), bool)
+        covered[first : first + len(own)] = key_characters(own)
         rows.append((tokens, [any(covered[first:last]) for first, last in offsets]))
     return rows
 

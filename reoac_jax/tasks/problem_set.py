@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax.tasks import Problem, Split, Task
 from reoac_jax.tasks.encode import Encoded, encode_problems
+from reoac_jax.tasks.prompting import Prompting, pad_id
 from reoac_jax.tasks.tokenizer import Tokenizer
 
 
@@ -39,6 +40,8 @@ class ProblemSet:
             gen_len=config.rollout.gen_len,
             max_prompt_len=config.rollout.max_prompt_len,
             eos_id=tokenizer.eos_token_id,
+            pad_id=pad_id(tokenizer),
+            prompting=Prompting.create(config.task, tokenizer, task),
         )
         return cls(problems, references, encoded)
 

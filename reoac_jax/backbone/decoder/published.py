@@ -93,16 +93,16 @@ class DecoderArchitecture(Architecture):
             raise InputError(
                 f"{where}: {told_by} is {mask}; expected an id below the embedding's {rows} rows"
             )
-        if words.count is not None and words.count > rows:
+        if words.size is not None and words.size > rows:
             raise InputError(
-                f"{where}: the tokenizer has {words.count} ids; expected at most the embedding's "
+                f"{where}: the tokenizer has {words.size} ids; expected at most the embedding's "
                 f"{rows} rows"
             )
         return DecoderConfig(
             architecture=self.name,
             **sizes,
             mask_id=mask,
-            token_count=rows if words.count is None else words.count,
+            token_count=rows if words.size is None else words.size,
             eos_id=keys.token("eos_token_id"),
             pad_id=keys.token("pad_token_id"),
             published=dict(values),

@@ -110,7 +110,8 @@ def _or_null(keys: Keys, name: str, otherwise: int) -> int:
 def _even_share(keys: Keys, of: str, width: int, among: str, heads: int) -> int:
     if width % heads or width // heads % 2:
         raise InputError(
-            f"{keys.where}: {of} {width} does not split into {among} {heads} heads of even width"
+            f"{keys.where}: {of} {width} does not split into {among} {heads}; expected heads "
+            "of even width"
         )
     return width // heads
 

@@ -70,14 +70,13 @@ class FullAttention:
             eos_token_id=None,
             pad_token_id=None,
         )
-        model: Any
+        model: Any = transformers.LlamaForCausalLM
+        built: Any = transformers.LlamaConfig
         if config.head_norms:
-            model = transformers.Qwen3ForCausalLM
-            built = transformers.Qwen3Config(**sizes)
+            model, built = transformers.Qwen3ForCausalLM, transformers.Qwen3Config
         elif config.qkv_bias:
-            model, built = transformers.Qwen2ForCausalLM, transformers.Qwen2Config(**sizes)
-        else:
-            model, built = transformers.LlamaForCausalLM, transformers.LlamaConfig(**sizes)
+            model, built = transformers.Qwen2ForCausalLM, transformers.Qwen2Config
+        built = built(**sizes)
         state = {}
         for key, path in paths.items():
             for pattern, replacement in _RENAMED:
