@@ -120,7 +120,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     },
 }  # fmt: skip
 _SMALL = dict(
-    vocab_size=131, model_length=128, hidden_dim=64, mlp_dim=176, n_blocks=3, n_heads=4,
+    vocab_size=272, model_length=128, hidden_dim=64, mlp_dim=176, n_blocks=3, n_heads=4,
     n_kv_heads=2,
 )  # fmt: skip
 _OWT = dict(

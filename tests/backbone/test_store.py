@@ -159,7 +159,7 @@ def _make_pytorch(folder):
         (_edit_config(n_blocks=3), "blocks_2/adaln/bias has shape none, expected [96]"),
         (_edit_config(n_blocks=1), "blocks_1/adaln/bias has shape [96], expected none"),
         (_edit_config(n_heads=3), "n_heads"),
-        (_make_pytorch, "python -m reoac_jax.convert.mdlm_to_flax --source"),
+        (_make_pytorch, "python -m reoac_jax.convert.to_flax --source"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
