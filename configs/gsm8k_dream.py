@@ -2,7 +2,7 @@
 
     python convert/to_flax.py --source Dream-org/Dream-v0-Instruct-7B \\
         --dtype stored --output checkpoints/dream
-    python -m reoac_jax.evaluate --config configs/gsm8k_dream.py --policy confidence \\
+    python -m reoac_jax.evaluate --config configs/gsm8k_dream.py --policy entropy:steps=64 \\
         --output runs/dream.json
     python -m reoac_jax.train --config configs/gsm8k_dream.py
 
@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
     config.task.answer_style = "full"
     config.task.prompt = "chat"
     config.rollout.update(max_steps=64, gen_len=256, max_prompt_len=384, batch_size=16)
-    config.evaluation.update(batch_size=16, block_len=32)
+    config.evaluation.update(batch_size=16)
     config.features.use_hidden = False
 
     config.sft.update(mode="lora", batch_size=32, accumulate=32)

@@ -2,7 +2,7 @@
 
     python convert/to_flax.py --source GSAI-ML/LLaDA-8B-Instruct \\
         --dtype stored --output checkpoints/llada
-    python -m reoac_jax.evaluate --config configs/gsm8k_llada.py --policy confidence \\
+    python -m reoac_jax.evaluate --config configs/gsm8k_llada.py --policy low_confidence:block_len=8 \\
         --output runs/llada.json
     python -m reoac_jax.train --config configs/gsm8k_llada.py
 
@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     config.task.answer_style = "full"
     config.task.prompt = "chat"
     config.rollout.update(max_steps=64, gen_len=256, max_prompt_len=384, batch_size=16)
-    config.evaluation.update(batch_size=16, block_len=32)
+    config.evaluation.update(batch_size=16)
     config.features.use_hidden = False
 
     config.sft.update(mode="lora", batch_size=32, accumulate=32)

@@ -2,7 +2,7 @@
 
     python convert/to_flax.py --source dllm-hub/Qwen3-0.6B-diffusion-mdlm-v0.1 \\
         --dtype stored --output checkpoints/qwen3
-    python -m reoac_jax.evaluate --config configs/gsm8k_qwen3.py --policy confidence \\
+    python -m reoac_jax.evaluate --config configs/gsm8k_qwen3.py --policy low_confidence:block_len=32 \\
         --output runs/qwen3.json
     python -m reoac_jax.train --config configs/gsm8k_qwen3.py
 
@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     config.task.answer_style = "full"
     config.task.prompt = "chat"
     config.rollout.update(max_steps=64, gen_len=256, max_prompt_len=384, batch_size=32)
-    config.evaluation.update(batch_size=32, block_len=32)
+    config.evaluation.update(batch_size=32)
     config.features.use_hidden = False
 
     config.sft.update(mode="lora", batch_size=32, accumulate=8)

@@ -49,7 +49,6 @@ def settings(folder, problems, output):
         "--config.rollout.max_prompt_len=400",
         "--config.rollout.batch_size=4",
         "--config.evaluation.batch_size=4",
-        "--config.evaluation.block_len=8",
         "--config.train.episodes_per_iter=4",
         "--config.train.episodes_per_prompt=2",
         "--config.train.backbone_batch=4",
