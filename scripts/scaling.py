@@ -32,8 +32,8 @@ from reoac_jax.backbone import Backbone, BackboneConfig  # noqa: E402
 from reoac_jax.config import load_config, parse_command_line  # noqa: E402
 from reoac_jax.devices import sharding  # noqa: E402
 from reoac_jax.learning.learner import Learner, LearnerSettings, LearnerState  # noqa: E402
+from reoac_jax.learning.parts import make_heads  # noqa: E402
 from reoac_jax.learning.replay import BackboneBatch, HeadBatch  # noqa: E402
-from reoac_jax.policy.heads import Heads  # noqa: E402
 from reoac_jax.policy.vocabulary import Vocabulary  # noqa: E402
 from reoac_jax.rollout import Prompts, Rollout, RolloutSettings  # noqa: E402
 from reoac_jax.rollout.loop import backbone_denoiser, rollout  # noqa: E402
@@ -83,11 +83,7 @@ def published_learner(config: ConfigDict, mode: str, fsdp: bool, devices: int) -
     values = config.to_dict() | {"sharding": {"fsdp": fsdp}}
     values["backbone"]["finetune_mode"] = mode
     config = ConfigDict(values)
-    heads = Heads.create(
-        config.heads.actor_hidden, config.heads.critic_hidden, PUBLISHED.hidden_dim,
-        config.features.use_hidden, config.features.extra_features,
-        config.features.operator_preview, len(config.operators.names),
-    )  # fmt: skip
+    heads = make_heads(config, PUBLISHED.hidden_dim)
     settings = RolloutSettings.from_config(
         config, mask_id=PUBLISHED.mask_id, pad_id=50256, time_conditioned=False
     )

@@ -21,6 +21,7 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, deterministic: bool = True) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        x = x.astype(jnp.float32)  # so that the gradients of several products add up in float32
         y = matmul(x, kernel, self.dtype)
         if self.has_variable("lora", "a"):
             dropped = nn.Dropout(self.lora_dropout)(x, deterministic=deterministic)

@@ -136,6 +136,14 @@ def load_backbone(
     Raises:
         InputError: the folder is absent, damaged or of another kind, or an option is unknown.
     """
+    config, params = read_backbone(path, param_dtype)
+    return build_here(config, compute_dtype=compute_dtype, attention=attention), params
+
+
+def build_here(
+    config: ModelConfig, *, compute_dtype: Any = "auto", attention: str = "auto"
+) -> DenoiserModule:
+    """The model of these sizes for the device at hand; arguments and errors as `load_backbone`."""
     if isinstance(compute_dtype, str):
         if compute_dtype == "auto":
             compute_dtype = "bfloat16" if jax.default_backend() == "gpu" else "float32"
@@ -144,12 +152,11 @@ def load_backbone(
                 f"compute_dtype is {compute_dtype!r}; expected auto, {', '.join(COMPUTE_DTYPES)}"
             )
         compute_dtype = COMPUTE_DTYPES[compute_dtype]
-    config, params = read_backbone(path, param_dtype)
     try:
         implementation = choose_implementation(attention, compute_dtype, config.head_dim)
     except ValueError as error:
         raise InputError(str(error)) from None
-    return build(config, dtype=compute_dtype, attention=implementation), params
+    return build(config, dtype=compute_dtype, attention=implementation)
 
 
 def read_backbone(

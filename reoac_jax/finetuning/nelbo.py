@@ -62,7 +62,7 @@ class NelboProgram:
           done: is called with the number of rows that are finished further.
         """
         count = len(answers.answer)
-        size = min(self._batch_size, sharding.padded_size(self._mesh, count))
+        size = self._size(count)
         times = row_times(count, self._samples, self._seed)
         nats = np.zeros(count)
         for start in range(0, count, size):
@@ -77,6 +77,18 @@ class NelboProgram:
                 nats[rows] += np.asarray(drawn, np.float64)[: rows.stop - rows.start]
             done(rows.stop - rows.start)
         return nats / self._samples
+
+    def traced(self, params: Any, answers: Answers) -> jax.stages.Traced:
+        """What a call would run, traced and not compiled; params may be shapes."""
+        size = self._size(len(answers.answer))
+        part = jax.tree.map(lambda x: x[:size], answers)
+        numbers = np.arange(len(part.answer), dtype=np.uint32)
+        batch = sharding.pad_batch((part, numbers, np.ones(len(numbers), np.float32)), size)
+        return self._run.trace(params, *sharding.split(self._mesh, batch), np.uint32(0))
+
+    def _size(self, count: int) -> int:
+        """Rows of a batch, padding included."""
+        return min(self._batch_size, sharding.padded_size(self._mesh, count))
 
 
 def row_times(rows: int, samples: int, seed: int) -> np.ndarray:

@@ -81,17 +81,22 @@ def load_parts(config: ConfigDict) -> Parts:
     tokenizer = load_tokenizer(backbone.tokenizer_source, backbone.tokenizer_path, backbone.path)
     if config.task.prompt == "chat":
         set_up_chat(tokenizer)
-    heads = Heads.create(
+    heads = make_heads(config, model.spec.hidden_dim)
+    vocabulary = build_vocabulary(tokenizer, model.spec.vocab_size, model.spec.mask_id)
+    return Parts(model, base, stored_hash(backbone.path), tokenizer, vocabulary, heads)
+
+
+def make_heads(config: ConfigDict, hidden_dim: int) -> Heads:
+    """Actor and critic as a configuration has them, over a backbone of this width."""
+    return Heads.create(
         config.heads.actor_hidden,
         config.heads.critic_hidden,
-        model.spec.hidden_dim,
+        hidden_dim,
         config.features.use_hidden,
         config.features.extra_features,
         config.features.operator_preview,
         len(config.operators.names),
     )
-    vocabulary = build_vocabulary(tokenizer, model.spec.vocab_size, model.spec.mask_id)
-    return Parts(model, base, stored_hash(backbone.path), tokenizer, vocabulary, heads)
 
 
 def starting_overlay(config: ConfigDict, parts: Parts, mode: str) -> lora.Overlay | None:

@@ -30,7 +30,7 @@ def write_samples(
         # Padded, so that one program serves every prompt.
         fill = (0, longest - len(prompt))
         matrix: np.ndarray = jax.device_get(
-            _relation(
+            final_relation(
                 np.pad(prompt, fill),
                 np.int32(len(prompt)),
                 np.pad(encoded.key_mask[index], fill),
@@ -76,7 +76,7 @@ def remove_samples(folder: Path, first: int) -> None:
 
 
 @functools.partial(jax.jit, static_argnums=5)
-def _relation(
+def final_relation(
     prompt: jax.Array,
     length: jax.Array,
     key_mask: jax.Array,
@@ -84,5 +84,6 @@ def _relation(
     vocabulary: Vocabulary,
     temperature: float,
 ) -> jax.Array:
+    """The relation energies of a prompt `[P]` and the final tokens `[G]`, float32 `[P, G]`."""
     context = prompt_context(prompt, length, key_mask, vocabulary)
     return relation(context, tokens, vocabulary, temperature)

@@ -158,6 +158,16 @@ class BatchedProgram:
             self.tokens_computed += int(passes.sum()) * group.slots // len(passes) * row_tokens
             yield group.members, jax.tree.map(lambda x, real=batch.real: x[real], rows)
 
+    def traced(
+        self, params: Any, head_params: Any, key: jax.Array, requests: Sequence[Request]
+    ) -> Iterator[jax.stages.Traced]:
+        """What a call would run, traced and not compiled; all but the requests may be shapes."""
+        params = jax.eval_shape(self._cast, params)
+        for group in self._groups(requests):
+            batch = sharding.split(self._mesh, self._batch(group, requests))
+            run = self._run(group.slots)
+            yield run.trace(params, head_params, self._vocabulary, key, batch)
+
     def _groups(self, requests: Sequence[Request]) -> list[Group]:
         lengths = [len(request.tokens) for request in requests]
         return plan_groups(

@@ -16,7 +16,7 @@ def check_finite(iteration: int, values: Mapping[str, Any], groups: Mapping[str,
       groups: pytrees of arrays by name, such as a group's parameters and optimiser state.
     """
     wrong = [f"{name} is {float(x)}" for name, x in values.items() if not math.isfinite(x)]
-    finite = jax.device_get(_all_finite(dict(groups))) if groups else {}
+    finite = jax.device_get(all_finite(dict(groups))) if groups else {}
     broken = [name for name, good in finite.items() if not good]
     if broken:
         wrong.append(f"the parameters of {' and '.join(broken)} are no longer finite")
@@ -25,7 +25,9 @@ def check_finite(iteration: int, values: Mapping[str, Any], groups: Mapping[str,
 
 
 @jax.jit
-def _all_finite(groups: dict[str, Any]) -> dict[str, jax.Array]:
+def all_finite(groups: dict[str, Any]) -> dict[str, jax.Array]:
+    """bool `[]` of each pytree by name; one without arrays is left out."""
+
     def finite(tree: Any) -> jax.Array:
         return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
 

@@ -177,3 +177,10 @@ class Policy:
         decider = heads if self._decider is None else self._decider
         for indices, result in self._program(params, decider, key, requests):
             yield indices, self._outcome(result)
+
+    def traced(
+        self, params: Any, heads: Any, key: jax.Array, requests: Sequence[Request]
+    ) -> Iterator[jax.stages.Traced]:
+        """What a call would run, traced and not compiled; all but the requests may be shapes."""
+        decider = heads if self._decider is None else self._decider
+        return self._program.traced(params, decider, key, requests)

@@ -1,0 +1,63 @@
+"""Backbones of true width that exist only as shapes."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from reoac_jax.backbone.interface import ModelConfig
+from reoac_jax.backbone.mdlm.config import BackboneConfig
+from reoac_jax.backbone.store import build_here
+from reoac_jax.learning.parts import Parts, make_heads
+from reoac_jax.policy.vocabulary import build_vocabulary
+from reoac_jax.tasks.encode import Encoded
+from reoac_jax.tasks.problem_set import ProblemSet
+from reoac_jax.tasks.tokenizer import Tokenizer, read_tokenizer
+
+_BUNDLED = Path(__file__).resolve().parents[2] / "data" / "tiny_mdlm"
+_TINY = BackboneConfig(1200, 128, 128, 32, 3, 4)
+
+# The sizes behind `backbone.path`, by the folder's name.
+BACKBONES: dict[str, ModelConfig] = {
+    "mdlm-owt": BackboneConfig(),
+    "gsm8k_midsize": BackboneConfig(
+        model_length=256, hidden_dim=192, cond_dim=64, n_blocks=6, n_heads=6
+    ),
+    "tiny_mdlm": _TINY,
+    "arithmetic_mdlm": _TINY,
+}
+
+
+def backbone_of(config: ConfigDict, blocks: int | None = None) -> ModelConfig:
+    """The sizes that a configuration's backbone has; with so many blocks in place of its own."""
+    sizes = BACKBONES[Path(config.backbone.path).name]
+    return sizes if blocks is None else dataclasses.replace(sizes, n_blocks=blocks)
+
+
+def abstract_parts(config: ConfigDict, sizes: ModelConfig) -> Parts:
+    """What `load_parts` would load on a GPU, its parameters as shapes.
+
+    The bundled tokenizer stands in for the published one: no program depends on its texts.
+    """
+    model = build_here(
+        sizes, compute_dtype=config.backbone.compute_dtype, attention=config.backbone.attention
+    )
+    tokenizer: Tokenizer = read_tokenizer(str(_BUNDLED))
+    heads = make_heads(config, sizes.spec.hidden_dim)
+    vocabulary = build_vocabulary(tokenizer, sizes.spec.vocab_size, sizes.spec.mask_id)
+    return Parts(model, model.parameter_shapes(), "", tokenizer, vocabulary, heads)
+
+
+def longest_problems(config: ConfigDict, count: int) -> ProblemSet:
+    """Problems without text whose prompts are as long as they may be."""
+    longest = config.rollout.max_prompt_len
+    return ProblemSet(
+        problems=(), references=(),
+        encoded=Encoded(
+            prompt_tokens=[np.zeros(longest, np.int32)] * count,
+            key_mask=[np.zeros(longest, bool)] * count,
+            reference=np.zeros((count, config.rollout.gen_len), np.int32),
+            prompts_truncated=0, references_truncated=0,
+        ),
+    )  # fmt: skip

@@ -1,0 +1,200 @@
+"""The jitted programs of a configuration, traced as the commands would call them."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from lowering.backbones import abstract_parts, longest_problems
+from reoac_jax.backbone.interface import ModelConfig
+from reoac_jax.devices import sharding
+from reoac_jax.evaluation.policies import POLICIES, Policy
+from reoac_jax.finetuning.evaluation import pad_prompts
+from reoac_jax.finetuning.nelbo import NelboProgram
+from reoac_jax.finetuning.objective import Answers
+from reoac_jax.finetuning.step import Examples, Finetuner, FinetuneSettings
+from reoac_jax.learning.episodes import replay_episodes
+from reoac_jax.learning.experiment import Experiment
+from reoac_jax.learning.iteration import update
+from reoac_jax.learning.learner import Learner, LearnerState
+from reoac_jax.learning.parts import Parts
+from reoac_jax.learning.replay import Replay
+from reoac_jax.learning.samples import final_relation
+from reoac_jax.learning.state import parameter_groups
+from reoac_jax.policy.heads import HeadParams
+from reoac_jax.rollout import Request, Rollout
+from reoac_jax.runs.finite import all_finite
+
+MODES = ("lora", "full")
+
+
+class Case(NamedTuple):
+    """A program. forward, backward: passes of the backbone in it, those of a loop counted once.
+
+    casts: it is there to give parameters in another dtype.
+    """
+
+    name: str
+    traced: jax.stages.Traced
+    forward: int
+    backward: int
+    casts: bool = False
+
+
+def programs(config: ConfigDict, sizes: ModelConfig, policies: bool = True) -> Iterator[Case]:
+    """Every jitted program of `train`, `sft` and `evaluate` with this configuration.
+
+    All at the longest rows that it allows. policies: every other one that can be evaluated, too.
+    """
+    parts = abstract_parts(config, sizes)
+    experiment = _experiment(config, parts)
+    heads = jax.eval_shape(parts.heads.init, experiment.key)
+    requests = _requests(experiment, len(experiment.problem_set.encoded.prompt_tokens))
+    # A look-ahead predicts for its own rows.
+    passes = 1 + experiment.learner.rollout.branch
+    rollouts = list(experiment.program.traced(parts.base, heads, experiment.key, requests))
+    for traced in rollouts:
+        yield Case("rollout", traced, passes, 0)
+    episodes = rollouts[0].out_info.rows
+    for mode in MODES:
+        yield from _updates(_with(config, "backbone", finetune_mode=mode), parts, episodes)
+        yield from _fine_tuning(_with(config, "sft", mode=mode), parts)
+    yield _relation(config, parts, episodes)
+    yield _nelbo(config, parts)
+    cast = jax.jit(parts.model.cast_for_compute).trace(parts.base)
+    yield Case("cast for compute", cast, 0, 0, casts=True)
+    if policies:
+        yield from _policies(config, parts, heads, requests, passes)
+
+
+def _with(config: ConfigDict, section: str, **values: Any) -> ConfigDict:
+    changed = ConfigDict(config)
+    changed[section].update(values)
+    return changed
+
+
+def _experiment(config: ConfigDict, parts: Parts) -> Experiment:
+    """Without a task: nothing here is graded."""
+    problems = longest_problems(config, config.train.episodes_per_iter)
+    return Experiment.create(config, parts, None, problems)  # type: ignore[arg-type]
+
+
+def _requests(experiment: Experiment, count: int) -> list[Request]:
+    return [Request.of(experiment.problem_set, i, i) for i in range(count)]
+
+
+class _TracedLearner:
+    """A learner whose steps are traced and not run: they give the state as it was."""
+
+    def __init__(self, learner: Learner):
+        self._learner = learner
+        self.traced: dict[str, jax.stages.Traced] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        step = getattr(Learner, name, None)
+        if not hasattr(step, "trace"):
+            return getattr(self._learner, name)
+
+        def trace(state: LearnerState, *arguments: Any) -> tuple[LearnerState, Any]:
+            self.traced[name] = step.trace(self._learner, state, *arguments)
+            _, metrics = self.traced[name].out_info
+            return state, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics)
+
+        return trace
+
+
+def _updates(config: ConfigDict, parts: Parts, episodes: Any) -> Iterator[Case]:
+    """What an iteration runs after its rollouts. episodes: their shapes."""
+    mode = config.backbone.finetune_mode
+    for remat in ("none", "blocks"):
+        experiment = _experiment(_with(config, "backbone", remat=remat), parts)
+        learner = experiment.learner
+        state = learner.place(jax.eval_shape(learner.init, experiment.key, parts.base))
+        traced = _TracedLearner(learner)
+        replay = _replay(experiment, episodes)
+        update(dataclasses.replace(experiment, learner=traced), state, replay, 0)
+        for name, step in traced.traced.items():
+            if name.startswith("backbone"):
+                forward = 2 if remat == "blocks" else 1
+                yield Case(f"{name}, {mode}, remat {remat}", step, forward, 1)
+            elif mode == MODES[0] and remat == "none":
+                yield Case(name, step, 0, 0)
+    yield Case(f"merge, {mode}", experiment.merge.trace(experiment.base, state.backbone), 0, 0)
+    groups = parameter_groups(learner, state)
+    yield Case(f"are all finite, {mode}", all_finite.trace(groups), 0, 0)
+
+
+def _replay(experiment: Experiment, shapes: Any) -> Replay:
+    """A buffer of one iteration's episodes, in which every step wrote everything."""
+    count = experiment.config.train.episodes_per_iter
+    rollout = jax.tree.map(lambda x: np.zeros((count, *x.shape[1:]), x.dtype), shapes)
+    steps = rollout.steps
+    steps = steps._replace(active=np.ones_like(steps.active), written=np.ones_like(steps.written))
+    replay = Replay(experiment.config.train.buffer_size)
+    replay.add(
+        replay_episodes(
+            Rollout(steps, rollout.tokens), experiment.problem_set, range(count),
+            np.zeros(count, np.float32), experiment.config, experiment.learner.settings,
+        )
+    )  # fmt: skip
+    return replay
+
+
+def _fine_tuning(config: ConfigDict, parts: Parts) -> Iterator[Case]:
+    mode, sft, mesh = config.sft.mode, config.sft, sharding.make_mesh()
+    problems = longest_problems(config, sft.batch_size)
+    examples = sharding.replicate(
+        mesh, Examples(*pad_prompts(problems.encoded), problems.encoded.reference)
+    )
+    settings = FinetuneSettings.from_config(config)
+    pad_id, key = parts.tokenizer.eos_token_id, jax.random.key(0)
+    finetuner = Finetuner(parts.training_model(config), pad_id, settings, mesh)
+    state = finetuner.place(jax.eval_shape(finetuner.init, key, parts.base))
+    base = sharding.replicate(mesh, parts.base) if settings.trainable.keeps_base else None
+    chosen = sharding.split(mesh, np.arange(sft.batch_size, dtype=np.int32))
+    width = config.rollout.max_prompt_len
+    step = Finetuner.step.trace(finetuner, state, base, examples, chosen, key, np.int32(0), width)
+    forward = 2 if config.backbone.remat == "blocks" else 1
+    yield Case(f"fine-tuning step, {mode}", step, forward, 1)
+
+
+def _relation(config: ConfigDict, parts: Parts, episodes: Any) -> Case:
+    longest, temperature = config.rollout.max_prompt_len, config.features.relation_temperature
+    prompt, keys = np.zeros(longest, np.int32), np.zeros(longest, bool)
+    tokens = jax.ShapeDtypeStruct(episodes.tokens.shape[1:], np.int32)
+    traced = final_relation.trace(
+        prompt, np.int32(longest), keys, tokens, parts.vocabulary, temperature
+    )
+    return Case("relation of an episode", traced, 0, 0)
+
+
+def _nelbo(config: ConfigDict, parts: Parts) -> Case:
+    size = config.evaluation.batch_size
+    problems = longest_problems(config, size)
+    kept = np.full(size, config.rollout.gen_len, np.int32)
+    answers = Answers(*pad_prompts(problems.encoded), problems.encoded.reference, kept)
+    pad_id, samples = parts.tokenizer.eos_token_id, config.sft.eval_samples
+    program = NelboProgram(parts.model, pad_id, sharding.make_mesh(), size, samples, config.seed)
+    return Case("nelbo", program.traced(parts.base, answers), 1, 0)
+
+
+def _policies(
+    config: ConfigDict, parts: Parts, heads: HeadParams, requests: Sequence[Request], passes: int
+) -> Iterator[Case]:
+    """One batch of each policy; the actor also with positions that are given."""
+    requests = requests[: config.evaluation.batch_size]
+    given = np.zeros(config.rollout.gen_len, np.int32)
+    asked = [(name, name, requests) for name in POLICIES]
+    filled = [request._replace(given=given) for request in requests]
+    asked.append(("actor, infilling", "actor", filled))
+    for title, name, batch in asked:
+        policy = Policy(name, config, parts, sharding.make_mesh())
+        for traced in policy.traced(parts.base, heads, jax.random.key(0), batch):
+            # A sampler looks nowhere ahead.
+            looks_ahead = hasattr(traced.out_info.rows, "steps") and hasattr(
+                traced.out_info.rows.steps, "branched"
+            )
+            yield Case(f"policy {title}", traced, passes if looks_ahead else 1, 0)

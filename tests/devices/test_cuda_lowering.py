@@ -1,0 +1,182 @@
+"""Every jitted program lowered for CUDA, at true widths with two blocks, on a machine without one.
+
+A process of its own lowers, for JAX remembers what it has traced as on a GPU.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+BFLOAT16 = {name for name in CONFIGS if name not in ("tiny", "arithmetic")}
+BLOCKS = 2
+# Where the package calls jax.jit, and the program of that name in the script's list.
+JITTED = {
+    "reoac_jax/convert/mdlm_to_flax.py:compare": None,  # compares in float32, on the CPU
+    "reoac_jax/finetuning/nelbo.py:__init__": "nelbo",
+    "reoac_jax/finetuning/step.py:step": "fine-tuning step, full",
+    "reoac_jax/learning/experiment.py:create": "merge, lora",
+    "reoac_jax/learning/learner.py:actor_step": "actor_step",
+    "reoac_jax/learning/learner.py:backbone_step": "backbone_step, full, remat none",
+    "reoac_jax/learning/learner.py:critic_step": "critic_step",
+    "reoac_jax/learning/samples.py:final_relation": "relation of an episode",
+    "reoac_jax/rollout/program.py:__init__": "cast for compute",
+    "reoac_jax/rollout/program.py:_compiled_for": "rollout",
+    "reoac_jax/runs/finite.py:all_finite": "are all finite, full",
+    "reoac_jax/sft.py:main": "merge, lora",
+}
+
+
+def lower(output, *options):
+    command = [sys.executable, "scripts/lower_for_cuda.py", "--blocks", str(BLOCKS), *options]
+    done = subprocess.run(
+        [*command, "--output", str(output)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(output.read_text())["programs"]
+
+
+@pytest.fixture(scope="module")
+def lowered(tmp_path_factory):
+    """Of each configuration, what was found in its programs, by name."""
+    found = {name: {} for name in CONFIGS}
+    output = tmp_path_factory.mktemp("lowered") / "all.json"
+    for record in lower(output, "--no-policies"):
+        found[record["config"]][record["program"]] = record
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.parametrize("name", CONFIGS)
+def test_attention_is_fused_once_a_block_and_pass(lowered, name):
+    fused = BLOCKS if name in BFLOAT16 else 0
+    counts = {
+        program: (record["fused_forward"], record["fused_backward"])
+        for program, record in lowered[name].items()
+    }
+    for mode in ("lora", "full"):
+        assert counts[f"backbone_step, {mode}, remat none"] == (fused, fused)
+        assert counts[f"backbone_step, {mode}, remat blocks"] == (2 * fused, fused)
+        assert counts[f"fine-tuning step, {mode}"][1] == fused
+    assert counts["nelbo"] == (fused, 0)
+    # gsm8k_original alone looks ahead: once more in the same turn.
+    assert counts["rollout"] == ((2 if name == "gsm8k_original" else 1) * fused, 0)
+    assert counts["critic_step"] == counts["actor_step"] == (0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.parametrize("name", CONFIGS)
+def test_no_large_float32_product_is_left(lowered, name):
+    shares = {program: record["largest_float32_share"] for program, record in lowered[name].items()}
+    if name in BFLOAT16:
+        assert 0 < shares["rollout"] and 0 < shares["backbone_step, full, remat none"]
+    assert max(shares.values()) < 0.01
+    # Results that are not float32, sums in 16 bits, other arithmetic in 16 bits.
+    assert [record["faults"] for record in lowered[name].values()] == [[]] * len(shares)
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_every_policy_lowers(tmp_path):
+    from reoac_jax.evaluation.policies import POLICIES
+
+    records = lower(tmp_path / "policies.json", "--config", "configs/gsm8k.py")
+    found = {record["program"]: record["fused_forward"] for record in records}
+    for policy in (*POLICIES, "actor, infilling"):
+        assert found[f"policy {policy}"] == BLOCKS
+
+
+@pytest.mark.slow
+@pytest.mark.process
+def test_every_jitted_program_is_in_the_list(lowered):
+    found = set()
+    for path in (ROOT / "reoac_jax").rglob("*.py"):
+        where = path.relative_to(ROOT).as_posix()
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef):
+                for node in ast.walk(function):
+                    if isinstance(node, ast.Attribute) and ast.unparse(node) == "jax.jit":
+                        found.add(f"{where}:{function.name}")
+    assert found == set(JITTED), "scripts/lowering/programs.py has to trace it, too"
+    assert {name for name in JITTED.values() if name} <= set(lowered["gsm8k"])
+
+
+@pytest.fixture
+def contents(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from lowering import contents
+
+    return contents
+
+
+def test_products_calls_and_narrow_arithmetic_are_read(contents):
+    """A product stands in a function, called twice, and in a loop's body, which counts once."""
+
+    @jax.jit
+    def product(x):
+        return jnp.matmul(x, x, preferred_element_type=jnp.float32)
+
+    def program(x):
+        once = jax.lax.fori_loop(0, 5, lambda _, y: product(y).astype(y.dtype), x)
+        return product(x) + product(once) + product(x.astype(jnp.float32)) + jnp.exp(x)
+
+    x = jax.ShapeDtypeStruct((8, 8), jnp.bfloat16)
+    lowered = jax.jit(program).trace(x).lower(lowering_platforms=("cuda",))
+    found = contents.read(lowered.compiler_ir("stablehlo"))
+    kinds = sorted(item.operands for item in found.products)
+    assert kinds == [("bf16", "bf16")] * 3 + [("f32", "f32")]
+    assert {item.operations for item in found.products} == {2 * 8**3}
+    assert {item.result for item in found.products} == {"f32"}
+    assert found.narrow == {"stablehlo.exponential": 1}
+    assert found.forward == found.backward == 0
+
+
+def test_what_is_wrong_is_named(contents):
+    from lower_for_cuda import faults
+
+    out = jax.ShapeDtypeStruct((), jnp.bfloat16)
+    case = SimpleNamespace(traced=SimpleNamespace(out_info=out), forward=1, backward=1, casts=False)
+    large = contents.Product(("bf16", "bf16"), "f32", 1000, "a x b")
+    wide = contents.Product(("bf16", "f32"), "bf16", 10, "c x d")
+    found = contents.Contents(3, 1, [large, wide], {"stablehlo.add": 2})
+    assert faults(case, found, fused=2) == [
+        "3 fused attentions forward; expected 2",
+        "1 fused attentions backward; expected 2",
+        "a float32 product of 1.0% of the largest: c x d",
+        "computed in 16 bits: {'stablehlo.add': 2}",
+        "a matrix product whose sum is not float32",
+        "results in bfloat16; expected float32",
+    ]
+    good = contents.Contents(2, 2, [large], {})
+    case.traced.out_info = jax.ShapeDtypeStruct((), jnp.float32)
+    assert faults(case, good, fused=2) == []
+
+
+def test_the_kernel_itself_is_asked(contents):
+    """What cuDNN's attention refuses raises while it is traced."""
+    from lowering.stand_in import cuda_stood_in
+
+    from reoac_jax.backbone.attention import attention
+
+    def fused(width):
+        x = jax.ShapeDtypeStruct((2, 24, 4, width), jnp.bfloat16)
+        lengths = jax.ShapeDtypeStruct((2,), jnp.int32)
+        mixed = jax.jit(lambda x, n: attention(x, x, x, n, "cudnn"))
+        return mixed.trace(x, lengths).lower(lowering_platforms=("cuda",))
+
+    with pytest.raises(RuntimeError, match="cuDNN"):
+        fused(64)
+    with cuda_stood_in():
+        assert contents.read(fused(64).compiler_ir("stablehlo")).forward == 1
+        with pytest.raises(NotImplementedError, match="head dim"):
+            fused(60)
