@@ -34,6 +34,7 @@ from reoac_jax.devices import sharding  # noqa: E402
 from reoac_jax.learning.learner import Learner, LearnerSettings, LearnerState  # noqa: E402
 from reoac_jax.learning.parts import make_heads  # noqa: E402
 from reoac_jax.learning.replay import BackboneBatch, HeadBatch  # noqa: E402
+from reoac_jax.policy.heads import Heads  # noqa: E402
 from reoac_jax.policy.vocabulary import Vocabulary  # noqa: E402
 from reoac_jax.rollout import Prompts, Rollout, RolloutSettings  # noqa: E402
 from reoac_jax.rollout.loop import backbone_denoiser, rollout  # noqa: E402

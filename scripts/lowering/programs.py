@@ -25,6 +25,7 @@ from reoac_jax.learning.replay import Replay
 from reoac_jax.learning.samples import final_relation
 from reoac_jax.learning.state import parameter_groups
 from reoac_jax.policy.heads import HeadParams
+from reoac_jax.policy.operators import OPERATOR_TYPES
 from reoac_jax.rollout import Request, Rollout
 from reoac_jax.runs.finite import all_finite
 
@@ -187,7 +188,8 @@ def _policies(
     """One batch of each policy; the actor also with positions that are given."""
     requests = requests[: config.evaluation.batch_size]
     given = np.zeros(config.rollout.gen_len, np.int32)
-    asked = [(name, name, requests) for name in POLICIES]
+    absent = set(OPERATOR_TYPES) - set(config.operators.names)
+    asked = [(name, name, requests) for name in POLICIES if name not in absent]
     filled = [request._replace(given=given) for request in requests]
     asked.append(("actor, infilling", "actor", filled))
     for title, name, batch in asked:

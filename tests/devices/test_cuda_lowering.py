@@ -88,11 +88,14 @@ def test_no_large_float32_product_is_left(lowered, name):
 @pytest.mark.slow
 @pytest.mark.process
 def test_every_policy_lowers(tmp_path):
-    from reoac_jax.evaluation.policies import POLICIES
+    from reoac_jax.config import load_config
+    from reoac_jax.evaluation.policies import POLICY_TYPES
+    from reoac_jax.samplers import SAMPLERS
 
     records = lower(tmp_path / "policies.json", "--config", "configs/gsm8k.py")
     found = {record["program"]: record["fused_forward"] for record in records}
-    for policy in (*POLICIES, "actor, infilling"):
+    operators = load_config(ROOT / "configs" / "gsm8k.py", []).operators.names
+    for policy in (*POLICY_TYPES, *operators, *SAMPLERS, "actor, infilling"):
         assert found[f"policy {policy}"] == BLOCKS
 
 
