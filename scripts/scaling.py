@@ -114,7 +114,7 @@ def update_costs(learner: Learner, config: ConfigDict) -> dict[str, Any]:
     steps = {
         "critic": (train.critic_steps, Learner.critic_step, transitions),
         "actor": (train.actor_steps, Learner.actor_step, transitions),
-        "backbone": (train.backbone_steps, Learner.backbone_step, (base, *rows, key)),
+        "backbone": (train.backbone_steps, Learner.backbone_step, (base, None, *rows, key)),
     }
     return {
         name: {"steps_an_iteration": count} | step_costs(step, learner, state, arguments)
@@ -180,8 +180,9 @@ def backbone_rows(count: int, width: int, gen: int) -> BackboneBatch:
     row, integer = jax.ShapeDtypeStruct, np.int32
     return BackboneBatch(
         prompt=row((count, width), integer), prompt_length=row((count,), integer),
-        tokens=row((count, gen), integer), written=row((count, gen), bool),
-        target=row((count, gen), integer), advantage=row((count,), np.float32),
+        tokens=row((count, gen), integer), position=row((count, gen), integer),
+        written=row((count, gen), bool), target=row((count, gen), integer),
+        log_prob=row((count, gen), np.float32), advantage=row((count,), np.float32),
         step=row((count,), integer),
     )  # fmt: skip
 

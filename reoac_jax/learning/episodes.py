@@ -60,6 +60,7 @@ def replay_episodes(
         active=steps.active,
     )
     estimate = estimator(config.objective)
+    unknown = np.zeros(steps.written.shape, np.float32)
     return Episodes(
         prompt=padded,
         prompt_length=np.array([len(prompt) for prompt in prompts], np.int32),
@@ -77,6 +78,7 @@ def replay_episodes(
         log_prob=np.take_along_axis(log_probs, chosen, axis=-1)[..., 0],
         tokens=steps.tokens,
         written=steps.written,
+        token_log_prob=unknown if steps.log_prob is None else steps.log_prob,
     )
 
 

@@ -5,15 +5,17 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from reoac_jax.devices import sharding
 from reoac_jax.devices.streams import RunStream
 from reoac_jax.learning.learner import Learner, LearnerSettings, LearnerState
-from reoac_jax.learning.parts import Parts, starting_overlay
-from reoac_jax.learning.trainable import TRAINABLES
-from reoac_jax.policy.heads import HeadParams
+from reoac_jax.learning.order import FixedOrder
+from reoac_jax.learning.parts import Parts, adapted_base, starting_overlay
+from reoac_jax.learning.trainable import TRAINABLES, place
+from reoac_jax.policy.heads import AppliesHeads, HeadParams
 from reoac_jax.rollout import RolloutProgram
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import Task
@@ -26,8 +28,10 @@ class Experiment:
 
     learner: the updates, on the mesh of all devices of all processes. program: rollouts, on this
     process's own devices, `own_mesh`. base: the backbone's frozen parameters on the mesh; None
-    where the state holds the only copy that is needed. merge: jitted, (base, trained weights) to
-    the backbone's parameters for rollouts. key: all that is random derives from it.
+    where the state holds the only copy that is needed. start: the backbone's parameters before any
+    training, for an objective that measures the distance from them, else None. merge: jitted,
+    (base, trained weights) to the backbone's parameters for rollouts. key: all that is random
+    derives from it.
     """
 
     config: ConfigDict
@@ -38,6 +42,7 @@ class Experiment:
     program: RolloutProgram
     own_mesh: Mesh
     base: Any
+    start: Any
     merge: Callable[[Any, Any], Any]
     key: jax.Array
 
@@ -53,8 +58,12 @@ class Experiment:
             parts.training_model(config), parts.heads, settings,
             LearnerSettings.from_config(config), mesh,
         )  # fmt: skip
+        heads: AppliesHeads = parts.heads
+        if config.train.order:
+            places = map(config.operators.names.index, config.train.order)
+            heads = FixedOrder(parts.heads, tuple(places))
         program = RolloutProgram(
-            parts.model, parts.heads, parts.vocabulary, settings, own_mesh,
+            parts.model, heads, parts.vocabulary, settings, own_mesh,
             config.rollout.batch_size,
         )  # fmt: skip
         keeps_base = learner.settings.trainable.keeps_base
@@ -67,6 +76,7 @@ class Experiment:
             program=program,
             own_mesh=own_mesh,
             base=sharding.replicate(mesh, parts.base) if keeps_base else None,
+            start=_start(config, parts, learner),
             merge=jax.jit(learner.rollout_params, out_shardings=sharding.whole(mesh)),
             key=jax.random.key(config.seed),
         )
@@ -86,6 +96,17 @@ class Experiment:
         """The backbone's parameters and the heads, on this process's own devices."""
         params = self.merge(self.base, state.backbone)
         return sharding.on_own_devices(self.own_mesh, (params, state.heads))
+
+
+def _start(config: ConfigDict, parts: Parts, learner: Learner) -> Any:
+    """On the mesh; a copy where the state takes the base as its own."""
+    settings = learner.settings
+    if settings.trainable.item is None or not settings.backbone.measures_start:
+        return None
+    start = adapted_base(config, parts)
+    if not settings.trainable.keeps_base:
+        start = jax.tree.map(jnp.copy, start)
+    return place(learner.mesh, start, settings.fsdp)
 
 
 def _check_devices(config: ConfigDict) -> None:

@@ -133,13 +133,17 @@ def update(
         dropout_key = jax.random.fold_in(experiment.key, RunStream.DROPOUT)
         dropout_key = jax.random.fold_in(dropout_key, iteration)
         objective = settings.backbone
-        for number in range(train.backbone_steps):
-            written = crop_prompts(
-                replay.backbone_batch(rng, train.backbone_batch, objective.target, among(objective))
+        batches = replay.backbone_batches(
+            rng, train.backbone_batch, train.backbone_steps, objective.target, among(objective)
+        )
+        for number, written in enumerate(batches):
+            batch, real = sharding.split_padded(
+                learner.mesh, crop_prompts(written), train.backbone_accumulate
             )
-            parts = sharding.split_padded(learner.mesh, written, train.backbone_accumulate)
             key = jax.random.fold_in(dropout_key, number)
-            state, metrics = learner.backbone_step(state, experiment.base, *parts, key)
+            state, metrics = learner.backbone_step(
+                state, experiment.base, experiment.start, batch, real, key
+            )
             note(metrics)
     return state, {name: float(np.mean(jax.device_get(v))) for name, v in measured.items()}
 

@@ -5,13 +5,14 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from reoac_jax.backbone import lora
 from reoac_jax.backbone.interface import DenoiserModule
-from reoac_jax.backbone.likelihood import reference_log_probs
+from reoac_jax.backbone.likelihood import Rows, token_statistics
 from reoac_jax.backbone.prediction import assemble_rows
 from reoac_jax.devices import sharding
 from reoac_jax.learning.accumulation import accumulated_gradient
@@ -219,6 +220,7 @@ class Learner:
         self,
         state: LearnerState,
         base: Any,
+        start: Any,
         batch: BackboneBatch[jax.Array],
         real: jax.Array,
         key: jax.Array,
@@ -230,28 +232,46 @@ class Learner:
 
         Args:
           base: the frozen parameters, never changed; None where all weights are trained.
+          start: the parameters before any training; None unless the objective measures the KL to
+            them.
           key: for dropout.
 
         Returns:
-          The state, and backbone_loss and what the objective adds, before the step.
+          The state; and, before the step, backbone_loss, means over the written positions of the
+          distributions' entropy and of what was written's probability, and what the objective adds.
         """
-        settings = self.settings
-        rows, lengths = assemble_rows(
+        settings, objective = self.settings, self.settings.backbone
+        tokens, lengths = assemble_rows(
             batch.prompt, batch.prompt_length, batch.tokens, self.rollout.pad_id
         )
         sigma = sigma_of(batch.tokens, batch.step, self.rollout)
-        share = position_shares(batch.written, real)
+        a_step = self.rollout.gen_len / self.rollout.max_steps
+        share = objective.shares(batch.written, real, a_step)
+        mean_share = position_shares(batch.written, real)
+        temperature = self.rollout.draw.temperature if objective.drawn else 1.0
 
         def loss_fn(backbone: Any, part: tuple, part_key: jax.Array) -> tuple[jax.Array, Metrics]:
-            rows, lengths, sigma, batch, share = part
-            log_probs = reference_log_probs(
-                self.model, self.training_variables(base, backbone), rows, lengths, batch.target,
-                sigma, part_key, shares=self.mesh.size,
+            tokens, lengths, sigma, batch, share, mean_share = part
+            gen_len = self.rollout.gen_len
+            rows = Rows(tokens, lengths, batch.target, gen_len, batch.position, None, sigma)
+            before = None
+            if start is not None:
+                whole = sharding.gather_parameters(self.mesh, start) if settings.fsdp else start
+                before = {"params": whole}
+            statistics = token_statistics(
+                self.model, self.training_variables(base, backbone), rows, temperature, before,
+                None if objective.drawn else part_key, self.mesh.size,
             )  # fmt: skip
-            loss = settings.backbone.loss(log_probs, batch, share)
-            return loss.value, {"backbone_loss": loss.value, **loss.metrics}
+            loss = objective.loss(statistics, batch, share)
+            measured = {
+                "backbone_entropy": statistics.entropy,
+                "backbone_confidence": jnp.exp(statistics.log_prob),
+                **loss.metrics,
+            }
+            means = {name: (x * mean_share).sum() for name, x in measured.items()}
+            return loss.value, {"backbone_loss": loss.value, **means}
 
-        parts = (rows, lengths, sigma, batch, share)
+        parts = (tokens, lengths, sigma, batch, share, mean_share)
         metrics, gradient = accumulated_gradient(
             loss_fn, state.backbone, parts, key, settings.backbone_accumulate
         )

@@ -91,6 +91,12 @@ OPTIONS: Mapping[str, Option] = {
         low=1,
         high=10**4,
     ),
+    "train.order": Option(
+        "strs",
+        "the operators of the steps, in the place of the actor's picks, one for each; empty: the "
+        "actor picks",
+        (),
+    ),
     "train.critic_steps": _steps("critic", 16),
     "train.actor_steps": _steps("actor", 16),
     "train.backbone_steps": _steps("backbone", 8),
@@ -120,6 +126,18 @@ def check(values: Mapping[str, Any]) -> None:
     ACTORS[values["objective.actor"]].check(values)
     if values["backbone.finetune_mode"] != Frozen.name and values["train.backbone_steps"]:
         BACKBONES[values["objective.backbone"]].check(values)
+    order, max_steps = values["train.order"], values["rollout.max_steps"]
+    names = values["operators.names"]
+    if order and (len(order) != max_steps or not set(order) <= set(names)):
+        raise InputError(
+            f"train.order is {order}; expected nothing, or as many operators as rollout.max_steps, "
+            f"{max_steps}, each one of {', '.join(names)}"
+        )
+    if order and values["train.actor_steps"]:
+        raise InputError(
+            f"train.actor_steps is {values['train.actor_steps']}; expected 0, for with train.order "
+            "the actor picks nothing that it could learn from"
+        )
     if values["train.backbone_batch"] % values["train.backbone_accumulate"]:
         raise InputError(
             f"train.backbone_batch is {values['train.backbone_batch']}; expected a multiple of"

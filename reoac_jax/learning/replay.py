@@ -1,6 +1,6 @@
 """Replay buffer: the latest episodes, on the host, oldest leave first (DESIGN.md, section 10)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple
 
 import jax
@@ -23,6 +23,7 @@ class Episodes(NamedTuple):
     operator, chosen: int32 `[E, T]`. decided: bool `[E, T]`.
     legal: bool `[E, T, A]`, what could be chosen. log_prob: float32 `[E, T]`, of `chosen`.
     tokens: int32 `[E, T, G]`, before the step. written: bool `[E, T, G]`.
+    token_log_prob: float32 `[E, T, G]`, with which what was written was drawn; 0 if not known.
     """
 
     prompt: np.ndarray
@@ -41,6 +42,7 @@ class Episodes(NamedTuple):
     log_prob: np.ndarray
     tokens: np.ndarray
     written: np.ndarray
+    token_log_prob: np.ndarray
 
 
 class HeadBatch(NamedTuple, Generic[ArrayT]):
@@ -60,15 +62,19 @@ class BackboneBatch(NamedTuple, Generic[ArrayT]):
     """`N` transitions that wrote something, for the backbone.
 
     prompt: int32 `[N, P]`. prompt_length: int32 `[N]`. tokens: int32 `[N, G]`, before the step.
-    written: bool `[N, G]`. target: int32 `[N, G]`, what should stand there.
+    position: int32 `[N, K]`, generated positions, those that were written first. written: bool
+    `[N, K]`, whether they were. target: int32 `[N, K]`, tokens that are asked about there.
+    log_prob: float32 `[N, K]`, with which the written tokens were drawn, where it is known.
     advantage: float32 `[N]`. step: int32 `[N]`.
     """
 
     prompt: ArrayT
     prompt_length: ArrayT
     tokens: ArrayT
+    position: ArrayT
     written: ArrayT
     target: ArrayT
+    log_prob: ArrayT
     advantage: ArrayT
     step: ArrayT
 
@@ -132,22 +138,54 @@ class Replay:
             decided=data.decided[episode, step],
         )
 
-    def backbone_batch(
-        self, rng: np.random.Generator, size: int, target: TargetFn, latest: int | None = None
-    ) -> BackboneBatch[np.ndarray]:
-        """Draws `size` of the transitions that wrote something. Raises `ValueError` if none did.
+    def backbone_batches(
+        self,
+        rng: np.random.Generator,
+        size: int,
+        count: int,
+        target: TargetFn,
+        latest: int | None = None,
+    ) -> Iterator[BackboneBatch[np.ndarray]]:
+        """`count` minibatches of `size` of the transitions that wrote something.
 
-        latest: as for `head_batch`.
+        With `latest`, as for `head_batch`, each transition comes once before any comes again: these
+        are the present iteration's, of which an epoch can be made. Of all episodes they are drawn
+        with replacement.
+
+        Raises `ValueError` if no transition wrote anything.
         """
         data = self._filled()
-        wrote = data.active & data.written.any(axis=-1)
-        episode, step = self._draw(wrote & self._among(latest), rng, size)
+        wrote = data.active & data.written.any(axis=-1) & self._among(latest)
+        if latest is None:
+            for _ in range(count):
+                yield self._backbone_batch(*self._draw(wrote, rng, size), target)
+            return
+        episode, step = self._found(wrote)
+        epochs = -(-size * count // len(episode))
+        order = np.concatenate([rng.permutation(len(episode)) for _ in range(epochs)])
+        for places in np.array_split(order[: size * count], count):
+            yield self._backbone_batch(episode[places], step[places], target)
+
+    def _backbone_batch(
+        self, episode: np.ndarray, step: np.ndarray, target: TargetFn
+    ) -> BackboneBatch[np.ndarray]:
+        data = self._filled()
+        written = data.written[episode, step]
+        # As many columns as the fullest row needs, or a few more: few shapes to compile.
+        columns = min(1 << int(written.sum(axis=1).max() - 1).bit_length(), written.shape[1])
+        position = np.argsort(~written, axis=1, kind="stable")[:, :columns].astype(np.int32)
+
+        def there(x: np.ndarray) -> np.ndarray:
+            return np.take_along_axis(x, position, axis=1)
+
         return BackboneBatch(
             prompt=data.prompt[episode],
             prompt_length=data.prompt_length[episode],
             tokens=data.tokens[episode, step],
-            written=data.written[episode, step],
-            target=target(data, episode, step),
+            position=position,
+            written=there(written),
+            target=there(target(data, episode, step)),
+            log_prob=there(data.token_log_prob[episode, step]),
             advantage=data.backbone_advantage[episode, step],
             step=step.astype(np.int32),
         )
@@ -182,12 +220,16 @@ class Replay:
         age = (self.added - 1 - np.arange(len(self))) % self.capacity
         return (age < (len(self) if latest is None else latest))[:, None]
 
-    @staticmethod
     def _draw(
-        where: np.ndarray, rng: np.random.Generator, size: int
+        self, where: np.ndarray, rng: np.random.Generator, size: int
     ) -> tuple[np.ndarray, np.ndarray]:
+        episode, step = self._found(where)
+        drawn = rng.integers(0, len(episode), size)
+        return episode[drawn], step[drawn]
+
+    @staticmethod
+    def _found(where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         episode, step = np.nonzero(where)
         if not len(episode):
             raise ValueError("no transition in the replay buffer qualifies")
-        drawn = rng.integers(0, len(episode), size)
-        return episode[drawn], step[drawn]
+        return episode, step

@@ -110,6 +110,7 @@ class OperatorDecider:
             written=update.written,
             repaired=update.repaired,
             confidence=prediction.tokens.confidence,
+            log_prob=_log_prob(prediction.tokens.drawn, update.written),
             logits=heads.logits,
             q=heads.q,
             legal=choices.legal,
@@ -138,3 +139,8 @@ class OperatorDecider:
             operator=operator,
             passes=branching.any() * jnp.int32(settings.branch_k),
         )
+
+
+def _log_prob(drawn: jax.Array | None, written: jax.Array) -> jax.Array | None:
+    """float32 `[B, G]`: of the written tokens, from the probability with which each was drawn."""
+    return None if drawn is None else jnp.log(jnp.where(written, drawn, 1.0))

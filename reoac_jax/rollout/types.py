@@ -85,7 +85,11 @@ class RolloutSettings:
             pad_id=pad_id,
             update_rule=rollout.update_rule,
             selection_mode=mode.selection_mode,
-            draw=DrawSettings(mode.sample_strategy, rollout.temperature),
+            draw=DrawSettings(
+                mode.sample_strategy,
+                rollout.temperature,
+                drawn=mode.sample_strategy == "sample" and not evaluation,
+            ),
             empty_operator=rollout.empty_operator,
             fallback_operator=config.operators.names.index(rollout.fallback_operator),
             repair_tokens=rollout.repair_tokens,
@@ -212,6 +216,8 @@ class Trajectory(NamedTuple, Generic[ArrayT]):
     tokens: int32 `[.., G]`, before the step. written: bool `[.., G]`, positions the step wrote.
     repaired: bool `[.., G]`, positions the step put back under the mask.
     confidence: float32 `[.., G]`, of the model's proposal at each position.
+    log_prob: float32 `[.., G]`, with which the written tokens were drawn, 0 elsewhere; None where
+    `draw.drawn` is off.
     logits, q: float32 `[.., A]`, the heads' outputs. legal: bool `[.., A]`, what could be chosen.
     chosen: int32, the actor's pick. decided: bool, that pick was the actor's alone to make: False
     at scheduled branching steps, where the candidates' values decide, and in the last step of
@@ -228,6 +234,7 @@ class Trajectory(NamedTuple, Generic[ArrayT]):
     written: ArrayT
     repaired: ArrayT
     confidence: ArrayT
+    log_prob: ArrayT | None
     logits: ArrayT
     q: ArrayT
     legal: ArrayT

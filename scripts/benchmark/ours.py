@@ -161,8 +161,10 @@ def update_program(
         prompt=inputs.prompt[:count],
         prompt_length=inputs.lengths[:count],
         tokens=inputs.generated[:count],
+        position=np.tile(np.arange(gen_len, dtype=np.int32), (count, 1)),
         written=inputs.generated[:count] == config.mask_id,
         target=inputs.reference[:count],
+        log_prob=np.zeros((count, gen_len), np.float32),
         advantage=np.linspace(0.1, 1.0, count, dtype=np.float32),
         step=np.zeros(count, np.int32),
     )
@@ -172,10 +174,10 @@ def update_program(
     real = jnp.ones(count)
     del params  # mode full has taken them as its own
     key = jax.random.key(4)
-    step = Learner.backbone_step.lower(learner, state[0], base, batch, real, key).compile()
+    step = Learner.backbone_step.lower(learner, state[0], base, None, batch, real, key).compile()
 
     def run() -> float:
-        state[0], metrics = step(state[0], base, batch, real, key)
+        state[0], metrics = step(state[0], base, None, batch, real, key)
         jax.block_until_ready(state[0])
         return float(metrics["backbone_loss"])
 

@@ -107,6 +107,7 @@ def fake_rollout(rng):
         observation=Observation(rng.standard_normal((E, T, 3)).astype(np.float32)),
         tokens=rng.integers(0, 9, (E, T, G)),
         written=rng.random((E, T, G)) < 0.5,
+        log_prob=-rng.random((E, T, G)).astype(np.float32),
         logits=logits,
         q=rng.standard_normal((E, T, 5)).astype(np.float32),
         legal=legal,
@@ -196,6 +197,7 @@ def test_replay_episodes_against_plain_loops(configs, kind, backbone):
             among = np.exp(logits)[rollout.steps.legal[episode, t]].sum()
             log_prob = logits[rollout.steps.chosen[episode, t]] - np.log(among)
             assert got.log_prob[episode, t] == pytest.approx(log_prob, abs=1e-5)
+    np.testing.assert_array_equal(got.token_log_prob, rollout.steps.log_prob)
     assert got.observation is rollout.steps.observation
     for name in ("active", "operator", "chosen", "legal", "decided", "tokens", "written"):
         np.testing.assert_array_equal(getattr(got, name), getattr(rollout.steps, name))

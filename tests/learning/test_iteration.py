@@ -40,6 +40,7 @@ def episodes(numbers):
         log_prob=step.astype(np.float32),
         tokens=wide,
         written=np.ones((len(number), T, G), bool),
+        token_log_prob=np.zeros((len(number), T, G), np.float32),
     )
 
 
@@ -56,8 +57,8 @@ class Recorder:
     def actor_step(self, state, batch, real):
         return self._note("actor", state, batch.operator, real)
 
-    def backbone_step(self, state, base, batch, real, key):
-        assert base == "base"
+    def backbone_step(self, state, base, start, batch, real, key):
+        assert (base, start) == ("base", "start")
         self.targets = np.asarray(batch.target)
         self.keys = [*getattr(self, "keys", []), jax.random.key_data(key).tolist()]
         return self._note("backbone", state, batch.tokens[:, 0], real)
@@ -81,7 +82,7 @@ def updated(configs, settings, *overrides, iteration=3):
     for first in range(0, 12, LATEST):
         replay.add(episodes(range(first, first + LATEST)))
     experiment = SimpleNamespace(
-        config=config, learner=learner, base="base", key=jax.random.key(config.seed)
+        config=config, learner=learner, base="base", start="start", key=jax.random.key(config.seed)
     )
     state, metrics = update(experiment, 0, replay, iteration)
     assert state == len(learner.steps)

@@ -74,7 +74,7 @@ def test_lora_steps_leave_the_base_alone():
     overlay, heads = host(state.backbone), host(state.heads)
     for seed in range(3):
         key = jax.random.key(seed)
-        state, _ = it.backbone_step(state, params, backbone_batch(seed), real(), key)
+        state, _ = it.backbone_step(state, params, None, backbone_batch(seed), real(), key)
     assert_equal(params, before)  # bit for bit, and not donated
     assert all(moved(overlay, state.backbone))
     assert not any(moved(heads, state.heads))
@@ -87,7 +87,7 @@ def test_full_steps_change_the_weights():
     it, params = learner(trainable=MODES["full"]), base()
     before = host(params)
     state = initial(it, params)
-    state, _ = it.backbone_step(state, None, backbone_batch(), real(), jax.random.key(0))
+    state, _ = it.backbone_step(state, None, None, backbone_batch(), real(), jax.random.key(0))
     still = [
         path
         for (path, x), changed in zip(
@@ -201,7 +201,7 @@ def test_backbone_steps_lower_the_loss(mode):
     frozen = params if mode == "lora" else None
     batch = backbone_batch()
     for seed in range(30):
-        state, metrics = it.backbone_step(state, frozen, batch, real(), jax.random.key(seed))
+        state, metrics = it.backbone_step(state, frozen, None, batch, real(), jax.random.key(seed))
         losses.append(float(metrics["backbone_loss"]))
     assert 0 < np.mean(losses[-5:]) < 0.7 * np.mean(losses[:2])
 
@@ -214,7 +214,9 @@ def test_sigma_of_the_recorded_state_reaches_a_time_conditioned_backbone(sigma):
     losses = []
     for step in (0, 5):
         batch = backbone_batch()._replace(step=np.full(N, step, np.int32))
-        _, metrics = it.backbone_step(initial(it, params), params, batch, real(), jax.random.key(0))
+        _, metrics = it.backbone_step(
+            initial(it, params), params, None, batch, real(), jax.random.key(0)
+        )
         losses.append(float(metrics["backbone_loss"]))
     assert (abs(losses[0] - losses[1]) > 1e-4) == (sigma == "schedule")
     batch = backbone_batch()
@@ -287,11 +289,13 @@ def test_padding_of_backbone_batches_weighs_nothing():
     results = []
     for other in (1, 2):
         padded = with_padding(batch, backbone_batch(other))
-        step = it.backbone_step(initial(it, params), params, padded, real(OWN), jax.random.key(0))
+        step = it.backbone_step(
+            initial(it, params), params, None, padded, real(OWN), jax.random.key(0)
+        )
         results.append(host((step[0].backbone, step[1])))
     assert_equal(*results)
     step = it.backbone_step(
-        initial(it, params), params, backbone_batch(), real(), jax.random.key(0)
+        initial(it, params), params, None, backbone_batch(), real(), jax.random.key(0)
     )
     assert any(moved(results[0][0], step[0].backbone))
 
@@ -316,7 +320,7 @@ def test_norms_and_biases_do_not_decay(mode):
 def test_steps_donate_the_state():
     it, params = learner(), base()
     state = initial(it, params)
-    after, _ = it.backbone_step(state, params, backbone_batch(), real(), jax.random.key(0))
+    after, _ = it.backbone_step(state, params, None, backbone_batch(), real(), jax.random.key(0))
     assert all(x.is_deleted() for x in jax.tree.leaves(state.backbone))
     assert not any(x.is_deleted() for x in jax.tree.leaves((after, params)))
 
@@ -348,13 +352,13 @@ def test_microbatches_and_remat_change_nothing_but_memory():
     still = plain.model.clone(dropout=0.0)  # microbatches draw masks of their own
     plain = dataclasses.replace(plain, model=still)
     state, metrics = plain.backbone_step(
-        initial(plain, base()), base(), backbone_batch(), real(), jax.random.key(0)
+        initial(plain, base()), base(), None, backbone_batch(), real(), jax.random.key(0)
     )
     for changes, remat in (({"backbone_accumulate": 3}, False), ({}, True)):
         it = learner(**changes)
         it = dataclasses.replace(it, model=still.clone(remat=remat))
         other, measured = it.backbone_step(
-            initial(it, base()), base(), backbone_batch(), real(), jax.random.key(0)
+            initial(it, base()), base(), None, backbone_batch(), real(), jax.random.key(0)
         )
         np.testing.assert_allclose(measured["backbone_loss"], metrics["backbone_loss"], rtol=1e-5)
         jax.tree.map(

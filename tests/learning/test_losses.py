@@ -9,7 +9,7 @@ import pytest
 from support import toy
 
 from reoac_jax.backbone import lora, prediction
-from reoac_jax.backbone.likelihood import reference_log_probs
+from reoac_jax.backbone.likelihood import TokenStatistics, reference_log_probs
 from reoac_jax.backbone.prediction import assemble_rows
 from reoac_jax.backbone.products import CPU
 from reoac_jax.learning import losses
@@ -116,6 +116,11 @@ def test_policy_gradient_loss(rng, entropy_weight):
     )
 
 
+def known(log_probs):
+    """Statistics of which a loss reads the log-probabilities alone."""
+    return TokenStatistics(log_probs, None, None)
+
+
 def backbone_batch(advantage):
     return BackboneBatch(**(dict.fromkeys(BackboneBatch._fields) | {"advantage": advantage}))
 
@@ -132,7 +137,9 @@ def test_weighted_likelihood(rng, objective):
     share = losses.position_shares(written, weights())
     batch = backbone_batch(advantage)
     assert_same(
-        lambda log_probs: objective(advantage_positive=False).loss(log_probs, batch, share).value,
+        lambda log_probs: (
+            objective(advantage_positive=False).loss(known(log_probs), batch, share).value
+        ),
         reference,
         -np.abs(normal(rng, N, G)),
     )
@@ -147,7 +154,7 @@ def test_only_written_positions_count(objective):
 
     def loss(logits):
         log_probs = jnp.take_along_axis(jax.nn.log_softmax(logits), target[:, :, None], axis=-1)
-        return objective.loss(log_probs[:, :, 0], backbone_batch(jnp.ones(2)), share).value
+        return objective.loss(known(log_probs[:, :, 0]), backbone_batch(jnp.ones(2)), share).value
 
     value, gradient = jax.value_and_grad(loss)(logits)
     assert value == pytest.approx(np.log(3), abs=1e-6)
@@ -180,7 +187,7 @@ def test_nothing_counted_gives_zero(rng):
     for objective in (SoftQ(), PolicyGradient()):
         assert objective.loss(q, q, batch, zeros).value == 0
     share = losses.position_shares(np.zeros((N, G), bool), zeros + 1)
-    assert Reference().loss(normal(rng, N, G), backbone_batch(zeros + 1), share).value == 0
+    assert Reference().loss(known(normal(rng, N, G)), backbone_batch(zeros + 1), share).value == 0
 
 
 @pytest.mark.parametrize(

@@ -37,11 +37,13 @@ def episodes(numbers, rng=None):
         log_prob=-step.astype(np.float32),
         tokens=np.broadcast_to(step[:, :, None], (count, T, G)).astype(np.int32),
         written=rng.random((count, T, G)) < 0.4,
+        token_log_prob=-rng.random((count, T, G)).astype(np.float32),
     )
 
 
 def backbone_batch(replay, rng, size):
-    return replay.backbone_batch(rng, size, Reference().target)
+    (batch,) = replay.backbone_batches(rng, size, 1, Reference().target)
+    return batch
 
 
 def transitions(data, where):
@@ -104,9 +106,14 @@ def test_only_the_latest_episodes_where_asked_for(added):
     drawn = replay.head_batch(np.random.default_rng(0), 2000, latest=4)
     seen = set(drawn.observation.alignment[:, 0].astype(int).tolist())
     assert seen == transitions(latest, latest.active)
-    drawn = replay.backbone_batch(np.random.default_rng(0), 2000, Generated().target, latest=4)
-    wrote = latest.active & latest.written.any(axis=-1)
-    assert set(drawn.tokens[:, 0].tolist()) == transitions(latest, wrote)
+    wrote = transitions(latest, latest.active & latest.written.any(axis=-1))
+    batches = replay.backbone_batches(
+        np.random.default_rng(0), 5, 2 * len(wrote), Generated().target, latest=4
+    )
+    drawn = np.concatenate([batch.tokens[:, 0] for batch in batches]).reshape(-1, len(wrote))
+    # Ten epochs, each of every transition once, in orders of their own.
+    assert len(drawn) == 10 and all(set(epoch.tolist()) == wrote for epoch in drawn)
+    assert len({tuple(epoch.tolist()) for epoch in drawn}) > 1 or len(wrote) < 2
 
 
 @pytest.mark.parametrize("objective", [Reference(), Generated()])
@@ -115,7 +122,7 @@ def test_backbone_batch_draws_transitions_that_wrote(objective):
     replay = Replay(20)
     replay.add(data)
     size = 40_000
-    batch = replay.backbone_batch(np.random.default_rng(0), size, objective.target)
+    (batch,) = replay.backbone_batches(np.random.default_rng(0), size, 1, objective.target)
     where = data.active & data.written.any(axis=-1)
     assert where.sum() < data.active.sum()
     wanted = sorted(transitions(data, where))
@@ -130,7 +137,13 @@ def test_backbone_batch_draws_transitions_that_wrote(objective):
     np.testing.assert_array_equal(batch.target[:, 0], number + 1000 * own)
     np.testing.assert_array_equal(batch.prompt[:, 0], number)
     np.testing.assert_array_equal(batch.prompt_length, number % P + 1)
-    np.testing.assert_array_equal(batch.written, data.written[number, t])
+    assert sorted(map(tuple, np.sort(batch.position, axis=1).tolist()))[0] == (0, 1)
+    rows = np.arange(size)[:, None]
+    for name in ("written", "token_log_prob"):
+        got = batch.written if name == "written" else batch.log_prob
+        there = getattr(data, name)[number, t][rows, batch.position]
+        np.testing.assert_array_equal(got, there)
+    assert (batch.written[:, 0] >= batch.written[:, 1]).all()  # those that were written first
     assert batch.step.dtype == np.int32
 
 

@@ -60,7 +60,7 @@ def updated(count, mode, fsdp=False):
         rows = sharding.split_padded(it.mesh, uneven(backbone_batch(seed)))
         state, critic = it.critic_step(state, *heads)
         state, actor = it.actor_step(state, *heads)
-        state, backbone = it.backbone_step(state, base, *rows, jax.random.key(seed))
+        state, backbone = it.backbone_step(state, base, None, *rows, jax.random.key(seed))
         losses.append(jax.device_get(critic | actor | backbone))
     return losses, jax.device_get((state.heads, state.backbone)), state
 
@@ -91,7 +91,7 @@ def compiled(it, step):
     state, base = start(it)
     mesh = it.mesh
     if step == "backbone_step":
-        arguments = base, *sharding.split_padded(mesh, backbone_batch()), jax.random.key(0)
+        arguments = base, None, *sharding.split_padded(mesh, backbone_batch()), jax.random.key(0)
     else:
         arguments = sharding.split_padded(mesh, head_batch())
     return state, getattr(it, step).lower(it, state, *arguments).compile()

@@ -21,7 +21,7 @@ ACTORS = {
     "soft_q": SETTINGS.actor,
     "policy_gradient": PolicyGradient(clip_ratio=0.2, entropy_weight=0.01),
 }
-N, PROMPT = 12, 7
+N, PROMPT, K = 12, 7, 5
 
 
 def real(counted=N):
@@ -55,8 +55,10 @@ def backbone_batch(seed=0):
         prompt=np.asarray(prompts.tokens),
         prompt_length=np.asarray(prompts.lengths),
         tokens=tokens,
-        written=(tokens == toy.MASK_ID) & (rng.random((N, 8)) < 0.7),
-        target=rng.integers(0, toy.MASK_ID, (N, 8)).astype(np.int32),
+        position=np.argsort(rng.random((N, 8)), axis=1)[:, :K].astype(np.int32),
+        written=rng.random((N, K)) < 0.7,
+        target=rng.integers(0, toy.MASK_ID, (N, K)).astype(np.int32),
+        log_prob=np.log(rng.uniform(0.01, 0.2, (N, K))).astype(np.float32),
         advantage=rng.uniform(-0.5, 1.0, N).astype(np.float32),
         step=rng.integers(0, 6, N).astype(np.int32),
     )

@@ -1,6 +1,7 @@
 """What an objective is: a frozen dataclass with its own settings, an advantage and a loss.
 
-`E` episodes of `T` steps, `N` transitions, `A` operators, `G` generated positions.
+`E` episodes of `T` steps, `N` transitions, `A` operators, `G` generated positions, `K` of them that
+a transition may have written.
 """
 
 import abc
@@ -10,13 +11,17 @@ from typing import Any, ClassVar, NamedTuple, Self
 import jax
 import numpy as np
 
+from reoac_jax.backbone.likelihood import TokenStatistics
 from reoac_jax.config.parameters import Parametric
 from reoac_jax.learning.advantages import Estimator, GradedEpisodes
+from reoac_jax.learning.losses import position_shares
 from reoac_jax.learning.replay import BackboneBatch, Episodes, HeadBatch
 
 
 class Loss(NamedTuple):
-    """value: float32 `[]`. metrics: float32 `[]` each, by the name that metrics.jsonl has."""
+    """value: float32 `[]`. metrics: by the name that metrics.jsonl has; float32 `[]` each of an
+    actor's objective, `[N, K]` of a backbone's, to be averaged over the written positions.
+    """
 
     value: jax.Array
     metrics: dict[str, jax.Array]
@@ -71,10 +76,16 @@ class ActorObjective(Objective, abc.ABC):
 class BackboneObjective(Objective, abc.ABC):
     """What the backbone follows, at the positions that a step wrote.
 
-    dropout: whether the training model's dropout is on.
+    drawn: whether the loss reads the distributions that the tokens were drawn from, as the rollout
+    saw them: at its temperature and without dropout; else those at temperature 1, with it.
     """
 
-    dropout: ClassVar[bool] = True
+    drawn: ClassVar[bool] = False
+
+    @property
+    def measures_start(self) -> bool:
+        """Whether the loss needs the KL to the weights that training started from."""
+        return False
 
     @abc.abstractmethod
     def target(self, episodes: Episodes, episode: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -83,11 +94,22 @@ class BackboneObjective(Objective, abc.ABC):
         episode, step: int `[N]`, which transitions.
         """
 
-    @abc.abstractmethod
-    def loss(self, log_probs: jax.Array, batch: BackboneBatch[jax.Array], share: jax.Array) -> Loss:
-        """The loss of a part of a minibatch; those of the parts add up, and so do the metrics.
+    def shares(self, written: jax.Array, real: jax.Array, a_step: float) -> jax.Array:
+        """float32 `[N, K]`: what each position weighs in a minibatch's loss, 0 unless written.
 
         Args:
-          log_probs: float32 `[N, G]`, of the batch's targets now.
-          share: float32 `[N, G]`, each written position's share in the mean over the minibatch.
+          written: bool `[N, K]`. real: float32 `[N]`, 0 for padding.
+          a_step: tokens that a step of scale 1 writes, G / T.
+        """
+        return position_shares(written, real)
+
+    @abc.abstractmethod
+    def loss(
+        self, tokens: TokenStatistics, batch: BackboneBatch[jax.Array], share: jax.Array
+    ) -> Loss:
+        """The loss of a part of a minibatch; those of the parts add up.
+
+        Args:
+          tokens: float32 `[N, K]` each, of the batch's targets now.
+          share: float32 `[N, K]`, of `shares` of the whole minibatch.
         """

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from reoac_jax.backbone.likelihood import TokenStatistics
 from reoac_jax.config.parameters import parameter
 from reoac_jax.learning.objectives.base import BackboneObjective, Loss
 from reoac_jax.learning.replay import BackboneBatch
@@ -25,8 +26,10 @@ class WeightedLikelihood(BackboneObjective):
         bound = self.advantage_clip
         return jnp.clip(advantage, -bound, bound) if bound > 0 else advantage
 
-    def loss(self, log_probs: jax.Array, batch: BackboneBatch[jax.Array], share: jax.Array) -> Loss:
+    def loss(
+        self, tokens: TokenStatistics, batch: BackboneBatch[jax.Array], share: jax.Array
+    ) -> Loss:
         # Elsewhere the target may be the mask, whose log-probability is -inf.
-        log_probs = jnp.where(share > 0, log_probs, 0.0)
+        log_probs = jnp.where(share > 0, tokens.log_prob, 0.0)
         weighted = log_probs * self.bounded(batch.advantage)[:, None] * share
         return Loss(-weighted.sum(), {})
