@@ -86,12 +86,16 @@ class Parametric:
         return f"{self.name}:{','.join(changed)}" if changed else self.name
 
 
+_Base = TypeVar("_Base")
 _Member = TypeVar("_Member", bound=Parametric)
 
 
-def members(package: ModuleType, base: type[_Member]) -> dict[str, type[_Member]]:
-    """The members that a package's modules define, by name, in the order of the file names."""
-    found: dict[str, type[_Member]] = {}
+def members(package: ModuleType, base: type[_Base]) -> dict[str, type[_Base]]:
+    """The members that a package's modules define, by name, in the order of the file names.
+
+    A member is a subclass of `base` with a `name` of its own, in the module that defines it.
+    """
+    found: dict[str, type[_Base]] = {}
     for entry in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         for member in vars(importlib.import_module(entry.name)).values():
             if (
@@ -100,7 +104,7 @@ def members(package: ModuleType, base: type[_Member]) -> dict[str, type[_Member]
                 and member.__module__ == entry.name
                 and "name" in vars(member)
             ):
-                found[member.name] = member
+                found[vars(member)["name"]] = member
     return found
 
 

@@ -1,16 +1,13 @@
-"""Tasks by name. A further task is one file with a `Task` class and one line in `TASKS`."""
+"""Tasks by name. A further task is one file in `families/` with a `Task` class."""
 
-import difflib
 from collections.abc import Mapping
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from reoac_jax.config.parameters import members, nearest
 from reoac_jax.config.schema import Option
 from reoac_jax.system.errors import InputError
-from reoac_jax.tasks.arithmetic import Arithmetic
-from reoac_jax.tasks.countdown import Countdown
-from reoac_jax.tasks.gsm8k import Gsm8k
-from reoac_jax.tasks.math import Math
+from reoac_jax.tasks import families
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 
 __all__ = [
@@ -24,12 +21,7 @@ __all__ = [
     "task_options",
 ]
 
-TASKS: dict[str, type[Task]] = {
-    "gsm8k": Gsm8k,
-    "math": Math,
-    "countdown": Countdown,
-    "arithmetic": Arithmetic,
-}
+TASKS: dict[str, type[Task]] = members(families, Task)  # type: ignore[type-abstract]
 
 
 def make_task(task: ConfigDict | FrozenConfigDict, grader: ConfigDict | FrozenConfigDict) -> Task:
@@ -49,6 +41,6 @@ def task_options(name: str) -> Mapping[str, Option]:
 def _task_class(name: str) -> type[Task]:
     if name in TASKS:
         return TASKS[name]
-    near = difflib.get_close_matches(str(name), TASKS, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise InputError(f"task.name is {name!r}; expected one of {', '.join(TASKS)}{hint}")
+    raise InputError(
+        f"task.name is {name!r}; expected one of {', '.join(TASKS)}{nearest(str(name), TASKS)}"
+    )

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 from ml_collections import ConfigDict
 
-from reoac_jax.tasks import gsm8k, math
 from reoac_jax.tasks.dataset import RawRow
+from reoac_jax.tasks.families import gsm8k, math
 from reoac_jax.tasks.task import Problem, Split
 
 

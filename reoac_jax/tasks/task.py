@@ -1,8 +1,9 @@
 """What a task is: problems with verified answers, behind one interface."""
 
+import abc
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 from ml_collections import ConfigDict
 
@@ -51,7 +52,7 @@ class Grade:
     failed: bool = False
 
 
-class Task(Protocol):
+class Task(abc.ABC):
     """A task: made from `config.task` and `config.grader`, closed when no longer needed.
 
     Class attributes:
@@ -64,24 +65,30 @@ class Task(Protocol):
     options: ClassVar[Mapping[str, Option]]
     grader_version: ClassVar[str]
 
+    @abc.abstractmethod
     def __init__(self, task: ConfigDict, grader: ConfigDict) -> None: ...
 
+    @abc.abstractmethod
     def problems(self, split: Split) -> list[Problem]:
         """All problems of a split, in an order that is the same every time.
 
         No problem of `dev` or `test` is one of another split.
         """
 
+    @abc.abstractmethod
     def reference_text(self, problem: Problem) -> str:
         """The answer the backbone is trained to write."""
 
+    @abc.abstractmethod
     def grade(
         self, texts: Sequence[str], problems: Sequence[Problem], mode: RewardMode = "strict"
     ) -> list[Grade]:
         """One grade for each text; `texts[i]` answers `problems[i]`."""
 
+    @abc.abstractmethod
     def extract(self, texts: Sequence[str]) -> list[str | None]:
         """The answer that `grade` would find in each text, whatever was asked; None for none."""
 
+    @abc.abstractmethod
     def close(self) -> None:
         """Ends the grader's processes, if it has any. May be called twice."""

@@ -21,7 +21,7 @@ from reoac_jax.runs.checkpoints import latest_checkpoint
 from reoac_jax.runs.metrics import MetricsLog
 from reoac_jax.system.errors import run_command
 from reoac_jax.tasks import Grade
-from reoac_jax.tasks.countdown import Countdown
+from reoac_jax.tasks.families.countdown import Countdown
 
 TINY = str(Path(__file__).resolve().parents[2] / "configs" / "tiny.py")
 

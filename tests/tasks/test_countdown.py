@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import Problem, make_task
-from reoac_jax.tasks.countdown import draw_problems, problem_keys
+from reoac_jax.tasks.families.countdown import draw_problems, problem_keys
 
 _GRADER = ConfigDict(dict(workers=1, timeout=5.0))
 

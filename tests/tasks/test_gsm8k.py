@@ -11,7 +11,12 @@ from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import Problem, make_task
 from reoac_jax.tasks.answers import final_answer
 from reoac_jax.tasks.dataset import RawRow, read_rows
-from reoac_jax.tasks.gsm8k import ANSWER_STYLES, grade_numbers, problem_from_row, styled_answer
+from reoac_jax.tasks.families.gsm8k import (
+    ANSWER_STYLES,
+    grade_numbers,
+    problem_from_row,
+    styled_answer,
+)
 
 _GRADER = ConfigDict(dict(workers=1, timeout=5.0))
 _ANSWER = (

@@ -15,8 +15,8 @@ from reoac_jax.system.errors import InputError, RunError
 from reoac_jax.tasks import grading_pool
 from reoac_jax.tasks.boxed import last_boxed, without_repeated_answer
 from reoac_jax.tasks.dataset import RawRow, read_rows
+from reoac_jax.tasks.families.math import problem_from_row
 from reoac_jax.tasks.grading_pool import GradingPool, _Worker
-from reoac_jax.tasks.math import problem_from_row
 
 # Comparing these keeps SymPy busy for ever: the powers are evaluated digit by digit.
 _HANGS = r"\boxed{\left(7^{7^{8}}\right)!}", "5041"

@@ -15,7 +15,12 @@ from ml_collections import ConfigDict
 from reoac_jax.config.schema import Option
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import stories
-from reoac_jax.tasks.gsm8k import GRADER_VERSION, extract_numbers, grade_numbers, styled_answer
+from reoac_jax.tasks.families.gsm8k import (
+    GRADER_VERSION,
+    extract_numbers,
+    grade_numbers,
+    styled_answer,
+)
 from reoac_jax.tasks.splits import split_of_text
 from reoac_jax.tasks.stories import Sentence
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task

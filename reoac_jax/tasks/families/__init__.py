@@ -1,0 +1,1 @@
+"""The tasks themselves: one file each, found by listing this folder (docs/extending.md)."""
