@@ -19,9 +19,9 @@ from support.nursery import Nursery
 from reoac_jax.runs.checkpoints import read_item
 
 ROOT = Path(__file__).resolve().parents[2]
-ITERATIONS = 16
-KILLS, KILLS_IN_A_SAVE = 12, 3
-MOST_KILLS = 24  # the moment inside a save may be missed
+ITERATIONS = 8
+KILLS, KILLS_IN_A_SAVE = 6, 2
+MOST_KILLS = 14  # the moment inside a save may be missed
 ITEMS = ("actor", "critic", "optimizers", "backbone_lora", "replay")
 
 

@@ -1,5 +1,8 @@
 """The command line sft, driven as a user would: training, exact resume, text, mistakes."""
 
+import contextlib
+import functools
+import io
 import json
 import math
 import os
@@ -13,6 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from support import toy
+from support.small_run import share_programs
 
 from reoac_jax import evaluate, sft
 from reoac_jax.backbone import (
@@ -53,9 +57,13 @@ def backbone(tmp_path_factory):
 @pytest.fixture
 def options(backbone, tmp_path):
     """Overrides for a run of seconds, written below tmp_path."""
+    return sft_options(backbone, tmp_path)
+
+
+def sft_options(backbone: Path, folder: Path) -> list[str]:
     return [
         f"--config.backbone.path={backbone}",
-        f"--config.output_dir={tmp_path / 'runs'}",
+        f"--config.output_dir={folder / 'runs'}",
         "--config.task.train_size=40",
         "--config.task.test_size=12",
         "--config.sft.steps=8",
@@ -89,13 +97,28 @@ def last_line(text: str) -> str:
     return text.strip().splitlines()[-1]
 
 
+@pytest.fixture(scope="module")
+def finished(backbone, tmp_path_factory):
+    """What is trained -> its finished run, one for all tests, and what it printed."""
+
+    @functools.cache
+    def run(mode: str) -> tuple[Path, str]:
+        options = sft_options(backbone, tmp_path_factory.mktemp(mode))
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            assert (
+                run_command(sft.main, ["--config", TINY, *options, f"--config.sft.mode={mode}"])
+                == 0
+            )
+        return newest(options), printed.getvalue()
+
+    return run
+
+
 @pytest.mark.parametrize("mode", ["full", "lora"])
-def test_result_is_taken_by_everything_else(mode, options, backbone, tmp_path, capsys):
+def test_result_is_taken_by_everything_else(mode, finished, backbone, tmp_path):
     before = {path: path.read_bytes() for path in backbone.rglob("*") if path.is_file()}
-    argv = ["--config", TINY, *options, f"--config.sft.mode={mode}"]
-    assert run_command(sft.main, argv) == 0
-    run = newest(options)
-    assert f"--config.backbone.path={run / 'backbone'}" in capsys.readouterr().out
+    run, printed = finished(mode)
+    assert f"--config.backbone.path={run / 'backbone'}" in printed
     assert before == {path: path.read_bytes() for path in backbone.rglob("*") if path.is_file()}
 
     lines = metrics(run)
@@ -124,14 +147,13 @@ def test_result_is_taken_by_everything_else(mode, options, backbone, tmp_path, c
     assert (published / "tokenizer.json").is_file()
 
 
-def test_evaluate_takes_the_result_and_agrees(options, tmp_path):
-    argv = ["--config", TINY, *options, "--config.sft.steps=2"]
-    assert run_command(sft.main, argv) == 0
-    run = newest(options)
+def test_evaluate_takes_the_result_and_agrees(finished, options, tmp_path):
+    run, _ = finished("full")
     output = tmp_path / "eval.json"
-    argv += [
-        f"--config.backbone.path={run / 'backbone'}", "--config.rollout.max_steps=3",
-        "--policy", "confidence", "--limit", "10", "--output", str(output),
+    argv = [
+        "--config", TINY, *options, f"--config.backbone.path={run / 'backbone'}",
+        "--config.rollout.max_steps=3", "--policy", "confidence", "--limit", "10",
+        "--output", str(output),
     ]  # fmt: skip
     assert run_command(evaluate.main, argv) == 0
     result = json.loads(output.read_text())
@@ -177,10 +199,9 @@ def test_training_initialisation_predicts_uniformly(tmp_path):
     assert np.abs(table).max() <= 1 / 8 and table.std() == pytest.approx(1 / 8 / 3**0.5, rel=0.02)
 
 
-def test_resume_goes_on_exactly(options, tmp_path, monkeypatch, capsys):
-    argv = ["--config", TINY, *options]
-    assert run_command(sft.main, argv) == 0
-    whole = newest(options)
+def test_resume_goes_on_exactly(finished, options, tmp_path, monkeypatch, capsys):
+    whole, _ = finished("full")
+    share_programs(monkeypatch, {})
 
     # A kill in step 8, after the line of step 6 and the checkpoint of step 5 were written.
     options = [*options, f"--config.output_dir={tmp_path / 'killed'}"]

@@ -1,7 +1,6 @@
 """What stops a training run: signals, full disks, numbers gone wrong; and what it leaves behind."""
 
 import errno
-import functools
 import gc
 import json
 import math
@@ -12,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from support import toy
+from support.small_run import share_programs
 
 from reoac_jax import sft, train
 from reoac_jax.finetuning import state as finetuning_state
 from reoac_jax.finetuning.step import Finetuner
-from reoac_jax.learning import experiment
 from reoac_jax.runs.checkpoints import latest_checkpoint
 from reoac_jax.runs.metrics import MetricsLog
 from reoac_jax.system.errors import run_command
@@ -38,16 +37,8 @@ def built():
 
 @pytest.fixture(autouse=True)
 def compiled_once(built, monkeypatch):
-    """The runs here differ only in what befalls them: they share parts and compiled programs."""
-
-    def once(name, make, *arguments):
-        if name not in built:
-            built[name] = make(*arguments)
-        return built[name]
-
-    shared = (train, "load_parts"), (experiment, "RolloutProgram"), (sft.AnswerEvaluation, "create")
-    for owner, name in shared:
-        monkeypatch.setattr(owner, name, functools.partial(once, name, getattr(owner, name)))
+    """The runs here differ only in what befalls them."""
+    share_programs(monkeypatch, built)
 
 
 @pytest.fixture

@@ -1,18 +1,32 @@
 """The command lines train and evaluate, driven as a user would, on a random countdown backbone."""
 
+import contextlib
+import functools
+import io
 import json
 import os
 import shutil
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from support import toy
-from support.small_run import ROOT, TINY, metrics, newest, samples, train_run
+from support.small_run import (
+    ROOT,
+    TINY,
+    metrics,
+    newest,
+    samples,
+    share_programs,
+    small_options,
+    train_run,
+)
 
 from reoac_jax import evaluate, train
 from reoac_jax.backbone import read_backbone, save_backbone
@@ -28,17 +42,78 @@ from reoac_jax.policy.features import FEATURES, preview_names
 from reoac_jax.policy.operators import OPERATOR_TYPES
 from reoac_jax.report import __main__ as report
 from reoac_jax.runs.checkpoints import read_item
+from reoac_jax.runs.session import Session
 from reoac_jax.system.errors import run_command
 
 
-@pytest.mark.parametrize("mode", ["frozen", "lora", "full"])
-def test_train_leaves_a_run_folder_and_evaluates(mode, options, backbone, tmp_path, capsys):
-    options = [*options, f"--config.backbone.finetune_mode={mode}"]
-    before = {path: path.read_bytes() for path in backbone.rglob("*") if path.is_file()}
-    run = train_run(options)
-    assert "evaluate it" in capsys.readouterr().out
-    assert before == {path: path.read_bytes() for path in backbone.rglob("*") if path.is_file()}
+class Trained(NamedTuple):
+    """A finished run of three iterations.
 
+    printed: what it told. compiled: the iterations that compiled something, -1 for what no
+    iteration asked for.
+    """
+
+    run: Path
+    options: list[str]
+    printed: str
+    compiled: set[int]
+
+
+@contextlib.contextmanager
+def compilations() -> Iterator[set[int]]:
+    """Every program is attributed to the iteration whose episodes or samples asked for it."""
+    thread, compiled = threading.local(), set()
+
+    def note(event, seconds, **_):
+        if event == COMPILE_EVENT:
+            compiled.add(getattr(thread, "iteration", -1))
+
+    with pytest.MonkeyPatch.context() as patch:
+
+        def entering(owner, name, iteration_of):
+            function = getattr(owner, name)
+
+            def run(*arguments):
+                thread.iteration = iteration_of(arguments)
+                return function(*arguments)
+
+            patch.setattr(owner, name, run)
+
+        entering(train, "collect", lambda arguments: arguments[2])
+        entering(train, "write_samples", lambda arguments: arguments[3])
+        # Orbax cuts replicated arrays with programs of its own, once.
+        entering(Session, "save", lambda arguments: -1)
+        jax.monitoring.register_event_duration_secs_listener(note)
+        try:
+            yield compiled
+        finally:
+            jax.monitoring.unregister_event_duration_listener(note)
+
+
+@pytest.fixture(scope="module")
+def trained(backbone, tmp_path_factory):
+    """What is trained -> a finished run, one for all tests."""
+
+    def contents():
+        return {path: path.read_bytes() for path in backbone.rglob("*") if path.is_file()}
+
+    @functools.cache
+    def run(mode: str) -> Trained:
+        before = contents()
+        options = small_options(backbone, tmp_path_factory.mktemp(mode))
+        options.append(f"--config.backbone.finetune_mode={mode}")
+        with compilations() as compiled, contextlib.redirect_stdout(io.StringIO()) as printed:
+            folder = train_run(options)
+        assert contents() == before
+        return Trained(folder, options, printed.getvalue(), compiled)
+
+    return run
+
+
+@pytest.mark.parametrize("mode", ["frozen", "lora", "full"])
+def test_train_leaves_a_run_folder_and_evaluates(mode, trained, backbone, tmp_path):
+    run, options, printed, _ = trained(mode)
+    assert "evaluate it" in printed
     lines = metrics(run)
     assert [line["iteration"] for line in lines] == [0, 1, 2]
     for name in ("critic_loss", "actor_loss", "reward", "accuracy", "cost", "return"):
@@ -89,48 +164,19 @@ def test_train_leaves_a_run_folder_and_evaluates(mode, options, backbone, tmp_pa
         np.testing.assert_array_equal(exported[name], value)
 
 
-def test_a_second_iteration_compiles_nothing(options, monkeypatch):
-    """Every program is attributed to the iteration whose episodes or samples asked for it."""
-    thread, compiled = threading.local(), []
-
-    def entering(name, place):
-        function = getattr(train, name)
-
-        def run(*arguments):
-            thread.iteration = arguments[place]
-            return function(*arguments)
-
-        monkeypatch.setattr(train, name, run)
-
-    def note(event, seconds, **_):
-        if event == COMPILE_EVENT:
-            compiled.append(getattr(thread, "iteration", -1))
-
-    entering("collect", 8)
-    entering("write_samples", 1)
-    save = train.RunCheckpoints.save
-
-    def saving(*arguments):  # Orbax cuts replicated arrays with programs of its own, once
-        thread.iteration = -1
-        return save(*arguments)
-
-    monkeypatch.setattr(train.RunCheckpoints, "save", saving)
-    jax.monitoring.register_event_duration_secs_listener(note)
-    try:
-        train_run([*options, "--config.backbone.finetune_mode=lora"])
-    finally:
-        jax.monitoring.unregister_event_duration_listener(note)
-    assert {-1, 0} <= set(compiled) <= {-1, 0}
+def test_a_second_iteration_compiles_nothing(trained):
+    assert trained("lora").compiled == {-1, 0}
 
 
-@pytest.mark.parametrize("mode", ["frozen", "lora"])
+@pytest.mark.parametrize("mode", ["lora", "full"])
 def test_resumed_run_equals_an_uninterrupted_one(mode, options, monkeypatch, capsys):
     options = [
         *options,
         f"--config.backbone.finetune_mode={mode}",
         "--config.backbone.dropout=0.2",
-        "--config.train.iterations=5",
+        "--config.train.iterations=4",
     ]
+    share_programs(monkeypatch, {})
     whole = train_run(options)
     shutil.move(whole, whole.parent.parent / "whole")
     whole = whole.parent.parent / "whole"
@@ -139,7 +185,7 @@ def test_resumed_run_equals_an_uninterrupted_one(mode, options, monkeypatch, cap
 
     def interrupted_update(*arguments):
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) == 2:
             os.kill(os.getpid(), signal.SIGINT)
         return update(*arguments)
 
@@ -147,19 +193,19 @@ def test_resumed_run_equals_an_uninterrupted_one(mode, options, monkeypatch, cap
     assert run_command(train.main, ["--config", TINY, *options]) == 130
     run = newest(options)
     assert f"python -m reoac_jax.train --resume {run}" in capsys.readouterr().err
-    assert len(metrics(run)) == 3
+    assert len(metrics(run)) == 2
     # As a kill after the last save would leave it: a line too many, and half of another.
     with (run / "metrics.jsonl").open("a") as file:
-        file.write('{"iteration": 3, "reward": 7}\n{"iterat')
+        file.write('{"iteration": 2, "reward": 7}\n{"iterat')
     assert run_command(train.main, ["--resume", str(run)]) == 0
     assert metrics(run) == metrics(whole)
     assert samples(run) == samples(whole)
-    for item in ["actor", "critic", *(["backbone_lora"] if mode == "lora" else [])]:
-        resumed, straight = (read_item(r / "checkpoints" / "4", item) for r in (run, whole))
+    for item in ["actor", "critic", {"lora": "backbone_lora", "full": "backbone"}[mode]]:
+        resumed, straight = (read_item(r / "checkpoints" / "3", item) for r in (run, whole))
         jax.tree.map(np.testing.assert_array_equal, resumed, straight)
 
 
-SIZES = [(1, 4), (7, 4), (64, 4), (1, 1), (7, 1), (64, 1)]  # of the batch, and devices
+SIZES = [(7, 4), (64, 4), (1, 1), (7, 1)]  # of the batch, and devices
 
 
 def test_answers_depend_neither_on_the_batch_nor_on_the_devices(options, tmp_path, monkeypatch):
@@ -277,8 +323,8 @@ def test_bad_input_gets_one_line(name, backbone, tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.rglob("*"))
 
 
-def test_checkpoint_of_another_shape(options, tmp_path, capsys):
-    run = train_run(options, "--config.train.iterations=1")
+def test_checkpoint_of_another_shape(trained, tmp_path, capsys):
+    run, options, *_ = trained("lora")
     argv = ["--config", TINY, *options, "--config.heads.actor_hidden=7,"]
     argv += ["--checkpoint", str(run / "checkpoints"), "--output", str(tmp_path / "eval.json")]
     capsys.readouterr()
@@ -287,8 +333,8 @@ def test_checkpoint_of_another_shape(options, tmp_path, capsys):
     assert not (tmp_path / "eval.json").exists()
 
 
-def test_checkpoint_over_another_backbone(options, backbone, tmp_path, capsys):
-    run = train_run(options, "--config.train.iterations=1")
+def test_checkpoint_over_another_backbone(trained, backbone, tmp_path, capsys):
+    run, options, *_ = trained("lora")
     config, params = read_backbone(backbone)
     files = sorted((backbone / "tokenizer").iterdir())
     other = tmp_path / "other"

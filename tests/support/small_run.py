@@ -1,5 +1,6 @@
 """Runs of seconds over a random backbone: fixtures, and what is read from their folders."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 from support import toy
 
-from reoac_jax import train
+from reoac_jax import sft, train
 from reoac_jax.backbone import Backbone, BackboneConfig, save_backbone
+from reoac_jax.learning import experiment
 from reoac_jax.system.errors import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,9 +35,14 @@ def backbone(tmp_path_factory):
 @pytest.fixture
 def options(backbone, tmp_path):
     """Overrides for a run of seconds, written below tmp_path."""
+    return small_options(backbone, tmp_path)
+
+
+def small_options(backbone: Path, folder: Path) -> list[str]:
+    """Overrides for a run of seconds, written below `folder`."""
     return [
         f"--config.backbone.path={backbone}",
-        f"--config.output_dir={tmp_path / 'runs'}",
+        f"--config.output_dir={folder / 'runs'}",
         "--config.task.train_size=50",
         "--config.task.test_size=12",
         "--config.train.episodes_per_iter=6",
@@ -55,6 +62,22 @@ def options(backbone, tmp_path):
         # An untrained model earns nothing: let failures move the backbone.
         "--config.objective.reference.advantage_positive=False",
     ]
+
+
+def share_programs(monkeypatch: pytest.MonkeyPatch, built: dict) -> None:
+    """From now on runs of one configuration share parts and compiled programs, kept in `built`."""
+
+    def once(name, make, *arguments):
+        if name not in built:
+            built[name] = make(*arguments)
+        return built[name]
+
+    shared = (
+        (train, "load_parts"), (experiment, "RolloutProgram"), (experiment, "Learner"),
+        (sft, "Finetuner"), (sft.AnswerEvaluation, "create"),
+    )  # fmt: skip
+    for owner, name in shared:
+        monkeypatch.setattr(owner, name, functools.partial(once, name, getattr(owner, name)))
 
 
 def train_run(options, *extra) -> Path:
