@@ -63,24 +63,29 @@ def test_every_row_is_worked_on_once_and_in_the_fewest_turns(lengths, count, slo
     assert worked.passes == plain_turns([min(n, STEPS) for n in lengths[:count]], slots)
 
 
-def in_few_places(settings, slots, count):
-    """The rollout of `test_rollout.whole_batch` again, in `slots` slots, its first rows only."""
+@functools.cache
+def in_three_slots(settings):
+    """prompts, count -> the rollout of the first rows of `whole_batch`, three at a time."""
     model, variables, modules, head_params = world(settings)
 
     @jax.jit
     def run(prompts, count):
         denoise = backbone_denoiser(model, variables, settings)
         heads = functools.partial(modules.apply, head_params)
-        return rollout(denoise, heads, prompts, toy.vocabulary(), settings, slots, count)
+        return rollout(denoise, heads, prompts, toy.vocabulary(), settings, 3, count)
 
-    return jax.device_get(run(toy.prompts(BATCH), jnp.int32(count)))
+    return run
 
 
-@pytest.mark.parametrize("name", ["denoise_repair", "denoise_branch", "denoise_idle"])
+def in_few_places(settings, count):
+    return jax.device_get(in_three_slots(settings)(toy.prompts(BATCH), jnp.int32(count)))
+
+
+@pytest.mark.parametrize("name", ["denoise_repair", "denoise_repair_branch", "denoise_idle"])
 def test_a_row_is_the_same_in_few_places(name):
     settings = toy.rollout_settings(**VARIANTS[name])
     whole = whole_batch(settings)
-    part, passes = in_few_places(settings, slots=3, count=BATCH - 1)
+    part, passes = in_few_places(settings, BATCH - 1)
     np.testing.assert_array_equal(part.tokens[:-1], whole.tokens[:-1])
     assert not part.tokens[-1].any() and not part.steps.active[:, -1].any()
     for field in ("active", "operator", "chosen", "cost", "forward_passes", "written", "tokens"):
@@ -102,5 +107,5 @@ def test_a_step_that_changed_nothing_needs_no_forward_pass():
     after_idle = np.append(np.zeros((1, BATCH), bool), idle[:-1], axis=0) & steps.active
     assert after_idle.sum() > 3
     np.testing.assert_array_equal(steps.forward_passes, steps.active & ~after_idle)
-    _, passes = in_few_places(settings, slots=1, count=1)
+    _, passes = in_few_places(settings, 1)
     assert passes == steps.forward_passes[:, 0].sum()

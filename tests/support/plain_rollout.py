@@ -14,6 +14,7 @@ import numpy as np
 from reoac_jax.policy.features import alignment_features, extra_features, prompt_context
 from reoac_jax.policy.observation import Observation
 
+_prompt_context = jax.jit(prompt_context)
 _features = jax.jit(alignment_features, static_argnums=6)
 _extra = jax.jit(extra_features, static_argnums=4)
 
@@ -30,7 +31,7 @@ class PlainRollout:
         """`denoise` and `heads` take batches of one row; `prompts` holds one row."""
         self.denoise, self.heads, self.s = denoise, heads, settings
         self.key = prompts.keys[0]
-        self.context = jax.jit(prompt_context)(
+        self.context = _prompt_context(
             prompts.tokens[0], prompts.lengths[0], prompts.key_mask[0], vocabulary
         )
         self.vocabulary = vocabulary

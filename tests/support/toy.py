@@ -1,5 +1,6 @@
 """A toy world small enough for exact checks: word tokens, a random backbone, random heads."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -52,22 +53,28 @@ def nan_like(tree):
     return jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), tree)
 
 
+@functools.cache
+def _initial(module, seed: int, *example):
+    """A module's parameters as it initialises them, on the host; compiled once for all tests."""
+    example = [np.zeros(shape, dtype) for shape, dtype in example]
+    return jax.device_get(jax.jit(module.init)(jax.random.key(seed), *example))
+
+
 def backbone(seed: int = 0, time_conditioning: bool = False, scale: float = 0.2, **attributes):
     config = BackboneConfig(
         vocab_size=VOCAB_SIZE, model_length=64, hidden_dim=16, cond_dim=8, n_blocks=2, n_heads=2,
         time_conditioning=time_conditioning,
     )  # fmt: skip
     model = Backbone(config, **attributes)
-    example = jnp.zeros((1, 4), jnp.int32), jnp.array([4], jnp.int32), jnp.zeros(1)
-    params = jax.jit(model.init)(jax.random.key(seed), *example)["params"]
+    example = ((1, 4), "int32"), ((1,), "int32"), ((1,), "float32")
+    params = _initial(Backbone(config), seed, *example)["params"]
     return model, randomise(params, seed, scale)
 
 
 def word_backbone(folder: Path, blocks: int = 1, scale: float = 0.2) -> Path:
     """A random backbone over the bundled word tokenizer, saved in a converted folder."""
     config = BackboneConfig(1200, 64, 16, 8, blocks, 2)
-    tokens = np.zeros((1, 4), np.int32), np.array([4], np.int32)
-    params = jax.jit(Backbone(config).init)(jax.random.key(0), *tokens)["params"]
+    params = _initial(Backbone(config), 0, ((1, 4), "int32"), ((1,), "int32"))["params"]
     bundled = Path(__file__).resolve().parents[2] / "data" / "tiny_mdlm"
     save_backbone(
         folder, config, randomise(params, 0, scale), source={"source": "a test"},
@@ -81,7 +88,7 @@ def heads(settings: RolloutSettings, seed: int = 0):
         (8,), (8,), 16, settings.use_hidden, settings.extra_features, settings.operator_preview,
         len(settings.operators),
     )  # fmt: skip
-    params = jax.jit(modules.init)(jax.random.key(seed))
+    params = _initial(modules, seed)
     return modules, randomise(params, seed, 0.15)
 
 
