@@ -47,6 +47,7 @@ def paste(command: str, folder: Path) -> str:
         "PYTHONPATH": str(ROOT),
         "PYTHON": sys.executable,
         "JAX_NUM_CPU_DEVICES": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax_tests"),
     }
     done = subprocess.run(
         ["bash", "-c", f'python() {{ "$PYTHON" "$@"; }}; {command}'],
