@@ -1,6 +1,5 @@
-"""docs/extending.md, done as it says: a task and a sampler evaluated, others put in."""
+"""docs/extending.md, done as it says, each in a copy of the package: one new file, nothing else."""
 
-import importlib.util
 import json
 import os
 import re
@@ -13,24 +12,16 @@ import numpy as np
 import pytest
 from support import toy
 
-from reoac_jax import evaluate
-from reoac_jax.system.errors import run_command
-from reoac_jax.tasks import TASKS
+pytestmark = [pytest.mark.slow, pytest.mark.process]
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-TINY = ROOT / "configs" / "tiny.py"
 
 
 def blocks(heading: str, language: str) -> list[str]:
     """The code blocks of a section."""
     section = next(part for part in GUIDE.split("\n## ") if part.startswith(heading))
     return re.findall(rf"^```{language}\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
-
-
-def registered(line: str) -> tuple[str, str]:
-    """The name and the object of a line such as `    "successor": Successor,`."""
-    return re.fullmatch(r' {4}"(\w+)": (\w+),\n', line).groups()
 
 
 @pytest.fixture(scope="module")
@@ -45,45 +36,6 @@ def options(backbone: Path, output: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def test_a_task(backbone, tmp_path, monkeypatch):
-    code, line = blocks("A task", "python")
-    name, class_name = registered(line)
-    file = tmp_path / "successor.py"
-    file.write_text(code)
-    spec = importlib.util.spec_from_file_location("successor", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    task = getattr(module, class_name)
-    monkeypatch.setitem(TASKS, name, task)
-
-    source = TINY.read_text()
-    section = re.search(
-        r"    config\.task\.name = .*?config\.task\.train_part = .*?\n", source, re.DOTALL
-    )[0]
-    config = tmp_path / "config.py"
-    config.write_text(
-        source.replace(
-            section, f'    config.task.name = "{name}"\n    config.task.max_number = 60\n'
-        )
-    )
-    output = tmp_path / "evaluation.json"
-    argv = ["--config", str(config), "--policy", "confidence", *options(backbone, output)]
-    assert run_command(evaluate.main, argv) == 0
-    result = json.loads(output.read_text())
-    assert (result["task"], result["policy"]) == (name, "confidence")
-    assert result["grader_version"] == task.grader_version and result["forward_passes"] == 4
-    answers = [json.loads(line) for line in output.with_suffix(".jsonl").read_text().splitlines()]
-    assert len(answers) == result["samples"] > 0
-
-    own = task(type("Options", (), {"max_number": 60}), None)
-    train, test = own.problems("train"), own.problems("test")
-    assert [a["id"] for a in answers] == [problem.id for problem in test]
-    assert len({p.prompt for p in train} | {p.prompt for p in test}) == len(train) + len(test) == 61
-    texts = [own.reference_text(test[0]), "7000 ;", "; ;"]
-    for mode, rewards in (("strict", [1.0, 0.0, 0.0]), ("shaped", [1.0, 0.1, 0.0])):
-        assert [g.reward for g in own.grade(texts, test[:1] * 3, mode)] == rewards
-
-
 def copied(tmp_path: Path) -> Path:
     """A copy of the package and its configurations."""
     for folder in ("reoac_jax", "configs"):
@@ -92,13 +44,63 @@ def copied(tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
-def run_in(copy: Path, *arguments: str) -> str:
-    """What a command of the package's copy prints: members are found on import."""
-    environment = os.environ | {"PYTHONPATH": str(copy), "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", *arguments]
+def run_in(copy: Path, command: str | Path, *arguments: str) -> str:
+    """What a module or a file prints, run with the package's copy: members are found on import."""
+    environment = os.environ | {
+        "PYTHONPATH": str(copy),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax_tests"),
+    }
+    started = [command] if isinstance(command, Path) else ["-m", command]
     return subprocess.run(
-        command, cwd=copy, check=True, text=True, env=environment, stdout=subprocess.PIPE
+        [sys.executable, *started, *arguments],
+        cwd=copy,
+        check=True,
+        text=True,
+        env=environment,
+        stdout=subprocess.PIPE,
     ).stdout
+
+
+# What `grade` and `problems` of the guide's task have to hold, in a process of the copy.
+_CHECK_TASK = """
+import json
+from reoac_jax.tasks import TASKS
+task = TASKS["successor"](type("Options", (), {"max_number": 60}), None)
+splits = {split: task.problems(split) for split in ("train", "dev", "test")}
+test = splits["test"]
+texts = [task.reference_text(test[0]), "7000 ;", "; ;"]
+rewards = {m: [g.reward for g in task.grade(texts, test[:1] * 3, m)] for m in ("strict", "shaped")}
+prompts = [problem.prompt for problems in splits.values() for problem in problems]
+print(json.dumps([[problem.id for problem in test], prompts, rewards]))
+"""
+
+
+def test_a_task_is_one_file(backbone, tmp_path):
+    copy = copied(tmp_path)
+    (code,) = blocks("A task", "python")
+    (copy / "reoac_jax" / "tasks" / "families" / "successor.py").write_text(code)
+    config = copy / "successor_config.py"
+    config.write_text(
+        "from reoac_jax.config import base\n\n\ndef get_config():\n    config = base()\n"
+        '    config.task.name = "successor"\n    config.rollout.max_prompt_len = 8\n'
+        "    return config\n"
+    )
+    output = tmp_path / "evaluation.json"
+    argv = ["--config", str(config), "--policy", "confidence", *options(backbone, output)]
+    run_in(copy, "reoac_jax.evaluate", *argv)
+    result = json.loads(output.read_text())
+    assert (result["task"], result["grader_version"]) == ("successor", "successor-1")
+    assert result["config"]["task"] == {"name": "successor", "max_number": 60}
+    answers = [json.loads(line) for line in output.with_suffix(".jsonl").read_text().splitlines()]
+    assert len(answers) == result["samples"] > 0
+
+    file = tmp_path / "check.py"
+    file.write_text(_CHECK_TASK)
+    ids, prompts, rewards = json.loads(run_in(copy, file))
+    assert [answer["id"] for answer in answers] == ids
+    assert len(set(prompts)) == len(prompts) == 61
+    assert rewards == {"strict": [1.0, 0.0, 0.0], "shaped": [1.0, 0.1, 0.0]}
 
 
 def test_an_objective(backbone, tmp_path):
