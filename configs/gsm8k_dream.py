@@ -2,7 +2,8 @@
 
     python convert/to_flax.py --source Dream-org/Dream-v0-Instruct-7B \\
         --dtype stored --output checkpoints/dream
-    python -m reoac_jax.evaluate --config configs/gsm8k_dream.py --policy entropy:steps=64 \\
+    python -m reoac_jax.evaluate --config configs/gsm8k_dream.py \\
+        --policy entropy:steps=64 \\
         --output runs/dream.json
     python -m reoac_jax.train --config configs/gsm8k_dream.py
 

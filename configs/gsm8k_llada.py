@@ -2,7 +2,8 @@
 
     python convert/to_flax.py --source GSAI-ML/LLaDA-8B-Instruct \\
         --dtype stored --output checkpoints/llada
-    python -m reoac_jax.evaluate --config configs/gsm8k_llada.py --policy low_confidence:block_len=8 \\
+    python -m reoac_jax.evaluate --config configs/gsm8k_llada.py \\
+        --policy low_confidence:block_len=8 \\
         --output runs/llada.json
     python -m reoac_jax.train --config configs/gsm8k_llada.py
 

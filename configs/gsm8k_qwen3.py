@@ -2,7 +2,8 @@
 
     python convert/to_flax.py --source dllm-hub/Qwen3-0.6B-diffusion-mdlm-v0.1 \\
         --dtype stored --output checkpoints/qwen3
-    python -m reoac_jax.evaluate --config configs/gsm8k_qwen3.py --policy low_confidence:block_len=32 \\
+    python -m reoac_jax.evaluate --config configs/gsm8k_qwen3.py \\
+        --policy low_confidence:block_len=32 \\
         --output runs/qwen3.json
     python -m reoac_jax.train --config configs/gsm8k_qwen3.py
 

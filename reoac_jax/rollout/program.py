@@ -107,7 +107,7 @@ class BatchedProgram:
         self._run = functools.cache(self._compiled_for)
         self._cast = jax.jit(model.cast_for_compute)
 
-    def _compiled_for(self, slots: int) -> Callable[..., Any]:
+    def _compiled_for(self, slots: int) -> Any:
         run = functools.partial(self._denoise, slots // self._mesh.size)
         # The program's name, as the compilation announces it.
         functools.update_wrapper(run, self._batch_fn)
