@@ -45,7 +45,7 @@ from reoac_jax.tasks.task import Split
 STAGES = ("samplers", "sequences", "actors", "control", "trajectory")
 BLOCKS = (0, 4, 10)  # positions; 0: whole rows
 STEPS = (4, 7, 10, 20)  # of the rules that are told how many they have
-SEQUENCE_STEPS = (5, 7)
+SEQUENCE_STEPS = (7,)
 # Steps and cost a step that actors are trained with.
 ACTORS: Mapping[str, Mapping[str, Any]] = {
     "actor T7": {"rollout.max_steps": 7, "reward.cost_lambda": 0.01},
@@ -59,7 +59,7 @@ class Study:
 
     def __init__(self, options: Any, overrides: Sequence[str], task: Task):
         self.options, self.overrides, self.task = options, list(overrides), task
-        self.rows = Rows(options.output.with_suffix(".jsonl"))
+        self.rows = Rows(options.output.with_suffix(".jsonl"), config_hash(self.config()))
         self._policies: dict[str, list[Policy]] = {}
 
     def config(self, file: str | None = None, **changes: Any) -> FrozenConfigDict:
@@ -139,7 +139,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--config", required=True)
     parser.add_argument("--output", type=Path, required=True, help="path without an ending")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
-    parser.add_argument("--seeds", type=int, default=3, help="training runs of each kind")
+    parser.add_argument("--seeds", type=int, default=3, help="training runs of each actor")
+    parser.add_argument("--backbone-seeds", type=int, default=3, help="and of each backbone")
     parser.add_argument("--dev", type=int, default=1000, help="development problems")
     parser.add_argument("--test", type=int, default=1000, help="test problems")
     options, overrides = parse_command_line(parser, argv)
@@ -224,7 +225,7 @@ def measure_control(study: Study) -> None:
     """The fair control for training the backbone: more of its own last stage of fine-tuning."""
     trajectory = study.config(TRAJECTORY)
     steps = trajectory.train.iterations * trajectory.train.backbone_steps
-    for seed in range(study.options.seeds):
+    for seed in range(study.options.backbone_seeds):
         changes = {
             "seed": seed,
             "task.train_part": "reserved",
@@ -251,7 +252,7 @@ def measure_control(study: Study) -> None:
 
 def measure_trajectory(study: Study) -> None:
     """The backbone after the policy gradient over its own denoising."""
-    for seed in range(study.options.seeds):
+    for seed in range(study.options.backbone_seeds):
         config = study.config(TRAJECTORY, seed=seed)
         parts = load_parts(config)
         run = trained_run(study, f"trajectory {seed}", TRAJECTORY, config, {})

@@ -15,13 +15,22 @@ KEY = ("subject", "seed", "family", "policy", "split", "problems", "config_hash"
 
 
 class Rows:
-    """The rows in a .jsonl file; a second call of the study goes on where the first one stopped."""
+    """The rows of a .jsonl file that one study made.
 
-    def __init__(self, path: Path):
-        self._path = path
+    A second call goes on where the first one stopped; rows of another configuration are neither
+    read nor mixed in.
+
+    Attributes:
+      all: the rows of this study.
+    """
+
+    def __init__(self, path: Path, study_hash: str):
+        """study_hash: of the configuration that the study was called with."""
+        self._path, self._study_hash = path, study_hash
         self.all: list[Row] = []
         if path.exists():
-            self.all = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            lines = path.read_text(encoding="utf-8").splitlines()
+            self.all = [row for row in map(json.loads, lines) if row["study_hash"] == study_hash]
 
     def measured(self, key: Mapping[str, Any], measure: Callable[[], dict[str, Any]]) -> Row:
         """The row of that key, measured now unless it is there."""
@@ -29,7 +38,7 @@ class Rows:
         for row in self.all:
             if all(row[name] == key[name] for name in KEY):
                 return row
-        row = dict(key) | measure()
+        row = {"study_hash": self._study_hash, **key} | measure()
         self.all.append(row)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
