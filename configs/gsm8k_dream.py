@@ -12,7 +12,7 @@ Needs `checkpoints/dream` and `data/processed/gsm8k_{train,test}.jsonl`
 one card of 80 GB: the weights take 15.2 GB as they are stored (bfloat16). The prompt is the model's
 own chat, and a text ends at its end of turn. DiffuCoder has the same layout.
 
-Cost: docs/models.md. Result to expect: not measured at this size; published for the model itself is
+Memory: docs/models.md. Time and result: not measured at this size; published for the model itself:
 81.0 % (reproduced elsewhere: 82.0 % with 256 steps, temperature 0.1, top-p 0.9, rule entropy).
 """
 
@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
 
     config.sft.update(mode="lora", batch_size=32, accumulate=32)
     config.objective.actor = "policy_gradient"
-    config.objective.backbone = "generated"
+    config.objective.backbone = "trajectory"
     config.train.update(iterations=50, episodes_per_iter=32, episodes_per_prompt=8)
     config.train.update(backbone_batch=16, backbone_accumulate=16)
     return config

@@ -13,7 +13,7 @@ one card of 80 GB: the weights take 16.0 GB as they are stored (bfloat16); at ra
 8.4 million numbers. The prompt is the model's own chat, and a text ends at its end of turn. LLaDA
 1.5 (`GSAI-ML/LLaDA-1.5`) has the same layout.
 
-Cost: docs/models.md. Result to expect: not measured at this size; published for the model itself is
+Memory: docs/models.md. Time and result: not measured at this size; published for the model itself:
 78.6 % in blocks of 8, 69.4 % in whole rows of 512.
 """
 
@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
 
     config.sft.update(mode="lora", batch_size=32, accumulate=32)
     config.objective.actor = "policy_gradient"
-    config.objective.backbone = "generated"
+    config.objective.backbone = "trajectory"
     config.train.update(iterations=50, episodes_per_iter=32, episodes_per_prompt=8)
     config.train.update(backbone_batch=16, backbone_accumulate=16)
     return config

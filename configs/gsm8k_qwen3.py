@@ -13,7 +13,7 @@ weights take 1.2 GB as they are stored (bfloat16), what LoRA trains 2.3 million 
 The prompt is the model's own chat, answers are written as in the published solutions, and a text
 ends at the model's end of turn.
 
-Cost: docs/models.md. Result to expect: not measured at this size; published for the model itself is
+Memory: docs/models.md. Time and result: not measured at this size; published for the model itself:
 29.3 % (256 tokens in 256 steps).
 """
 
@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
 
     config.sft.update(mode="lora", batch_size=32, accumulate=8)
     config.objective.actor = "policy_gradient"
-    config.objective.backbone = "generated"
+    config.objective.backbone = "trajectory"
     config.train.update(iterations=50, episodes_per_iter=32, episodes_per_prompt=8)
     config.train.update(backbone_batch=16, backbone_accumulate=4)
     return config
