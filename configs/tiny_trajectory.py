@@ -8,7 +8,10 @@ rest. 64 problems an iteration, 8 episodes of each, tokens drawn at temperature 
 minibatches. The run's accuracy is that of drawn tokens; with the most probable ones:
 
     python -m reoac_jax.evaluate --config RUN/config.json --checkpoint RUN/checkpoints \\
-        --policy O_BRANCH,O_BRANCH,O_BRANCH,O_BRANCH,O_BRANCH,O_SCOPE,O_SCOPE --output FILE
+        --policy schedule:counts=1-1-1-1-1-2 --output FILE
+
+Cost: 60 iterations, 12 minutes on 2 CPU cores beside other work. Result to expect: 67.2 % of 1 000
+unseen problems in 7 passes, 53.4 % before (one seed; benchmarks/README.md).
 """
 
 from ml_collections import ConfigDict

@@ -443,7 +443,9 @@ def test_integers_become_floats_and_lists_tuples(tiny):
 
 
 def test_task_options(tiny, tmp_path, toy_tasks):
-    tiny["task"] = {"name": "toy", "size": 9}
+    # What every task has.
+    chat = {name: tiny["task"][name] for name in ("prompt", "system_prompt", "worked_examples")}
+    tiny["task"] = {"name": "toy", "size": 9} | chat
     write_json(tmp_path / "config.json", tiny)
     path = tmp_path / "config.json"
     assert load_config(path).task.size == 9
@@ -454,16 +456,16 @@ def test_task_options(tiny, tmp_path, toy_tasks):
     assert "'toi'" in (message := refused(path, ["--config.task.name=toi"]))
     assert "did you mean 'toy'" in message
     assert "'task.size' is unknown" in refused(path, ["--config.task.name=gsm8k"])
-    tiny["task"] = {"name": "toy", "sise": 9}
+    tiny["task"] = {"name": "toy", "sise": 9} | chat
     with pytest.raises(InputError, match="'task.sise' is unknown .did you mean 'task.size'"):
         validate(tiny)
-    tiny["task"] = {"name": "toy", "size": None}
+    tiny["task"] = {"name": "toy", "size": None} | chat
     with pytest.raises(InputError, match="task.size is None"):
         validate(tiny)
-    tiny["task"] = {"name": "toy"}
+    tiny["task"] = {"name": "toy"} | chat
     with pytest.raises(InputError, match="key 'task.size' is missing"):
         validate(tiny)
-    tiny["task"] = {"name": "big"}
+    tiny["task"] = {"name": "big"} | chat
     assert validate(tiny).task.size == 7
 
 

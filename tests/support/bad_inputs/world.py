@@ -17,7 +17,7 @@ from reoac_jax.backbone.peft import Adapter, BaseModel, write_adapter
 from reoac_jax.config import config_hash, to_json, validate
 from reoac_jax.devices.sharding import make_mesh
 from reoac_jax.learning.learner import Learner, LearnerSettings
-from reoac_jax.policy.heads import Heads
+from reoac_jax.learning.parts import make_heads
 from reoac_jax.rollout import RolloutSettings
 from reoac_jax.runs.checkpoints import RunCheckpoints
 
@@ -64,11 +64,7 @@ def _build_run(folder: Path, backbone: Path) -> None:
     values.output_dir = "."
     config = validate(values)
     sizes, params = read_backbone(backbone)
-    heads = Heads.create(
-        config.heads.actor_hidden, config.heads.critic_hidden, sizes.hidden_dim,
-        config.features.use_hidden, config.features.extra_features,
-        config.features.operator_preview,
-    )  # fmt: skip
+    heads = make_heads(config, sizes.hidden_dim)
     settings = RolloutSettings.from_config(config, mask_id=0, pad_id=0, time_conditioned=False)
     mesh = make_mesh(jax.devices()[:1])
     learner = Learner(Backbone(sizes), heads, settings, LearnerSettings.from_config(config), mesh)
