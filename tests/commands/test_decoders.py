@@ -59,7 +59,7 @@ def settings(folder, problems, output):
         "--config.checkpoint.every=1",
         "--config.sft.steps=1",
         "--config.sft.batch_size=4",
-        "--config.sft.accumulate=2",
+        "--config.sft.accumulate=1",
         "--config.sft.warmup_steps=0",
         "--config.sft.eval_problems=2",
         "--config.sft.eval_steps=2",
