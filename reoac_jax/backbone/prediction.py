@@ -237,9 +237,9 @@ def assemble_rows(
 def prompt_width(longest: int) -> int:
     """Columns to which prompts of at most `longest` tokens are padded: few shapes to compile.
 
-    A multiple of 8 up to 64, of 16 up to 128, beyond it of 32: 16 widths up to 256.
+    A multiple of 8 up to 128, beyond it of 32: 20 widths up to 256.
     """
-    multiple = 8 if longest <= 64 else 16 if longest <= 128 else 32
+    multiple = 8 if longest <= 128 else 32
     return -(-longest // multiple) * multiple
 
 

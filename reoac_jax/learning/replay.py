@@ -8,6 +8,7 @@ import numpy as np
 
 from reoac_jax.backbone.prediction import prompt_width
 from reoac_jax.devices.arrays import ArrayT
+from reoac_jax.learning.minibatches import like_length
 from reoac_jax.policy.observation import Observation
 
 
@@ -146,24 +147,29 @@ class Replay:
         target: TargetFn,
         latest: int | None = None,
     ) -> Iterator[BackboneBatch[np.ndarray]]:
-        """`count` minibatches of `size` of the transitions that wrote something.
+        """`count` minibatches of `size` of the transitions that wrote something, of like length.
 
         With `latest`, as for `head_batch`, each transition comes once before any comes again: these
         are the present iteration's, of which an epoch can be made. Of all episodes they are drawn
-        with replacement.
+        with replacement. All are drawn before they are cut into minibatches (`like_length`), but
+        for several epochs, of which none may run into another.
 
         Raises `ValueError` if no transition wrote anything.
         """
         data = self._filled()
         wrote = data.active & data.written.any(axis=-1) & self._among(latest)
         if latest is None:
-            for _ in range(count):
-                yield self._backbone_batch(*self._draw(wrote, rng, size), target)
-            return
-        episode, step = self._found(wrote)
-        epochs = -(-size * count // len(episode))
-        order = np.concatenate([rng.permutation(len(episode)) for _ in range(epochs)])
-        for places in np.array_split(order[: size * count], count):
+            episode, step = self._draw(wrote, rng, size * count)
+        else:
+            episode, step = self._found(wrote)
+            epochs = -(-size * count // len(episode))
+            order = np.concatenate([rng.permutation(len(episode)) for _ in range(epochs)])
+            episode, step = (x[order[: size * count]] for x in (episode, step))
+            if epochs > 1:
+                for places in np.split(np.arange(size * count), count):
+                    yield self._backbone_batch(episode[places], step[places], target)
+                return
+        for places in like_length(data.prompt_length[episode], count, rng):
             yield self._backbone_batch(episode[places], step[places], target)
 
     def _backbone_batch(

@@ -45,7 +45,7 @@ def test_questions_of_one_length_make_one_group():
 
 def test_widths_are_few():
     widths = {prompt_width(length) for length in range(1, LONGEST + 1)}
-    assert len(widths) == 16 and max(widths) == LONGEST
+    assert len(widths) == 20 and max(widths) == LONGEST
     assert all(prompt_width(length) >= length for length in range(1, 1024))
 
 
