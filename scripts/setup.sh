@@ -2,25 +2,33 @@
 # Makes .venv with this project and everything it needs; a second run reuses it.
 #
 #   bash scripts/setup.sh          CPU
-#   bash scripts/setup.sh cuda     NVIDIA GPU (CUDA 12 wheels of jax)
+#   bash scripts/setup.sh cuda     NVIDIA GPU: cuda12 or cuda13, the wheels of jax by their CUDA;
+#                                  cuda is cuda12
 #
-# PYTHON chooses the interpreter (default python3; 3.11 or newer).
+# PYTHON chooses the interpreter (default python3; 3.11 or newer), CONSTRAINTS the file with the
+# exact versions (default constraints.txt).
 set -euo pipefail
 
 usage() {
-    echo "usage: bash scripts/setup.sh [cuda]" >&2
+    echo "usage: bash scripts/setup.sh [cuda | cuda12 | cuda13]" >&2
     exit 2
 }
 
 [[ $# -le 1 ]] || usage
 case "${1:-}" in
     "") extras="convert,dev" ;;
-    cuda) extras="convert,dev,cuda" ;;
+    cuda | cuda12) extras="convert,dev,cuda12" ;;
+    cuda13) extras="convert,dev,cuda13" ;;
     *) usage ;;
 esac
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python="${PYTHON:-python3}"
+constraints="${CONSTRAINTS:-constraints.txt}"
+if [[ ! -f "$constraints" ]]; then
+    echo "error: CONSTRAINTS is $constraints; expected a file with versions, as constraints.txt" >&2
+    exit 2
+fi
 
 if [[ ! -x .venv/bin/python ]]; then
     if ! command -v "$python" >/dev/null; then
@@ -38,17 +46,17 @@ fi
 
 # The stamp is written last: an interrupted installation is taken up again.
 stamp=".venv/installed-${extras//,/-}"
-wanted="$(cat pyproject.toml constraints.txt | .venv/bin/python -c \
+wanted="$(cat pyproject.toml "$constraints" | .venv/bin/python -c \
     'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')"
 if [[ -f "$stamp" && "$(<"$stamp")" == "$wanted" ]]; then
     echo "setup: .venv is up to date"
     exit 0
 fi
 
-packages="$(grep -c '==' constraints.txt)"
+packages="$(grep -c '==' "$constraints")"
 echo "setup: installing reoac-jax[$extras] and up to $packages packages into .venv" \
     "(minutes the first time)"
 .venv/bin/pip install --quiet --disable-pip-version-check \
-    -c constraints.txt -e ".[$extras]"
+    -c "$constraints" -e ".[$extras]"
 echo "$wanted" >"$stamp"
 echo "setup: done"

@@ -126,8 +126,9 @@ def test_setup_installs_once(project):
 
     assert "-c constraints.txt -e .[convert,dev]" in installed()
     assert installed() == ""
-    assert "-e .[convert,dev,cuda]" in installed("cuda")
-    assert installed("cuda") == "" == installed()
+    assert "-e .[convert,dev,cuda12]" in installed("cuda")
+    assert "-e .[convert,dev,cuda13]" in installed("cuda13")
+    assert installed("cuda") == installed("cuda12") == installed("cuda13") == installed() == ""
     with (project / "constraints.txt").open("a") as file:
         file.write("another==1.0\n")
     executable(pip, "#!/usr/bin/env bash\nexit 1\n")
@@ -135,6 +136,18 @@ def test_setup_installs_once(project):
     executable(pip, f'#!/usr/bin/env bash\necho "$@" >>"{log}"\n')
     assert "-e .[convert,dev]" in installed()
     assert installed() == ""
+
+
+def test_setup_takes_other_versions(project):
+    """As CI's newest pair does."""
+    (project / ".venv/bin").mkdir(parents=True)
+    (project / ".venv/bin/python").symlink_to(sys.executable)
+    executable(project / ".venv/bin/pip", '#!/usr/bin/env bash\necho "pip $@"\n')
+    (project / "newest.txt").write_text("jax==0.11.2\n")
+    result = bash(project / "scripts/setup.sh", cwd="/", CONSTRAINTS="newest.txt")
+    assert "-c newest.txt -e .[convert,dev]" in result.stdout
+    result = bash(project / "scripts/setup.sh", cwd="/", CONSTRAINTS="absent.txt")
+    assert result.returncode == 2 and result.stderr.startswith("error: CONSTRAINTS is absent.txt")
 
 
 def test_setup_refuses_an_old_or_absent_python(project, tmp_path):
