@@ -197,6 +197,7 @@ def compiled(name):
     return program
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 @given(
     prompt=tokens((BATCH, PROMPT)),

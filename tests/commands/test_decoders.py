@@ -72,6 +72,7 @@ def newest(output):
     return max(experiment.iterdir(), key=lambda run: run.stat().st_mtime)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["qwen3", "llada", "dream"])
 def test_convert_evaluate_fine_tune_train_resume_export(family, problems, tmp_path, capsys):
     sizes = [word for name, size in SMALL.items() for word in (f"--{name}", str(size))]

@@ -199,6 +199,7 @@ def test_training_initialisation_predicts_uniformly(tmp_path):
     assert np.abs(table).max() <= 1 / 8 and table.std() == pytest.approx(1 / 8 / 3**0.5, rel=0.02)
 
 
+@pytest.mark.slow
 def test_resume_goes_on_exactly(finished, options, tmp_path, monkeypatch, capsys):
     whole, _ = finished("full")
     share_programs(monkeypatch, {})

@@ -168,6 +168,7 @@ def test_a_second_iteration_compiles_nothing(trained):
     assert trained("lora").compiled == {-1, 0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["lora", "full"])
 def test_resumed_run_equals_an_uninterrupted_one(mode, options, monkeypatch, capsys):
     options = [
@@ -208,6 +209,7 @@ def test_resumed_run_equals_an_uninterrupted_one(mode, options, monkeypatch, cap
 SIZES = [(7, 4), (64, 4), (1, 1), (7, 1)]  # of the batch, and devices
 
 
+@pytest.mark.slow
 def test_answers_depend_neither_on_the_batch_nor_on_the_devices(options, tmp_path, monkeypatch):
     results = []
     make_mesh = sharding.make_mesh

@@ -270,6 +270,7 @@ def test_an_adapter_with_a_weight_twice_or_none_is_refused(adapter, timecond, tm
 FOLDERS = ["plain", "with space", "it's", 'a "quoted" one', "$(touch pwned)", "`touch pwned`;&"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_the_command_that_keeps_the_tensors_alone_can_be_pasted(tmp_path, capsys, folder):
     """Run by a shell, from a folder whose name the shell would take apart or run."""

@@ -347,6 +347,7 @@ def test_settings_from_the_configuration(configs):
     hash(settings)
 
 
+@pytest.mark.slow
 def test_microbatches_and_remat_change_nothing_but_memory():
     plain = learner(backbone_accumulate=1)
     still = plain.model.clone(dropout=0.0)  # microbatches draw masks of their own

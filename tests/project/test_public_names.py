@@ -23,6 +23,7 @@ def test_what_is_unknown_is_refused():
         _ = reoac_jax.run_rollouts
 
 
+@pytest.mark.process
 def test_importing_the_package_loads_nothing():
     code = "import reoac_jax, sys; assert 'jax' not in sys.modules and 'flax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -82,6 +82,7 @@ def full_size():
     ).compile()
 
 
+@pytest.mark.slow
 def test_memory_of_a_full_size_rollout(full_size):
     """Beside the weights, which are not copied, it needs less than all logits would."""
     memory = full_size.memory_analysis()
@@ -91,6 +92,7 @@ def test_memory_of_a_full_size_rollout(full_size):
     assert memory.output_size_in_bytes < 10e6
 
 
+@pytest.mark.slow
 def test_no_array_of_all_logits_exists(full_size):
     sizes = {
         math.prod(int(n) for n in shape.split(","))

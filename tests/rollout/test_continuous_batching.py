@@ -37,6 +37,7 @@ def tiny(configs, tmp_path_factory):
     return config, parts, [Request.of(problems, i, i) for i in range(PROBLEMS)]
 
 
+@pytest.mark.slow
 def test_refilled_places_save_passes_and_change_no_answer(tiny):
     """Random operators finish after 5 to 7 steps; a batch of 16 waits for its slowest row."""
     config, parts, requests = tiny

@@ -11,6 +11,10 @@ from support.toy_rollout import BATCH, VARIANTS, compiled, run, whole_batch, wor
 
 from reoac_jax.rollout import Prompts, backbone_denoiser
 
+# Each takes seconds to compile, all of them minutes: a fast run has one with everything in it.
+FAST = ("denoise_repair_branch", "overwrite_branch", "denoise_mask")
+EVERY = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in VARIANTS]
+
 
 @functools.cache
 def infilled_batch(settings):
@@ -18,7 +22,7 @@ def infilled_batch(settings):
     return run(settings, toy.prompts(BATCH)._replace(given=toy.given(BATCH)))
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", EVERY)
 def test_equals_plain_loop(name):
     settings = toy.rollout_settings(**VARIANTS[name])
     check_against_plain_loop(settings, toy.prompts(BATCH), whole_batch(settings), range(4))
@@ -91,6 +95,7 @@ def check_against_plain_loop(settings, prompts, result, rows):
         assert not result.steps.cost[len(steps) :, b].any()
 
 
+@pytest.mark.slow
 def test_an_operator_that_can_change_nothing_is_never_chosen():
     """And is left out of the choice only where another can change something."""
     for name in ("denoise_mask", "denoise_mask_branch", "overwrite_mask"):
@@ -129,6 +134,7 @@ def test_the_last_step_is_nobodys_choice_and_charged_least(name):
     assert (steps.operator[:-1][steps.active[:-1]] != cheapest).any()
 
 
+@pytest.mark.slow
 def test_variants_reach_what_they_test():
     """Fallback, repair, O_BRANCH's own look-ahead and early ends all occur in the tests above."""
     steps = [whole_batch(toy.rollout_settings(**changes)).steps for changes in VARIANTS.values()]
@@ -172,7 +178,7 @@ def test_row_is_the_same_alone_in_any_batch_with_any_padding(name, rows, width):
             )
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", EVERY)
 def test_subs_holds(name):
     settings = toy.rollout_settings(**VARIANTS[name])
     result = whole_batch(settings)

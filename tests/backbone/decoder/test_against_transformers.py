@@ -3,12 +3,15 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reoac_jax.backbone.architectures import architecture, architecture_of, build
 from reoac_jax.backbone.published import to_flax, weights
+
+pytestmark = pytest.mark.parity
 
 
 def read_config(values):

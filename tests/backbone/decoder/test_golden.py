@@ -14,6 +14,8 @@ from reoac_jax.backbone.decoder.torch_reference import FullAttention
 from reoac_jax.backbone.published import check_layout, from_flax, to_flax, weights
 from reoac_jax.backbone.pytorch_files import find_source, open_source
 
+pytestmark = pytest.mark.parity
+
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 TOLERANCE = 1e-4
 
