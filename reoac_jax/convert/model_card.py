@@ -11,6 +11,7 @@ from reoac_jax.backbone.interface import ModelConfig
 from reoac_jax.backbone.published import parameter_count
 from reoac_jax.backbone.store import versions
 from reoac_jax.convert.provenance import Provenance, Run
+from reoac_jax.learning.trainable import Lora
 from reoac_jax.tasks.sources import SOURCES
 
 CARD, RUN_CONFIG = "README.md", "training_config.json"
@@ -130,7 +131,7 @@ def _introduction(config: ModelConfig, provenance: Provenance, adapter: bool) ->
         f"{spec.n_blocks} blocks, context {spec.context}."
     ]
     run = provenance.run
-    if run is not None and not adapter and run.finetune_mode == "lora":
+    if run is not None and not adapter and run.finetune_mode == Lora.name:
         lines.append("The LoRA overlay that was trained is merged into the weights.")
     if run is not None and run.command == "train":
         lines.append(

@@ -229,7 +229,7 @@ def test_sigma_of_the_recorded_state_reaches_a_time_conditioned_backbone(sigma):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reoac_jax.learning.learner.sigma_of", spy)
         with jax.disable_jit():
-            it.backbone_step(initial(it, params), params, batch, real(), jax.random.key(0))
+            it.backbone_step(initial(it, params), params, None, batch, real(), jax.random.key(0))
     share = (batch.tokens == toy.MASK_ID).mean(axis=1)
     if sigma == "masked_share":
         np.testing.assert_allclose(told[0], -np.log1p(-0.999 * share), rtol=1e-5)
