@@ -3,9 +3,13 @@
 import dataclasses
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
+from random_checkpoint import HEADERS, KEYS, PRESETS, PUBLISHED_MASKS
 
+from reoac_jax.backbone.architectures import architecture_of
 from reoac_jax.backbone.interface import ModelConfig
 from reoac_jax.backbone.mdlm.config import BackboneConfig
 from reoac_jax.backbone.store import build_here
@@ -18,6 +22,16 @@ from reoac_jax.tasks.tokenizer import Tokenizer, read_tokenizer
 _BUNDLED = Path(__file__).resolve().parents[2] / "data" / "tiny_mdlm"
 _TINY = BackboneConfig(1200, 128, 128, 32, 3, 4)
 
+
+def _published(kind: str) -> ModelConfig:
+    """The sizes of a published decoder."""
+    values = dict(HEADERS[kind])
+    values |= {KEYS[kind][name]: size for name, size in PRESETS[kind]["published"].items()}
+    values["mask_token_id"] = PUBLISHED_MASKS[kind]
+    values.setdefault("embedding_size", values["vocab_size"])
+    return architecture_of(values, kind).read_config(values, kind)
+
+
 # The sizes behind `backbone.path`, by the folder's name.
 BACKBONES: dict[str, ModelConfig] = {
     "mdlm-owt": BackboneConfig(),
@@ -26,6 +40,9 @@ BACKBONES: dict[str, ModelConfig] = {
     ),
     "tiny_mdlm": _TINY,
     "arithmetic_mdlm": _TINY,
+    "qwen3": _published("qwen3"),
+    "dream": _published("dream"),
+    "llada": _published("llada"),
 }
 
 
@@ -46,7 +63,10 @@ def abstract_parts(config: ConfigDict, sizes: ModelConfig) -> Parts:
     tokenizer: Tokenizer = read_tokenizer(str(_BUNDLED))
     heads = make_heads(config, sizes.spec.hidden_dim)
     vocabulary = build_vocabulary(tokenizer, sizes.spec.vocab_size, sizes.spec.mask_id)
-    return Parts(model, model.parameter_shapes(), "", tokenizer, vocabulary, heads)
+    shapes = model.parameter_shapes()
+    if config.backbone.param_dtype == "stored":  # as all of them are published
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), shapes)
+    return Parts(model, shapes, "", tokenizer, vocabulary, heads)
 
 
 def longest_problems(config: ConfigDict, count: int) -> ProblemSet:

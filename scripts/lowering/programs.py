@@ -35,7 +35,7 @@ MODES = ("lora", "full")
 class Case(NamedTuple):
     """A program. forward, backward: passes of the backbone in it, those of a loop counted once.
 
-    casts: it is there to give parameters in another dtype.
+    casts: its results are parameters, in whatever dtype.
     """
 
     name: str
@@ -61,6 +61,8 @@ def programs(config: ConfigDict, sizes: ModelConfig, policies: bool = True) -> I
         yield Case("rollout", traced, passes, 0)
     episodes = rollouts[0].out_info.rows
     for mode in MODES:
+        if mode == "full" and config.backbone.param_dtype == "stored":
+            continue  # which is for weights that stay as they are
         yield from _updates(_with(config, "backbone", finetune_mode=mode), parts, episodes)
         yield from _fine_tuning(_with(config, "sft", mode=mode), parts)
     yield _relation(config, parts, episodes)
@@ -123,7 +125,9 @@ def _updates(config: ConfigDict, parts: Parts, episodes: Any) -> Iterator[Case]:
                 yield Case(f"{name}, {mode}, remat {remat}", step, forward, 1)
             elif mode == MODES[0] and remat == "none":
                 yield Case(name, step, 0, 0)
-    yield Case(f"merge, {mode}", experiment.merge.trace(experiment.base, state.backbone), 0, 0)
+    merge = experiment.merge.trace(experiment.base, state.backbone)
+    stored = config.backbone.param_dtype == "stored"  # the result is as the base is
+    yield Case(f"merge, {mode}", merge, 0, 0, casts=stored)
     groups = parameter_groups(learner, state)
     yield Case(f"are all finite, {mode}", all_finite.trace(groups), 0, 0)
 

@@ -16,7 +16,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
-BFLOAT16 = {name for name in CONFIGS if name not in ("tiny", "arithmetic")}
+BFLOAT16 = {name for name in CONFIGS if name.startswith(("gsm8k", "math"))}
+STORED = {"gsm8k_dream", "gsm8k_llada", "gsm8k_qwen3"}  # whose weights are not trained
 BLOCKS = 2
 # Where the package calls jax.jit, and the program of that name in the script's list.
 JITTED = {
@@ -63,7 +64,7 @@ def test_attention_is_fused_once_a_block_and_pass(lowered, name):
         program: (record["fused_forward"], record["fused_backward"])
         for program, record in lowered[name].items()
     }
-    for mode in ("lora", "full"):
+    for mode in ("lora",) if name in STORED else ("lora", "full"):
         assert counts[f"backbone_step, {mode}, remat none"] == (fused, fused)
         assert counts[f"backbone_step, {mode}, remat blocks"] == (2 * fused, fused)
         assert counts[f"fine-tuning step, {mode}"][1] == fused
@@ -79,7 +80,7 @@ def test_attention_is_fused_once_a_block_and_pass(lowered, name):
 def test_no_large_float32_product_is_left(lowered, name):
     shares = {program: record["largest_float32_share"] for program, record in lowered[name].items()}
     if name in BFLOAT16:
-        assert 0 < shares["rollout"] and 0 < shares["backbone_step, full, remat none"]
+        assert 0 < shares["rollout"] and 0 < shares["backbone_step, lora, remat none"]
     assert max(shares.values()) < 0.01
     # Results that are not float32, sums in 16 bits, other arithmetic in 16 bits.
     assert [record["faults"] for record in lowered[name].values()] == [[]] * len(shares)
