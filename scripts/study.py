@@ -44,7 +44,7 @@ from reoac_jax.tasks.task import Split
 
 STAGES = ("samplers", "sequences", "actors", "control", "trajectory")
 BLOCKS = (0, 4, 10)  # positions; 0: whole rows
-STEPS = (4, 7, 10)  # of the rules that are told how many they have
+STEPS = (4, 7)  # of the rules that are told how many they have
 SEQUENCE_STEPS = (7,)
 # Steps and cost a step that actors are trained with; the second one in one run only.
 ACTORS: Mapping[str, Mapping[str, Any]] = {
