@@ -1,98 +1,16 @@
-r"""Final numeric answers: found in a text, read exactly, compared exactly.
+r"""Final numeric answers: where a text or a target gives its answer.
 
-The one rule (DESIGN.md section 10), for texts and targets alike. A text is cut into numeric
-expressions: numbers that signs, brackets or nothing but space join. An expression is an answer if
-what stands behind its last `=` is exactly one number; a number that is followed by what continues
-it (`1.2 million`, `10/2`, `3:30`, `2x`) is read whole or is no answer.
+The one rule (DESIGN.md section 10), for texts and targets alike: behind `####`, else in `\boxed`,
+else at the end. What stands there is read by `expressions.py`; answers are compared exactly.
 """
 
-import re
-import unicodedata
-from collections.abc import Sequence
-from fractions import Fraction
 from string import whitespace
-from typing import NamedTuple
 
 from reoac_jax.tasks.boxed import last_boxed
-from reoac_jax.tasks.notation import plain_text
+from reoac_jax.tasks.expressions import NumericAnswer, numeric_expressions
 
-_MOST_DIGITS = 400  # a longer run of digits is no answer, and int() refuses 4 300 of them
-_MOST_OPERANDS = 12  # of the side that is read; a number has at most three
 MARK = "####"
 _BLANK = "#" + whitespace
-
-_TOKEN = re.compile(
-    r"""
-      (?P<number>
-        (?: [1-9][0-9]{0,2}(?:,[0-9]{3}){1,130}(?![0-9])            # 1,450,000
-          | [1-9][0-9]?(?:,[0-9]{2}){1,60},[0-9]{3}(?![0-9])        # 5,00,000
-          | [1-9][0-9]{0,2}(?:[ ][0-9]{3}){1,130}(?![0-9])          # 1 450 000
-          | [1-9][0-9]{0,2}(?:'[0-9]{3}){1,130}(?![0-9])            # 1'450'000
-          | [1-9][0-9]{0,2}(?:_[0-9]{3}){1,130}(?![0-9])            # 1_450_000
-          | [0-9]+
-        )(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,6}(?![0-9A-Za-z_]))?
-      | (?<![\w.])\.[0-9]+(?:[eE][-+]?[0-9]{1,6}(?![0-9A-Za-z_]))?
-      )
-    | (?P<word>[^\W\d_]\w*)
-    | (?P<command>\\[A-Za-z]+)
-    | (?P<group>[{}]|<<|>>)
-    | (?P<operator>[<>!]=|\*\*|[*/^<>!_\u00b1\u2213\u221a\u2030|&@\\\u2260-\u226f])
-    | (?P<equals>=+>?|-{1,9}>|\u2248|~)
-    | (?P<sign>[-+])
-    | (?P<open>[(\[])
-    | (?P<close>[)\]])
-    | (?P<currency>\p)
-    | (?P<unit>[%\u00b0'"\u00a2])
-    | (?P<point>[.,;:])
-    | (?P<space>\s+)
-    | (?P<other>.)
-    """.replace(r"\p", "[$\u20ac\u00a3\u00a5\u20b9\u20a9\u20bd\u20bf\u20ba\u20aa]"),
-    re.VERBOSE | re.DOTALL,
-)
-_ANNOTATION = re.compile(r"<<([^<>\n]{0,500})>>(?=\s{0,3}[-+$\\]?\s{0,3}(?P<number>[0-9.])?)")
-
-# Words that change the value of the number before them, or that say there is more of it.
-_CONTINUING = frozenset(
-    "hundred hundreds thousand thousands million millions billion billions trillion trillions"
-    " lakh lakhs crore crores dozen dozens mil mln mio bn tn half halves thirds fourths fifths"
-    " sixths sevenths eighths ninths tenths hundredths thousandths squared cubed factorial choose"
-    " mod modulo plus minus divided multiplied or k x y z".split()
-)
-_PART = frozenset("half third quarter fourth fifth sixth eighth tenth".split())
-# Words that make one thing of the numbers on both sides.
-_JOINING = frozenset(
-    "to or and through thru till until x by plus minus times over point of vs versus choose mod"
-    " into".split()
-)
-# "5 hours 30 minutes" is one quantity: neither 5 nor 30.
-_MEASURES = frozenset(
-    "hours hour hrs hr h minutes minute mins min days day weeks week months month years year feet"
-    " foot ft yards yard yd pounds pound lbs lb stone dollars dollar euros euro gallons gallon"
-    " quarts quart pints pint cups cup tablespoons tablespoon meters meter metres metre m"
-    " kilometers kilometer km kilograms kilogram kg liters liter miles mile degrees degree"
-    " dimes dime quarters quarter nickels nickel".split()
-)
-_UNIT_LETTERS = frozenset("gmlhstpcdfwvajnLCFGWVAJN")  # "5m"; other letters are names: "2x"
-_EXPONENT = re.compile(r"[eE][0-9]+")  # "1 e3", as some tokenizers part it
-_FUNCTIONS = frozenset("sqrt log ln exp sin cos tan abs gcd lcm max min floor ceil round".split())
-
-_OPERATORS = frozenset(("sign", "operator", "equals", "command"))
-_SIDE = re.compile(r"\(*(?P<sign>[-+]?)\(*(?P<number>n/n|nn/n|n\*n\^[-+]?n|n\^[-+]?n|n)\)*")
-
-
-class NumericAnswer(NamedTuple):
-    """A number found in a text: `text` as written (in plain characters), `value` exactly."""
-
-    text: str
-    value: Fraction
-
-
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    start: int
-    spaced: bool  # white space stands before it
-    new_line: bool  # and a line break is part of it
 
 
 def final_answer(text: str) -> NumericAnswer | None:
@@ -100,19 +18,19 @@ def final_answer(text: str) -> NumericAnswer | None:
 
     Looked for behind the last `####` (the first expression of the first line there; a mark with
     nothing behind it was not reached and does not count), else in the last `\boxed{...}`, else at
-    the end of the text (its last expression). What is found there is read by the module's rule; if
-    it is no number, nothing else is taken instead. A percent sign is a unit: GSM8K's answers to
-    "what percentage" are published without it.
+    the end of the text (its last expression). What is found there is read by the rule of
+    `expressions.py`; if it is no number, nothing else is taken instead. A percent sign is a unit:
+    GSM8K's answers to "what percentage" are published without it.
     """
     place, from_end = _answer_place(text)
-    expressions = _expressions(_tokens(place), only=-1 if from_end else 0)
+    expressions = numeric_expressions(place, only=-1 if from_end else 0)
     return expressions[0] if expressions else None
 
 
 def target_answer(text: str) -> NumericAnswer | None:
     """The number of a target, read as `final_answer` does; None unless it is the only one."""
     place, from_end = _answer_place(text, whole=True)
-    expressions = _expressions(_tokens(place))
+    expressions = numeric_expressions(place)
     return expressions[0] if len(expressions) == 1 else None
 
 
@@ -121,7 +39,7 @@ def has_final_answer(text: str) -> bool:
     after = _behind_mark(text)
     if after is None:
         return False
-    expressions = _expressions(_tokens(after), only=0)
+    expressions = numeric_expressions(after, only=0)
     return bool(expressions) and expressions[0] is not None
 
 
@@ -145,246 +63,3 @@ def _answer_place(text: str, whole: bool = False) -> tuple[str, bool]:
         return after, False
     boxed = last_boxed(text)
     return (text, True) if boxed is None else (boxed, False)
-
-
-def _tokens(text: str) -> list[_Token]:
-    text = plain_text(text)
-    # "<<24*3=72>>72" says the value twice: once inside, once behind.
-    text = _ANNOTATION.sub(lambda match: "" if match["number"] else f" {match[1]} ", text)
-    tokens = []
-    spaced = new_line = False
-    for match in _TOKEN.finditer(text):
-        kind = match.lastgroup or "other"
-        if kind == "space":
-            spaced, new_line = True, new_line or "\n" in match[0]
-        elif kind != "group":
-            tokens.append(_Token(kind, match[0], match.start(), spaced, new_line))
-            spaced = new_line = False
-    return tokens
-
-
-def _expressions(tokens: Sequence[_Token], only: int | None = None) -> list[NumericAnswer | None]:
-    """The numeric expressions' values, None where one is no number; or the first or last alone."""
-    numbers = [index for index, token in enumerate(tokens) if token.kind == "number"]
-    runs: list[list[int]] = []
-    for index in numbers:
-        if runs and _joined(tokens, runs[-1][-1], index):
-            runs[-1].append(index)
-        elif only == 0 and runs:
-            break
-        else:
-            runs.append([index])
-    if only is not None:
-        runs = runs[only:][:1] if runs else []
-    return [_expression(tokens, run) for run in runs]
-
-
-def _joined(tokens: Sequence[_Token], left: int, right: int) -> bool:
-    """Whether the numbers at `left` and `right` belong to one expression."""
-    gap = tokens[left + 1 : right]
-    between = [*gap, tokens[right]]
-    if any(token.new_line for token in between):
-        return False
-    if not any(token.spaced or token.kind == "word" for token in between):
-        return True  # "1.2.3", "3:30", "5|6": nothing parts them
-    kinds = [token.kind for token in gap]
-    if kinds == ["close"]:
-        return not tokens[right].spaced  # "1) 72" is a numbered line
-    if all(kind in ("unit", "close", "open", "currency") for kind in kinds):
-        return True  # "10 5", "72 (48": nothing but space parts them
-    words = [token.text.lower() for token in gap if token.kind == "word"]
-    marks = [token for token in gap if token.kind not in ("word", "unit", "close", "currency")]
-    if not marks or all(token.text == "," for token in marks):
-        if not words:
-            return True  # "1, 2"
-        joining = [word for word in words if word in _JOINING or word == "out"]
-        if len(joining) == len(words):
-            return True  # "3 to 4"
-        follower = tokens[right + 1] if right + 1 < len(tokens) else None
-        return (
-            words[0] in _MEASURES
-            and len(words) == 1 + (words[-1] == "and")
-            and follower is not None
-            and follower.kind in ("word", "unit")
-        )
-    if all(token.kind == "point" for token in marks):
-        # A colon with space on both sides is a ratio, with space behind it a label.
-        return not words and marks[0].text in ":;" and (marks[0].text == ";" or marks[0].spaced)
-    if any(token.kind in ("point", "other") for token in gap) or len(words) > 4:
-        return False
-    # An operator joins if the number on its right is its operand: "apples - 3", not "- see 3".
-    nearest = next((t for t in reversed(gap) if t.kind not in ("open", "currency")), None)
-    return nearest is None or nearest.kind in _OPERATORS
-
-
-def _expression(tokens: Sequence[_Token], run: Sequence[int]) -> NumericAnswer | None:
-    """The value behind the run's last `=`; None unless exactly one number stands there."""
-    first, last = run[0], run[-1]
-    start = first
-    while (
-        start > 0
-        and not tokens[start].new_line
-        and tokens[start - 1].kind in ("open", "currency", "sign", "operator", "command")
-    ):
-        start -= 1
-    for index in range(last - 1, first, -1):
-        if tokens[index].kind == "equals":
-            start = index + 1
-            break
-    else:
-        if not _begins(tokens, start, first):
-            return None
-    side = tokens[start : last + 1]
-    if not _ends(tokens, last):
-        return None
-    numbers = [token for token in side if token.kind == "number"]
-    if len(numbers) > _MOST_OPERANDS:
-        return None
-    letters = {"number": "n", "open": "(", "close": ")", "currency": "", "unit": "u"}
-    signature = "".join(
-        token.text if token.kind in ("sign", "operator") else letters.get(token.kind, "?")
-        for token in side
-    )
-    match = _SIDE.fullmatch(signature)
-    if match is None:
-        return None
-    value = _value(match["number"], [token.text for token in numbers])
-    if value is None:
-        return None
-    text = "".join(
-        (" " if token.spaced and place else "") + token.text for place, token in enumerate(side)
-    )
-    return NumericAnswer(text, -value if match["sign"] == "-" else value)
-
-
-def _begins(tokens: Sequence[_Token], start: int, first: int) -> bool:
-    """Whether a number may begin at `start`, whose first digit token is `first`."""
-    # The argument of a command is no number by itself: "\\frac{x}{4}", "\\sqrt{16}".
-    place = start
-    while place > 0 and not tokens[place].spaced:
-        place -= 1
-        if tokens[place].kind == "command":
-            return False
-    before = tokens[start - 1] if start > 0 and not tokens[start].new_line else None
-    head = tokens[start]
-    if head.kind == "sign":
-        attached = not tokens[start + 1].spaced
-        # A word-level tokenizer writes "- 5"; at the beginning that can only be a sign.
-        if not attached and before is not None and before.kind not in ("equals", "open"):
-            return False
-        if not attached and start > 0 and before is None:
-            return False
-    if before is None:
-        return True
-    if before.kind == "word" and not head.spaced and head.kind in ("sign", "open"):
-        return False  # "step-5", "f(5)"
-    if before.kind == "word" and head.kind in ("sign", "open"):
-        return len(before.text) > 1 and before.text.lower() not in _FUNCTIONS
-    if before.kind == "point" and before.text == "." and not head.spaced:
-        # "Rs.5" has a point of its own; "..5" has not.
-        return start > 1 and tokens[start - 2].kind == "word" and not before.spaced
-    return not (before.kind in ("close", "unit") and head.kind == "sign")
-
-
-def _ends(tokens: Sequence[_Token], last: int) -> bool:
-    """Whether nothing behind the number at `last` continues it."""
-    index = last + 1
-    while index < len(tokens) and tokens[index].kind in ("close", "unit", "currency"):
-        if tokens[index].new_line:
-            return True
-        index += 1
-    if index == len(tokens) or tokens[index].new_line:
-        return True
-    token = tokens[index]
-    after = tokens[index + 1] if index + 1 < len(tokens) else None
-    if after is not None and after.new_line:
-        after = None
-    if token.kind in ("command", "equals"):
-        return False
-    if token.kind == "sign":
-        # "5 - because ..." and "5-pound bags", but not "5-" nor "5-x".
-        return (
-            token.text == "-"
-            and after is not None
-            and after.kind == "word"
-            and token.spaced == after.spaced
-            and (len(after.text) > 1 or after.text in "aI")
-        )
-    if token.kind == "operator":
-        # "60 miles/hour" has a unit, "48/" and "5/x" go on.
-        return (
-            token.text == "/"
-            and after is not None
-            and after.kind == "word"
-            and (len(after.text) > 1 or after.text in _UNIT_LETTERS)
-        )
-    if token.kind == "open":
-        return token.spaced
-    if token.kind == "point":
-        goes_on = after is not None and not after.spaced and after.kind in ("point", "command")
-        return not (token.text == "." and not token.spaced and goes_on)
-    if token.kind == "other":
-        return token.spaced or not _combines(token.text)
-    if token.kind != "word":
-        return True
-    word = token.text
-    if not token.spaced and index == last + 1:
-        if any(character.isdigit() or character == "_" for character in word):
-            return False
-        if len(word) == 1 and word not in _UNIT_LETTERS:
-            return False
-    if word.lower() in _CONTINUING or word in ("K", "M", "B") or _EXPONENT.fullmatch(word):
-        return False
-    if word.lower() in ("and", "a") and after is not None:
-        # "2 and a half"
-        nearby = [following.text.lower() for following in tokens[index + 1 : index + 3]]
-        return not _PART.intersection(nearby)
-    if after is None:
-        return True
-    # "48 apples /", "5 apples =": the expression is not finished.
-    unfinished = after.kind in ("operator", "equals") or after.text == "+"
-    following = tokens[index + 2] if index + 2 < len(tokens) else None
-    per = after.text == "/" and following is not None and following.kind == "word"
-    return not unfinished or after.text == "!" or per
-
-
-def _combines(character: str) -> bool:
-    return unicodedata.category(character).startswith("M")
-
-
-def _value(form: str, numbers: Sequence[str]) -> Fraction | None:
-    if any(len(number) > _MOST_DIGITS for number in numbers):
-        return None
-    if form == "n":
-        return _number(numbers[0])
-    if "^" in form:  # 3*10^2: scientific notation; other powers are sums still to be done
-        base, exponent = numbers[-2], numbers[-1]
-        if base != "10" or not exponent.isdigit() or int(exponent) > _MOST_DIGITS:
-            return None
-        power = Fraction(10) ** (-int(exponent) if "-" in form else int(exponent))
-        factor = _number(numbers[0]) if "*" in form else Fraction(1)
-        return None if factor is None else factor * power
-    *whole, top, bottom = (_whole_number(number) for number in numbers)
-    if top is None or not bottom or top % bottom == 0:
-        return None  # a division that is not finished, or none at all
-    if not whole:
-        return Fraction(top, bottom)
-    if whole[0] is None or top > bottom:
-        return None
-    return whole[0] + Fraction(top, bottom)
-
-
-_GROUPING = str.maketrans("", "", ",' _")
-
-
-def _number(text: str) -> Fraction | None:
-    mantissa, _, exponent = text.lower().translate(_GROUPING).partition("e")
-    power = int(exponent or "0")
-    if abs(power) > _MOST_DIGITS:
-        return None
-    return Fraction(mantissa) * Fraction(10) ** power
-
-
-def _whole_number(text: str) -> int | None:
-    digits = text.replace(",", "")
-    return int(digits) if digits.isdigit() else None

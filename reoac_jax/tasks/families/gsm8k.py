@@ -9,13 +9,13 @@ from reoac_jax.config.schema import Option
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks.answers import (
     MARK,
-    NumericAnswer,
     final_answer,
     has_final_answer,
     target_answer,
 )
 from reoac_jax.tasks.dataset import RawRow, read_split
 from reoac_jax.tasks.equations import annotations, equation_holds
+from reoac_jax.tasks.expressions import NumericAnswer
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 
 AnswerStyle = Literal["full", "equations", "final"]
