@@ -1,21 +1,32 @@
-"""The architectures there are: one line each."""
+"""The architectures there are, found by listing this folder's packages."""
 
+import importlib
+import pkgutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from reoac_jax.backbone.decoder import Dream, LLaDA, Qwen2, Qwen3
-from reoac_jax.backbone.interface import Architecture, DenoiserModule, ModelConfig
-from reoac_jax.backbone.mdlm import MDLM
+from reoac_jax.backbone.interface import DenoiserModule, ModelConfig
+from reoac_jax.backbone.layout import Architecture
 from reoac_jax.system.errors import InputError
 
+
+def _architectures() -> dict[str, Architecture]:
+    """What each package's `ARCHITECTURES` lists, by name."""
+    room = __name__.rpartition(".")[0]
+    found: dict[str, Architecture] = {}
+    for entry in pkgutil.iter_modules([str(Path(__file__).parent)], f"{room}."):
+        if not entry.ispkg:
+            continue
+        for one in importlib.import_module(entry.name).ARCHITECTURES:
+            if one.name in found:
+                raise ValueError(f"{entry.name}: another package has an architecture {one.name!r}")
+            found[one.name] = one
+    return found
+
+
 # By `model_type` of config.json.
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "mdlm": MDLM(),
-    "llada": LLaDA(),
-    "Dream": Dream(),
-    "a2d-qwen3": Qwen3(),
-    "a2d-qwen2": Qwen2(),
-}
+ARCHITECTURES: Mapping[str, Architecture] = _architectures()
 _UNNAMED = "mdlm"  # a config.json without model_type: folders converted by reoac_jax 0.1
 
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from reoac_jax.backbone.interface import ModelConfig, TensorFile
+from reoac_jax.backbone.interface import ModelConfig
+from reoac_jax.backbone.layout import TensorFile
 from reoac_jax.backbone.published import weights
 from reoac_jax.backbone.safetensors_writer import write_tensors
 from reoac_jax.backbone.tensor_files import (

@@ -13,7 +13,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from reoac_jax.backbone.architectures import architecture, build
-from reoac_jax.backbone.interface import ModelConfig, Params, TensorFile
+from reoac_jax.backbone.interface import ModelConfig, Params
+from reoac_jax.backbone.layout import TensorFile
 from reoac_jax.backbone.safetensors_writer import Lazy
 from reoac_jax.system.errors import InputError
 

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reoac_jax.backbone.architectures import architecture, architecture_of, infer_config
-from reoac_jax.backbone.interface import ModelConfig, TensorFile
+from reoac_jax.backbone.interface import ModelConfig
+from reoac_jax.backbone.layout import TensorFile
 from reoac_jax.backbone.published import published_keys, weights
 from reoac_jax.backbone.safetensors_writer import SHARD_BYTES, Lazy, write_sharded
 from reoac_jax.backbone.tensor_files import (

@@ -11,7 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from reoac_jax.backbone.interface import TensorFile
+from reoac_jax.backbone.layout import TensorFile
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.json_files import read_json_object
 from reoac_jax.system.shell import quoted

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from reoac_jax.backbone.architectures import architecture
-from reoac_jax.backbone.interface import TensorFile
+from reoac_jax.backbone.layout import TensorFile
 from reoac_jax.backbone.published import check_layout, to_flax, weights
 from reoac_jax.backbone.pytorch_files import (
     Checkpoint,

@@ -1,4 +1,4 @@
-"""docs/extending.md, done as it says, each in a copy of the package: one new file, nothing else."""
+"""docs/extending.md, done as it says, each in a copy of the package: a new file or folder alone."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from support import toy
 
 pytestmark = [pytest.mark.slow, pytest.mark.process]
@@ -156,3 +157,107 @@ def test_an_operator_is_one_file(backbone, tmp_path):
     # Two of eight positions are multiples of 4: one step of two tokens takes them, the fallback the
     # rest.
     assert result["operator_shares"] == {"O_SCOPE": 0.75, "O_SPARSE": 0.25}
+
+
+def random_encoder(folder: Path, config: dict) -> dict[str, np.ndarray]:
+    """A random checkpoint in the published layout of the guide's architecture, and its tensors."""
+    rng = np.random.default_rng(0)
+    vocabulary, width = config["vocab_size"], config["hidden_size"]
+    linears = {
+        "attention.qkv": (3 * width, width), "attention.out": (width, width),
+        "mlp.0": (4 * width, width), "mlp.2": (width, 4 * width),
+    }  # fmt: skip
+    layers = {"norm": (width,), "head": (vocabulary, width)}
+    for i in range(config["num_layers"]):
+        layers |= {f"layers.{i}.{name}": shape for name, shape in linears.items()}
+        layers |= {f"layers.{i}.norm{n}": (width,) for n in (1, 2)}
+    shapes = {"embed.weight": (vocabulary, width)}
+    for name, shape in layers.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    tensors = {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
+    folder.mkdir()
+    safetensors.numpy.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(ROOT / "data" / "tiny_mdlm" / name, folder / name)
+    return tensors
+
+
+# The network again, in plain NumPy, from the published tensors under their published names.
+_CHECK_LOGITS = """
+import json, sys
+import numpy as np
+from safetensors.numpy import load_file
+from reoac_jax.backbone import load_backbone
+
+source, folder = sys.argv[1:]
+p, width, heads = load_file(source + "/model.safetensors"), 16, 2
+tokens = np.array([[3, 900, 1199, 7, 1199]])
+model, params = load_backbone(folder)
+ours = model.apply({"params": params}, tokens, np.array([5]))
+
+def linear(x, name):
+    return x @ p[name + ".weight"].T + p[name + ".bias"]
+
+def norm(x, name):
+    x = x - x.mean(-1, keepdims=True)
+    x = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6)
+    return x * p[name + ".weight"] + p[name + ".bias"]
+
+def rotated(x):
+    half = x.shape[-1] // 2
+    turn = np.exp(1j * np.arange(5)[:, None] * 10000.0 ** (-np.arange(half) / half))
+    z = (x[..., :half] + 1j * x[..., half:]) * turn
+    return np.concatenate([z.real, z.imag], -1)
+
+x = p["embed.weight"][tokens[0]].astype(np.float64)
+q, k, v = np.split(linear(norm(x, "layers.0.norm1"), "layers.0.attention.qkv"), 3, -1)
+q, k, v = (y.reshape(5, heads, -1).transpose(1, 0, 2) for y in (q, k, v))
+score = rotated(q) @ rotated(k).transpose(0, 2, 1) / np.sqrt(width // heads)
+share = np.exp(score - score.max(-1, keepdims=True))
+share /= share.sum(-1, keepdims=True)
+x = x + linear((share @ v).transpose(1, 0, 2).reshape(5, width), "layers.0.attention.out")
+h = linear(norm(x, "layers.0.norm2"), "layers.0.mlp.0")
+h = h / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (h + 0.044715 * h**3)))
+x = x + linear(h, "layers.0.mlp.2")
+theirs = linear(norm(x, "norm"), "head")
+print(json.dumps([float(np.abs(ours.logits[0] - theirs).max()), float(np.abs(theirs).max())]))
+"""
+
+
+def test_an_architecture_is_one_folder(tmp_path):
+    copy = copied(tmp_path)
+    section = next(part for part in GUIDE.split("\n## ") if part.startswith("An architecture"))
+    files = re.findall(r"^`(\S+)`:\n\n```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    assert len(files) == len(blocks("An architecture", "python")) == 4
+    (copy / "reoac_jax" / "backbone" / "encoder").mkdir()
+    for path, code in files:
+        assert Path(path).parent == Path("reoac_jax/backbone/encoder")
+        (copy / path).write_text(code)
+    (config,) = map(json.loads, blocks("An architecture", "json"))
+    source, folder, again = (tmp_path / name for name in ("source", "converted", "again"))
+    tensors = random_encoder(source, config)
+    (commands,) = blocks("An architecture", "text")
+    given = {"PUBLISHED": source, "FOLDER": folder, "AGAIN": again}
+    for name, path in given.items():
+        commands = re.sub(rf"\b{name}\b", str(path), commands)
+    convert, evaluate, export = (line.split()[2:] for line in commands.splitlines())
+
+    report = json.loads(run_in(copy, *convert))
+    assert report["parameters"] == sum(tensor.size for tensor in tensors.values())
+    file = tmp_path / "check.py"
+    file.write_text(_CHECK_LOGITS)
+    difference, scale = json.loads(run_in(copy, file, str(source), str(folder)))
+    assert difference < 1e-5 * scale
+
+    output = tmp_path / "evaluation.json"
+    run_in(copy, *evaluate, "--limit", "4", *options(folder, output))
+    result = json.loads(output.read_text())
+    assert (result["task"], result["samples"]) == ("countdown", 4)
+    assert 1 <= result["forward_passes"] <= 8  # of 8 tokens each reveals one at least
+
+    run_in(copy, *export)
+    assert json.loads((again / "config.json").read_text()) == config
+    written = safetensors.numpy.load_file(again / "model.safetensors")
+    assert written.keys() == tensors.keys()
+    assert all(written[key].tobytes() == tensors[key].tobytes() for key in tensors)

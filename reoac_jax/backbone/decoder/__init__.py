@@ -2,4 +2,4 @@
 
 from reoac_jax.backbone.decoder.published import Dream, LLaDA, Qwen2, Qwen3
 
-__all__ = ["Dream", "LLaDA", "Qwen2", "Qwen3"]
+ARCHITECTURES = (LLaDA(), Dream(), Qwen3(), Qwen2())

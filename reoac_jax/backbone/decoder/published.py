@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from reoac_jax.backbone.decoder.config import DecoderConfig, Keys
+from reoac_jax.backbone.config_keys import Keys
+from reoac_jax.backbone.decoder.config import DecoderConfig
 from reoac_jax.backbone.decoder.model import Decoder
 from reoac_jax.backbone.decoder.sizes import read_dream, read_llada, read_qwen2, read_qwen3
-from reoac_jax.backbone.interface import Architecture, TensorFile, Weight
+from reoac_jax.backbone.layout import Architecture, TensorFile, Weight
 from reoac_jax.backbone.tokenizer_ids import read_tokenizer_ids
 from reoac_jax.system.errors import InputError
 

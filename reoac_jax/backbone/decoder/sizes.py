@@ -6,7 +6,7 @@ conversions of Qwen3 and Qwen2.
 
 from typing import Any
 
-from reoac_jax.backbone.decoder.config import Keys
+from reoac_jax.backbone.config_keys import Keys
 from reoac_jax.system.errors import InputError
 
 

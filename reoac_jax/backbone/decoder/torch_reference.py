@@ -14,7 +14,7 @@ import torch
 import transformers
 
 from reoac_jax.backbone.decoder.config import DecoderConfig
-from reoac_jax.backbone.interface import TensorFile
+from reoac_jax.backbone.layout import TensorFile
 
 # Ours, "blocks_3/q_proj/kernel", to transformers' "model.layers.3.self_attn.q_proj.weight".
 _RENAMED = (

@@ -2,4 +2,4 @@
 
 from reoac_jax.backbone.mdlm.published import MDLM
 
-__all__ = ["MDLM"]
+ARCHITECTURES = (MDLM(),)

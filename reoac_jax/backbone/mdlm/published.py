@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from reoac_jax.backbone.attention import rotary_frequencies
-from reoac_jax.backbone.interface import Architecture, Buffer, TensorFile, Weight
+from reoac_jax.backbone.layout import Architecture, Buffer, TensorFile, Weight
 from reoac_jax.backbone.mdlm.config import BackboneConfig
 from reoac_jax.backbone.mdlm.model import Backbone
 from reoac_jax.system.errors import InputError
