@@ -9,8 +9,8 @@ tokens and an answer of 12 tokens and eos, in a row of 20 that ends in padding (
 policy gradient over 12 episodes of each of 96 problems an iteration.
 
 Cost: 20 iterations, about a minute and a half on 2 CPU cores. Result to expect, on unseen problems
-in 7 steps: confidence decoding solves 18 %, random operators 22 %, blocks of 4, the best of the
-usual samplers, 33 %, the trained actor 54 %.
+in 7 steps: an even quota by confidence solves 18 %, the trained actor 54 %, and a confidence
+threshold of 0.9 as many in 6.9 steps on the mean.
 """
 
 from ml_collections import ConfigDict
