@@ -12,7 +12,8 @@ Needs `checkpoints/dream` and `data/processed/gsm8k_{train,test}.jsonl`
 one card of 80 GB: the weights take 15.2 GB as they are stored (bfloat16). The prompt is the model's
 own chat, and a text ends at its end of turn. DiffuCoder has the same layout.
 
-Memory: docs/models.md. Time and result: not measured at this size; published for the model itself:
+Cost: memory in docs/models.md; time not measured at this size. Result to expect: not measured;
+published for the model itself:
 81.0 % (reproduced elsewhere: 82.0 % with 256 steps, temperature 0.1, top-p 0.9, rule entropy).
 """
 

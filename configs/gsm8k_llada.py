@@ -13,7 +13,8 @@ one card of 80 GB: the weights take 16.0 GB as they are stored (bfloat16); at ra
 8.4 million numbers. The prompt is the model's own chat, and a text ends at its end of turn. LLaDA
 1.5 (`GSAI-ML/LLaDA-1.5`) has the same layout.
 
-Memory: docs/models.md. Time and result: not measured at this size; published for the model itself:
+Cost: memory in docs/models.md; time not measured at this size. Result to expect: not measured;
+published for the model itself:
 78.6 % in blocks of 8, 69.4 % in whole rows of 512.
 """
 

@@ -13,7 +13,8 @@ weights take 1.2 GB as they are stored (bfloat16), what LoRA trains 2.3 million 
 The prompt is the model's own chat, answers are written as in the published solutions, and a text
 ends at the model's end of turn.
 
-Memory: docs/models.md. Time and result: not measured at this size; published for the model itself:
+Cost: memory in docs/models.md; time not measured at this size. Result to expect: not measured;
+published for the model itself:
 29.3 % (256 tokens in 256 steps).
 """
 

@@ -15,12 +15,15 @@ def like_length(lengths: np.ndarray, count: int, rng: np.random.Generator) -> li
     they lie, and nothing is drawn.
 
     Args:
-      lengths: int `[N]`, prompt tokens of each transition, N >= count, in random order.
+      lengths: int `[N]`, prompt tokens of each transition, N >= count, in random order; none where
+        `count` is 0.
       count: of minibatches.
 
     Returns:
       `count` arrays of places in `lengths`, int64.
     """
+    if not count:
+        return []
     if (lengths == lengths[0]).all():
         return np.array_split(np.arange(len(lengths)), count)
     # Stable: among equal lengths the order stays random.

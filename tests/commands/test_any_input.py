@@ -246,14 +246,16 @@ texts = st.one_of(
     st.text(max_size=60), st.lists(st.sampled_from(_PIECES), max_size=12).map("".join)
 )
 TASK_OPTIONS = {
-    "countdown": {key: value for key, value in TINY.task.items() if key != "name"}
+    "countdown": {key: TINY.task[key] for key in task_options("countdown")}
     | {"train_size": 3, "train_part": "all"},
     "arithmetic": {
-        "steps": (1, 3), "max_number": 60, "distractors": 0.5, "train_size": 3, "test_size": 3,
-        "seed": 0,
+        "steps": (1, 3), "max_number": 60, "distractors": 0.5, "train_size": 3, "dev_size": 3,
+        "test_size": 3, "seed": 0,
     },
-    "gsm8k": {"train_file": "none", "test_file": "none", "answer_style": "full"},
-    "math": {"train_file": "none", "test_file": "none"},
+    "gsm8k": {
+        "train_file": "none", "dev_size": 0, "test_file": "none", "answer_style": "full",
+    },
+    "math": {"train_file": "none", "dev_size": 0, "test_file": "none"},
 }  # fmt: skip
 WRITTEN = {
     "gsm8k": Problem("gsm8k/0", "p", "1,033.50", "gsm8k", {"solution": "<<3+4=7>> #### 1,033.50"}),

@@ -177,7 +177,7 @@ def test_stopped_before_the_first_step(options, monkeypatch, capsys):
     assert run_command(sft.main, ["--config", TINY, *options, "--config.sft.steps=2"]) == 130
     monkeypatch.setattr(sft.AnswerEvaluation, "create", created)
     run = newest(options)
-    assert "after step 0" in capsys.readouterr().err
+    assert "stopped after 0 of" in capsys.readouterr().err
     assert run_command(sft.main, ["--resume", str(run)]) == 0
     assert [line["iteration"] for line in metrics(run)] == [0, 2]
 

@@ -47,6 +47,7 @@ class PieceTokenizer:
         self.size, self.eos_token_id, self.all_special_ids = size, eos_id, [eos_id]
         self.pieces = pieces
         self.backend_tokenizer = self
+        self.added_tokens_decoder = {}
 
     def __len__(self):
         return self.size

@@ -130,7 +130,7 @@ CASES = {
     ),
     # ---- Converting
     "converted to an unknown format": Case(
-        "mdlm_to_flax --source backbone --output out --dtype float16", "'float16'|float32"
+        "mdlm_to_flax --source backbone --output out --dtype float8", "'float8'|float32"
     ),
     "converted with an override": Case(
         "mdlm_to_flax --source backbone --output out --config.seed=1", "no configuration"
