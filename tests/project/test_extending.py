@@ -92,7 +92,10 @@ def test_a_task_is_one_file(backbone, tmp_path):
     run_in(copy, "reoac_jax.evaluate", *argv)
     result = json.loads(output.read_text())
     assert (result["task"], result["grader_version"]) == ("successor", "successor-1")
-    assert result["config"]["task"] == {"name": "successor", "max_number": 60}
+    assert result["config"]["task"] == {
+        "name": "successor", "max_number": 60, "prompt": "plain", "system_prompt": "none",
+        "worked_examples": 0,
+    }  # fmt: skip
     answers = [json.loads(line) for line in output.with_suffix(".jsonl").read_text().splitlines()]
     assert len(answers) == result["samples"] > 0
 
