@@ -381,6 +381,7 @@ def computed_in_a_kernels_shape(mode):
     arguments = (
         state,
         params if mode == "lora" else None,
+        None,
         backbone_batch(),
         real(),
         jax.random.key(0),
