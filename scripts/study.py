@@ -17,6 +17,7 @@ and backbone; OUTPUT.json, .csv and .png what is read from them (`scripts/fronti
 """
 
 import argparse
+import dataclasses
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ from reoac_jax import sft, train
 from reoac_jax.config import config_hash, load_config, parse_command_line
 from reoac_jax.devices import sharding
 from reoac_jax.evaluation.frontier import upper_hull
-from reoac_jax.evaluation.policies import ACTOR, RANDOM, Policy
+from reoac_jax.evaluation.policies import ACTOR, BETWEEN, RANDOM, Policy
 from reoac_jax.evaluation.scoring import evaluate_policy, scores
 from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
 from reoac_jax.runs.folder import CHECKPOINTS
@@ -46,10 +47,26 @@ STAGES = ("samplers", "sequences", "actors", "control", "trajectory")
 BLOCKS = (0, 4, 10)  # positions; 0: whole rows
 STEPS = (4, 7)  # of the rules that are told how many they have
 SEQUENCE_STEPS = (7,)
-# Steps and cost a step that actors are trained with; the second one in one run only.
+# What actors are trained with: steps, cost a step, and whether operators may reveal by confidence,
+# as the adaptive rules do. The first in every seed, the others in one run each.
+BOLD: Mapping[str, Any] = {
+    "operators.names": ("O_NUM", "O_OP", "O_SCOPE", "O_NEXT", "O_FAST", "O_CONFIDENT"),
+    "operators.O_SCOPE.threshold": 0.95,
+    "operators.O_FAST.step_scale": 1.0,
+    "operators.O_FAST.threshold": 0.7,
+    "operators.O_CONFIDENT.threshold": 0.9,
+    "rollout.empty_operator": "mask",
+}
+COSTS = (0.01, 0.03, 0.1)
 ACTORS: Mapping[str, Mapping[str, Any]] = {
     "actor T7": {"rollout.max_steps": 7, "reward.cost_lambda": 0.01},
-    "actor T20": {"rollout.max_steps": 20, "reward.cost_lambda": 0.03},
+    **{
+        f"actor T20 {cost}": {"rollout.max_steps": 20, "reward.cost_lambda": cost} for cost in COSTS
+    },
+    **{
+        f"bold T20 {cost}": {"rollout.max_steps": 20, "reward.cost_lambda": cost, **BOLD}
+        for cost in COSTS
+    },
 }
 TRAJECTORY = "configs/tiny_trajectory.py"
 
@@ -268,27 +285,53 @@ def same_orders(
     parts: Parts,
     trained: Trained,
 ) -> None:
-    """A trained backbone under the best adaptive rules and the schedules by hand."""
+    """A trained backbone under the orders chosen for the one that it started from.
+
+    The best adaptive rules, the schedules by hand, the sequence that the search found, and the
+    actors of the actors' stage, whose heads know only the backbone as it was.
+    """
     families = ("threshold", "entropy_bound", "prefix_threshold", "by_hand")
     for family, policy in chosen(study, "bundled"):
         if family in families:
             study.row(subject, seed, family, policy, "test", config, parts, trained)
+    bundled = study.config()
+    path = {"backbone.path": config.backbone.path}
+    for row in [row for row in study.rows.all if row["family"] == "sequence"]:
+        if (row["subject"], row["split"]) == ("bundled", "test"):
+            policy = row["policy"]
+            steps = {"rollout.max_steps": policy.count(BETWEEN) + 1}
+            told = study.config(**path, **steps)
+            study.row(subject, seed, "sequence", policy, "test", told, parts, trained)
+    for label, changes in ACTORS.items():
+        runs = run_parent(study, f"{label} 0", bundled)
+        if finished := sorted(runs.glob(f"*/{CHECKPOINTS}")):
+            picks = study.config(**path, **changes)
+            heads = load_trained(finished[-1], load_parts(study.config(**changes))).heads
+            moved = dataclasses.replace(trained, heads=heads)
+            its_parts = dataclasses.replace(parts, heads=load_parts(picks).heads)
+            study.row(subject, seed, label, ACTOR, "test", picks, its_parts, moved)
+
+
+def run_parent(study: Study, label: str, config: FrozenConfigDict) -> Path:
+    """Where the training runs of a label lie."""
+    return Path(config.output_dir) / f"{study.options.output.name}_{label.replace(' ', '_')}"
 
 
 def trained_run(
     study: Study, label: str, file: str, config: FrozenConfigDict, changes: Mapping[str, Any]
 ) -> Path:
     """The folder of a finished run: an earlier one of that name, gone on with, or a new one."""
-    name = f"{study.options.output.name}_{label.replace(' ', '_')}"
-    parent = Path(config.output_dir) / name
+    parent = run_parent(study, label, config)
     earlier = sorted(parent.glob("*/checkpoints/[0-9]*"))
     if earlier:
         argv = ["--resume", str(earlier[-1].parents[1])]
     else:
-        options = as_options({**changes, "seed": config.seed, "exp_name": name})
+        options = as_options({**changes, "seed": config.seed, "exp_name": parent.name})
         argv = ["--config", file, *study.overrides, *options]
     if train.main(argv) != 0:
-        raise RunError(f"the training run {name} was stopped; the same command goes on with it")
+        raise RunError(
+            f"the training run {parent.name} was stopped; the same command goes on with it"
+        )
     return max(parent.iterdir(), key=lambda run: run.name)
 
 

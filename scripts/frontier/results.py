@@ -176,8 +176,13 @@ def draw(rows: Sequence[Row]) -> plt.Figure:
             [p.passes for p in hull], [p.accuracy for p in hull], marker="o", markersize=3.5,
             linewidth=1.1, alpha=0.85, color=colours[index % len(colours)], label=family,
         )  # fmt: skip
-    for subject, marker in (("actor T7", "*"), ("actor T20", "P")):
-        own = [r for r in rows if r["subject"] == subject and r["split"] == "test"]
+    for group, marker in (("actor T7", "*"), ("actor T20", "P"), ("bold T20", "D")):
+        own = [
+            row
+            for row in rows
+            if row["family"] == "actor" and row["split"] == "test"
+            and row["subject"].startswith(group) and not row["subject"].endswith("untrained")
+        ]  # fmt: skip
         if own:
             axis.errorbar(
                 [r["passes"] for r in own], [r["accuracy"] for r in own],
@@ -185,7 +190,7 @@ def draw(rows: Sequence[Row]) -> plt.Figure:
                     [r["accuracy"] - r["low"] for r in own],
                     [r["high"] - r["accuracy"] for r in own],
                 ],
-                fmt=marker, color="black", markersize=10, capsize=2, zorder=6, label=f"{subject}",
+                fmt=marker, color="black", markersize=8, capsize=2, zorder=6, label=group,
             )  # fmt: skip
     for subject, colour in (("control", "tab:gray"), ("trajectory", "tab:red")):
         for seed in sorted({r["seed"] for r in rows if r["subject"] == subject}):

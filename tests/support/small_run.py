@@ -1,10 +1,12 @@
 """Runs of seconds over a random backbone: fixtures, and what is read from their folders."""
 
+import dataclasses
 import functools
 import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import toy
@@ -78,6 +80,14 @@ def share_programs(monkeypatch: pytest.MonkeyPatch, built: dict) -> None:
     )  # fmt: skip
     for owner, name in shared:
         monkeypatch.setattr(owner, name, functools.partial(once, name, getattr(owner, name)))
+    parts_once = train.load_parts
+
+    def own_base(config):
+        # Training all weights donates them; the next run needs its own.
+        parts = parts_once(config)
+        return dataclasses.replace(parts, base=jax.tree.map(jnp.copy, parts.base))
+
+    monkeypatch.setattr(train, "load_parts", own_base)
 
 
 def train_run(options, *extra) -> Path:
