@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from frontier.grids import adaptive, scheduled
 from frontier.results import write_results
 from frontier.rows import Row, Rows, pack, point
@@ -132,6 +133,11 @@ class Study:
 
         return self.rows.measured(key, measure)
 
+    def forget_programs(self) -> None:
+        """Lets go of what was compiled; a process may hold so many memory mappings and no more."""
+        self._policies.clear()
+        jax.clear_caches()
+
     def _policy(self, name: str, config: FrozenConfigDict, parts: Parts) -> Policy:
         """A runner of that policy; one that differs in a sampler's numbers alone is used again."""
         where = config_hash(config)
@@ -170,6 +176,7 @@ def main(argv: Sequence[str]) -> int:
         for stage in STAGES:
             if stage in options.stages:
                 globals()[f"measure_{stage}"](study)
+                study.forget_programs()
     finally:
         task.close()
     command = shlex.join(["python", "scripts/study.py", *argv])
@@ -236,6 +243,7 @@ def measure_actors(study: Study) -> None:
                 before = untrained(config, parts)
                 name = f"{subject} untrained"
                 study.row(name, seed, ACTOR, ACTOR, "test", config, parts, before)
+            study.forget_programs()
 
 
 def measure_control(study: Study) -> None:
@@ -265,6 +273,7 @@ def measure_control(study: Study) -> None:
         config = study.config(**{"backbone.path": folder})
         parts = load_parts(config)
         same_orders(study, "control", seed, config, parts, untrained(config, parts))
+        study.forget_programs()
 
 
 def measure_trajectory(study: Study) -> None:
@@ -275,6 +284,7 @@ def measure_trajectory(study: Study) -> None:
         run = trained_run(study, f"trajectory {seed}", TRAJECTORY, config, {})
         trained = load_trained(run / CHECKPOINTS, parts)
         same_orders(study, "trajectory", seed, study.config(), parts, trained)
+        study.forget_programs()
 
 
 def same_orders(

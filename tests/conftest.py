@@ -4,6 +4,7 @@
 """
 
 import collections
+import gc
 import os
 from pathlib import Path
 
@@ -40,6 +41,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.path for item in items if item.get_closest_marker("slow") is not None
         )
         items.sort(key=lambda item: -slow[item.path])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_mappings():
+    """Lets go of compiled programs before the kernel refuses the process more memory mappings.
+
+    Each program that XLA compiles for the CPU holds several; at vm.max_map_count (65 530 as Linux
+    comes) the next one is a segmentation fault.
+    """
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 def _is_fast(item: pytest.Item) -> bool:

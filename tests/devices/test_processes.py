@@ -136,7 +136,7 @@ def test_two_slurm_tasks_are_one_run(checkout, arguments):
         state, replay, start = restored(config, run / "checkpoints" / "2", count)
         assert start == 3 and len(state.backbone["vocab_embed"]["embedding"].devices()) == count
         jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.backbone), stored)
-        for name in ("tokens", "chosen", "returns"):
+        for name in ("tokens", "chosen", "returns_to_go"):
             np.testing.assert_allclose(replay.state()[name], replayed[name], atol=1e-6)
 
 
