@@ -6,6 +6,8 @@ The names below are the public ones; each is imported when it is first asked for
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from reoac_jax.devices.refused_settings import explain_refused_settings
+
 if TYPE_CHECKING:
     from reoac_jax.backbone import ARCHITECTURES, load_backbone
     from reoac_jax.config import base, load_config
@@ -58,6 +60,8 @@ _ROOMS = {
     "load_parts": "learning.parts",
     "run_rollout": "rollout",
 }
+
+explain_refused_settings()  # a command's next imports may be of JAX
 
 
 def __getattr__(name: str) -> Any:

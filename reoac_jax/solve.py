@@ -78,12 +78,17 @@ def main(argv: Sequence[str]) -> int:
 def _piped_questions() -> list[str]:
     """The lines of standard input that are not blank. Raises `InputError` if there are none."""
     try:
-        questions = [line.strip() for line in sys.stdin if line.strip()]
+        questions = [question for line in sys.stdin if (question := _question(line))]
     except UnicodeDecodeError as error:
         raise InputError(f"standard input is not UTF-8 ({error.reason}); expected UTF-8") from None
     if not questions:
         raise InputError("standard input holds no question; expected one a line")
     return questions
+
+
+def _question(line: str) -> str:
+    """A line of input without the space around it, and without the byte-order mark of its file."""
+    return line.removeprefix("\ufeff").strip()
 
 
 def _ask(solver: Solver, questions: Sequence[str], view: DenoisingView | None) -> Iterator[Answer]:
@@ -123,7 +128,7 @@ def _converse(solver: Solver, view: DenoisingView | None) -> int:
     print("a question a line; [MASK] is a blank; end with Ctrl-D", file=sys.stderr)
     while True:
         try:
-            question = input("> ").strip()
+            question = _question(input("> "))
         except (EOFError, KeyboardInterrupt):
             print()
             return 0

@@ -14,10 +14,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import reoac_jax  # first: it says in one line what JAX refuses of the environment
+
+# isort: split
 import jax
 from study import Study, explained_variance, score, trained_run, with_changes
 
-import reoac_jax
 from reoac_jax.config import config_hash, load_config, parse_command_line, to_json
 from reoac_jax.evaluation.policies import ACTOR
 from reoac_jax.learning.parts import load_parts, load_trained

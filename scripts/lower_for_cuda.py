@@ -20,6 +20,9 @@ from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported
 
+import reoac_jax  # noqa: E402, F401 - first: it says in one line what JAX refuses of the environment
+
+# isort: split
 import jax  # noqa: E402
 from lowering.backbones import backbone_of  # noqa: E402
 from lowering.contents import Contents, read  # noqa: E402

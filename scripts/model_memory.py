@@ -20,6 +20,9 @@ from typing import Any
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
 
+import reoac_jax  # noqa: E402, F401 - first: it says in one line what JAX refuses of the environment
+
+# isort: split
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 from random_checkpoint import HEADERS, KEYS, PRESETS, PUBLISHED_MASKS  # noqa: E402

@@ -24,6 +24,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import reoac_jax  # noqa: F401 - first: it says in one line what JAX refuses of the environment
+
+# isort: split
 import jax
 from frontier.grids import adaptive, scheduled
 from frontier.results import write_results

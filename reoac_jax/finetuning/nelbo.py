@@ -136,7 +136,8 @@ def text_blocks(path: str | Path, tokenizer: Tokenizer, length: int) -> TextBloc
         raise InputError(
             f"--text {path}: byte {error.start + 1} is not UTF-8; expected UTF-8 text"
         ) from None
-    documents = [part.strip("\r\n") for part in text.split(tokenizer.eos_token)]
+    # A byte-order mark, of the file or of one that it was put together from, is no text.
+    documents = [part.strip("\r\n\ufeff") for part in text.split(tokenizer.eos_token)]
     documents = [document for document in documents if document.strip()]
     if not documents:
         raise InputError(f"--text {path} holds no text; expected at least one document")

@@ -3,7 +3,7 @@
 import codecs
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,12 @@ def read_rows(path: str | Path) -> Iterator[RawRow]:
         raise InputError(f"{path} is empty; expected one JSON object a line")
 
 
-def read_problems(path: str | Path, task: str) -> list[Problem]:
+def read_problems(
+    path: str | Path, task: str, check: Callable[[Problem], object] | None = None
+) -> list[Problem]:
     """The problems of a processed file (id, prompt, target_answer, task, metadata).
+
+    check: raises an `InputError` for a problem that the task cannot use; the line is put in front.
 
     Raises `InputError` as `read_rows` does, and where a field is missing or of another type, an
     id occurs twice, or the file belongs to another task.
@@ -94,19 +98,26 @@ def read_problems(path: str | Path, task: str) -> list[Problem]:
             raise row.error(f"field 'task' is {problem.task!r}; expected {task!r}")
         if problem.id in problems:
             raise row.error(f"id {problem.id!r} occurs a second time; expected distinct ids")
+        if check is not None:
+            try:
+                check(problem)
+            except InputError as error:
+                raise row.error(str(error)) from None
         problems[problem.id] = problem
     return list(problems.values())
 
 
-def read_split(task: ConfigDict, split: Split) -> list[Problem]:
+def read_split(
+    task: ConfigDict, split: Split, check: Callable[[Problem], object] | None = None
+) -> list[Problem]:
     """A split of a task that has `train_file`, `test_file` and `dev_size`.
 
     The development problems are the last of the training file, and are not trained on. Raises
     `InputError` where a file is not as `read_problems` expects, or too small for `dev_size`.
     """
     if split == "test":
-        return read_problems(task.test_file, task.name)
-    problems = read_problems(task.train_file, task.name)
+        return read_problems(task.test_file, task.name, check)
+    problems = read_problems(task.train_file, task.name, check)
     kept = len(problems) - task.dev_size
     if split == "dev" and not task.dev_size:
         raise InputError("task.dev_size is 0; expected 1 or more for development problems")

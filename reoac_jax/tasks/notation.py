@@ -51,7 +51,7 @@ _LATEX_SIGNS = {
     "rightarrow": "=", "Rightarrow": "=", "implies": "=", "equiv": "=",
     "dots": "...", "ldots": "...", "cdots": "...", "colon": ":", "percent": "%",
     "le": "<", "leq": "<", "ge": ">", "geq": ">", "ne": "<", "neq": "<", "lt": "<", "gt": ">",
-    "quad": " ", "qquad": " ", "space": " ", "newline": "\n", "item": "\n",
+    "item": "\n",
 }  # fmt: skip
 # Commands that change how their argument looks and not what it says.
 _TRANSPARENT = frozenset(
@@ -60,6 +60,21 @@ _TRANSPARENT = frozenset(
     " displaystyle textstyle large Large boxed fbox begin end center".split()
 )
 _COMMAND = re.compile(r"\\([A-Za-z]+)\*? ?|\\(.)", re.DOTALL)
+# Commands that only lay the text out, and the end of a line with the space that follows it.
+_LENGTH = r"-?[0-9.]{1,9}\s{0,3}(?:pt|em|ex|mu|cm|mm|in|pc|bp|sp)"
+_LAYOUT = re.compile(
+    rf"""
+      \\\\(?P<after>\*?(?:\[\s{{0,3}}{_LENGTH}\s{{0,3}}\])?)
+    | \\(?:
+          (?P<line> newline|par|(?:no)?linebreak(?:\[[0-4]\])?|smallskip|medskip|bigskip)
+        | enspace|enskip|q?quad|(?:neg)?(?:thin|med|thick)space|space|nobreakspace
+        | textvisiblespace|[hv]fill?|hss|(?:math)?strut|null|relax|(?:allow|no)?break
+      )(?![A-Za-z])
+    | \\(?:[hvm]space|[hv]?phantom)\*?\s{{0,3}}\{{[^{{}}]{{0,99}}\}}
+    | \\(?:[hv]skip|m?kern|mskip)\s{{0,3}}{_LENGTH}(?![a-z])
+    """,
+    re.VERBOSE,
+)
 _TIE = re.compile(r"(?<=\S)~")  # LaTeX's space; in front of a number "~" says "about"
 _TIMES_TEN = re.compile(r"(?<=[0-9])\s?[xX]\s?(?=10\s?\^)")
 _EMPHASIS = re.compile(r"(?<![\w)*])(\*{1,3}|_{1,3})(?=[^\s*_])([^*_\n]{1,200})(?<=\S)\1(?![\w(*])")
@@ -79,6 +94,7 @@ def plain_text(text: str) -> str:
         text = _TIE.sub(" ", text)
     text = _TIMES_TEN.sub("*", text)
     if "\\" in text:
+        text = _LAYOUT.sub(_plain_layout, text)
         text = _DEGREES.sub("\u00b0", text)
         text = _FRACTION.sub(lambda m: f"{{{m[1] or m[2]}/{m[3] or m[4]}}}", text)
         text = _COMMAND.sub(_plain_command, text)
@@ -88,8 +104,11 @@ def plain_text(text: str) -> str:
 def latex_text(text: str) -> str:
     r"""The text with LaTeX in place of the Unicode characters that stand for it.
 
-    `½` becomes `\frac{1}{2}`, `∞` `\infty`, `2√3` `2\sqrt{3}`, `90°` `90^{\circ}`, `x²` `x^{2}`.
+    `½` becomes `\frac{1}{2}`, `∞` `\infty`, `2√3` `2\sqrt{3}`, `90°` `90^{\circ}`, `x²` `x^{2}`;
+    commands that only lay the text out, such as `\enspace`, become space.
     """
+    if "\\" in text:
+        text = _LAYOUT.sub(lambda m: " " if m["after"] is None else r"\\", text)
     if text.isascii():
         return text
     text = _SUPERSCRIPTS.sub(lambda m: f"^{{{_spelt(m[0], _SUPERSCRIPT)}}}", text)
@@ -137,6 +156,10 @@ def _plain_character(character: str) -> str:
         return "\n"
     # What else has a plain form: full-width signs, "…", and "½" as "1⁄2".
     return unicodedata.normalize("NFKC", character).replace("\u2044", "/")
+
+
+def _plain_layout(match: re.Match[str]) -> str:
+    return " " if match["after"] is None and match["line"] is None else "\n"
 
 
 def _plain_command(match: re.Match[str]) -> str:

@@ -391,10 +391,20 @@ def test_text_is_cut_as_published(tmp_path):
     np.testing.assert_array_equal(found.blocks[2], [e, e, e, e, e, e])
     np.testing.assert_array_equal(found.lengths, [6, 6, 3])
     assert found.documents == 2
+    # As a file begins that a Windows program wrote; two of them put together.
+    marked = "\ufeff0 1 2 3\r\n<eos>\n\ufeffapple pear each\r\n"
+    file.write_bytes(marked.encode())
+    for array, same in zip(found, text_blocks(file, tokenizer(), 6), strict=True):
+        np.testing.assert_array_equal(array, same)
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"\xff\xfe", "byte 1 is not UTF-8"), (b" \n", "holds no text")]
+    ("content", "message"),
+    [
+        (b"\xff\xfe", "byte 1 is not UTF-8"),
+        (b" \n", "holds no text"),
+        (b"\xef\xbb\xbf\n", "no text"),
+    ],
 )
 def test_text_that_cannot_be_used_is_named(tmp_path, content, message):
     file = tmp_path / "text.txt"

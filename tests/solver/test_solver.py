@@ -139,7 +139,8 @@ def test_command_line(backbone, capsys, monkeypatch):
     assert (code, err) == (0, "")
     assert out.splitlines() == [FILLED, "blanks: 8 | 2", "result: 2", "2 forward passes in 2 steps"]
 
-    code, out, err = command(capsys, monkeypatch, model, f"{BLANKED}\n\n{QUESTION}\n")
+    # As files begin that a Windows program wrote, here two of them.
+    code, out, err = command(capsys, monkeypatch, model, f"\ufeff{BLANKED}\n\n\ufeff{QUESTION}\n")
     assert code == 0 and out.startswith(f"{BLANKED}\n{FILLED}\nblanks")
     assert f"\n\n{QUESTION}\n" in out and "7 forward passes" in out
 
@@ -149,10 +150,10 @@ def test_command_line(backbone, capsys, monkeypatch):
     assert steps[0] == BLANKED and len(steps) == 3 and steps[1].startswith("step 1 of 7: ")
     assert steps[1].count("▁") == 1 and steps[2].endswith("8 = 7 , 14 / 7 = 2 ;")
 
-    lines = iter([QUESTION, "", "1 " * 17, BLANKED])
+    lines = iter([f"\ufeff{QUESTION}", "", "1 " * 17, BLANKED])
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines, None) or _end(lines))
     code, out, err = command(capsys, monkeypatch, [*model, "--interactive"])
-    assert code == 0 and FILLED in out and out.count("result:") == 2
+    assert code == 0 and FILLED in out and out.count("result:") == 2 and "7 forward passes" in out
     assert "has 17 tokens; expected 1 to 16" in err and "Traceback" not in err
 
 

@@ -56,6 +56,10 @@ def test_given_texts(case):
         ("5\\%", "5"), ("5.", "5"), ("5,", "5"), ("**5**", "5"), ("*5* apples", "5"),
         ("\\text{5 apples}", "5"), ("5\\text{ apples}", "5"), ("90^\\circ", "90"),
         ("60 miles/hour", "60"), ("5/x", None), ("5-pound bags", "5"), ("5-x", None),
+        ("12\\enspace", "12"), ("12\\hspace{1em}", "12"), ("\\quad 12", "12"),
+        ("12\\hfill\\null", "12"),
+        ("12\\phantom{0}", "12"), ("12\\\\", "12"), ("12\\\\[2pt]", "12"), ("12\\kern-1pt", "12"),
+        ("12\\parallel", None), ("1\\thinspace000", "1000"), ("12\\quad\\cdot 3", None),
         ("5 - so it is", "5"), ("B12", None), ("{12}{5}", None),
     ],
 )  # fmt: skip

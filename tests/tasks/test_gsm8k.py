@@ -1,5 +1,6 @@
 """GSM8K grading: all published answers, in three styles, right and wrong."""
 
+import dataclasses
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -103,6 +104,26 @@ def test_targets_are_read_as_texts_are_or_refused(name):
 def test_a_processed_target_that_is_not_one_number_is_refused():
     with pytest.raises(InputError, match="expected exactly one number"):
         grade_numbers(["#### 5"], [_problem(target="5 hours 30 minutes")], "strict")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"target_answer": "5 hours 30 minutes"}, "'5 hours 30 minutes'; expected exactly one"),
+        ({"metadata": {}}, "has no text metadata.solution; expected the published answer"),
+    ],
+)
+def test_a_processed_problem_that_cannot_be_used_is_named_with_its_line(tmp_path, changes, message):
+    rows = [dataclasses.asdict(_problem()) | {"id": f"gsm8k/test/{i}"} for i in range(3)]
+    rows[2] |= changes
+    path = tmp_path / "test.jsonl"
+    path.write_text("\n" + "".join(json.dumps(row) + "\n" for row in rows))
+    settings = dict(name="gsm8k", train_file="", dev_size=0, test_file=str(path))
+    task = make_task(ConfigDict(settings | {"answer_style": "final"}), _GRADER)
+    with pytest.raises(InputError) as caught:
+        task.problems("test")
+    line = str(caught.value)
+    assert line.startswith(f"{path}:4: problem gsm8k/test/2 has ") and message in line
 
 
 def test_a_row_without_an_answer_mark_is_refused():

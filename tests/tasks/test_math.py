@@ -51,6 +51,8 @@ def _gone(process_id):
         (r"\boxed 5", "5"),
         (r"\fbox{7}", "7"),
         (r"\boxed{\{1\}}", r"\{1\}"),
+        (r"\boxed{12\\} and {", r"12\\"),
+        (r"\boxed{12\ }", "12\\ "),
         ("none", None),
         ("", None),
     ],
@@ -123,6 +125,40 @@ def test_unicode_and_punctuation_of_other_kinds(pool):
     )
     right = [verdict.correct for verdict in verdicts]
     assert right == [True] * len(same) + [False] * len(other)
+
+
+# What writers of LaTeX put around an answer: it is not part of it.
+SPACE = [
+    "\\\\", "\\\\[2pt]", "\\\\\\\\", "\\ ", "~", "\\,", "\\!", "\\;", "\\enspace", "\\enskip",
+    "\\quad", "\\qquad", "\\thinspace", "\\negthinspace", "\\hspace{1em}", "\\hspace*{-2mm}",
+    "\\hskip 1em", "\\kern1pt", "\\mskip 5mu", "\\hfill", "\\vspace{3pt}", "\\phantom{0}",
+    "\\hphantom{x}", "\\space", "\\strut", "\\null", "\\relax", "\\newline", "\\linebreak[1]",
+    "\\par", "\\smallskip", "\\mbox{}", "\\text{ }", "\\quad.", ".\\quad", "\\,.\\\\",
+    "\\quad\\quad",
+]  # fmt: skip
+
+
+def test_space_around_an_answer_is_not_part_of_it(pool):
+    answers = ["12{}", r"\frac{3}{4}", "x+1", r"\{1,2\}", r"\begin{pmatrix}1\\2\end{pmatrix}"]
+    behind = [(rf"so \boxed{{{answer}{space}}}", answer) for answer in answers for space in SPACE]
+    before = [
+        (rf"so \boxed{{{space} {answer}}}", answer)
+        for answer in answers
+        for space in SPACE
+        if "." not in space
+    ]
+    items = behind + before
+    wrong = [
+        text
+        for (text, _), verdict in zip(items, pool.judge(items), strict=True)
+        if not verdict.correct
+    ]
+    assert wrong == []
+    others = [
+        (r"\boxed{12\phantom{0}}", "120"), (r"\boxed{1\quad 2}", "1"), (r"\boxed{\quad}", "0"),
+        (r"\boxed{\\}", "0"), (r"\boxed{x^{}}", "x+1"), (r"\boxed{12\parallel}", "12"),
+    ]  # fmt: skip
+    assert not any(verdict.correct for verdict in pool.judge(others))
 
 
 def test_right_answers_with_punctuation_in_the_box(pool, shared_data):

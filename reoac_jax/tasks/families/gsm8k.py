@@ -48,10 +48,11 @@ class Gsm8k(Task):
         self._style: AnswerStyle = task.answer_style
 
     def problems(self, split: Split) -> list[Problem]:
-        problems = read_split(self._task, split)
-        for problem in problems:
+        def check(problem: Problem) -> None:
             _expected_number(problem)
-        return problems
+            self.reference_text(problem)
+
+        return read_split(self._task, split, check)
 
     def reference_text(self, problem: Problem) -> str:
         solution = problem.metadata.get("solution")

@@ -87,7 +87,9 @@ CASES = {
         problem(task="math"),
     ),
     "problem without a solution": Case(
-        f"train {GSM8K}", "gsm8k/train/0|metadata.solution|expected", problem(metadata={})
+        f"train {GSM8K}",
+        "train.jsonl:1: problem gsm8k/train/0|metadata.solution|expected",
+        problem(metadata={}),
     ),
     "problem whose solution is half a character": Case(
         f"sft {GSM8K}",
@@ -96,12 +98,12 @@ CASES = {
     ),
     "problem without a number": Case(
         f"train {GSM8K}",
-        "gsm8k/train/0|target_answer 'many'|expected exactly one number",
+        "train.jsonl:1: problem gsm8k/train/0|target_answer 'many'|expected exactly one number",
         problem(target_answer="many"),
     ),
     "problem evaluated without a number": Case(
         f"evaluate {GSM8K} --output out.json --policy O_OP",
-        "'many'|expected exactly one number",
+        "train.jsonl:1: |'many'|expected exactly one number",
         problem(target_answer="many"),
     ),
     "problem of infinite depth": Case(
