@@ -2,7 +2,7 @@ r"""Final answers in MATH's form, `\boxed{...}`."""
 
 import re
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|([^\s{}\\$]))")
+_BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?:\{|([^\s{}\\$]))")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # a brace behind a backslash is text
 _LONGEST_END = 60  # characters at the end of an answer that are looked at for punctuation
 # Punctuation, or a command for space, that ends the content; the last point of "..." does not.

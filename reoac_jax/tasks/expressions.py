@@ -155,7 +155,10 @@ def _joined(tokens: Sequence[_Token], left: int, right: int) -> bool:
             and follower.kind in ("word", "unit")
         )
     if all(token.kind == "point" for token in marks):
-        # A colon with space on both sides is a ratio, with space behind it a label.
+        # A colon with space on both sides is a ratio, with space behind it a label; a point with
+        # space on both sides is one of "72 . 5", as a word-level tokenizer parts it.
+        if [token.text for token in gap] == ["."]:
+            return gap[0].spaced
         return not words and marks[0].text in ":;" and (marks[0].text == ";" or marks[0].spaced)
     if any(token.kind in ("point", "other") for token in gap) or len(words) > 4:
         return False
@@ -223,6 +226,8 @@ def _begins(tokens: Sequence[_Token], start: int, first: int) -> bool:
             return False
     if before is None:
         return True
+    if before.text.lower() in ("minus", "negative"):
+        return False  # it says another number than its digits
     if before.kind == "word" and not head.spaced and head.kind in ("sign", "open"):
         return False  # "step-5", "f(5)"
     if before.kind == "word" and head.kind in ("sign", "open"):

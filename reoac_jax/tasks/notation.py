@@ -23,6 +23,7 @@ _PLAIN = {
     "\u066a": "%",
     "\u3002": ".",
     "\u2236": ":",
+    "\u2116": "#",
     "\u02da": "\u00b0",
     "\u2218": "\u00b0",
     "\u00ba": "\u00b0",
@@ -70,10 +71,19 @@ _LAYOUT = re.compile(
         | enspace|enskip|q?quad|(?:neg)?(?:thin|med|thick)space|space|nobreakspace
         | textvisiblespace|[hv]fill?|hss|(?:math)?strut|null|relax|(?:allow|no)?break
       )(?![A-Za-z])
-    | \\(?:[hvm]space|[hv]?phantom)\*?\s{{0,3}}\{{[^{{}}]{{0,99}}\}}
+    | \\(?:[hvm]space|[hv]?phantom|(?:text)?color)\*?\s{{0,3}}\{{[^{{}}]{{0,99}}\}}
     | \\(?:[hv]skip|m?kern|mskip)\s{{0,3}}{_LENGTH}(?![a-z])
     """,
     re.VERBOSE,
+)
+# What models are taught to close an answer with: "</answer>", "<|im_end|>", "<br/>".
+_TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9_]{0,20}\s?/?>|<\|[A-Za-z0-9_]{1,30}\|>")
+# What math-verify knows under one name only; thousands that a thin space parts.
+_SAME_LATEX = (
+    (re.compile(r"\\degrees?(?![A-Za-z])"), r"^{\\circ}"),
+    (re.compile(r"\\varnothing(?![A-Za-z])"), r"\\emptyset "),
+    (re.compile(r"\\mathbb\s{0,3}([A-Z])"), r"\\mathbb{\1}"),
+    (re.compile(r"(?<=[0-9])\\,(?=[0-9]{3}(?![0-9]))"), ""),
 )
 _TIE = re.compile(r"(?<=\S)~")  # LaTeX's space; in front of a number "~" says "about"
 _TIMES_TEN = re.compile(r"(?<=[0-9])\s?[xX]\s?(?=10\s?\^)")
@@ -90,6 +100,8 @@ def plain_text(text: str) -> str:
     """
     text = _plain_characters(text)
     text = text.replace("{,}", ",")
+    if ">" in text:
+        text = _TAG.sub(" ", text)
     if "~" in text:
         text = _TIE.sub(" ", text)
     text = _TIMES_TEN.sub("*", text)
@@ -109,6 +121,8 @@ def latex_text(text: str) -> str:
     """
     if "\\" in text:
         text = _LAYOUT.sub(lambda m: " " if m["after"] is None else r"\\", text)
+        for pattern, same in _SAME_LATEX:
+            text = pattern.sub(same, text)
     if text.isascii():
         return text
     text = _SUPERSCRIPTS.sub(lambda m: f"^{{{_spelt(m[0], _SUPERSCRIPT)}}}", text)

@@ -113,6 +113,16 @@ def test_a_folder_set_in_jax_that_cannot_be_had_is_a_warning(own_cache, capsys):
     assert not jax.config.jax_enable_compilation_cache
 
 
+def test_a_folder_of_somebody_else(own_cache, tmp_path, monkeypatch, capsys):
+    """Containers run under foreign user ids; the tests may run as root, who may write anywhere."""
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    set_up_compilation("auto")
+    assert f"{own_cache} cannot be written" in capsys.readouterr().err
+    assert not jax.config.jax_enable_compilation_cache
+    with pytest.raises(InputError, match="compilation.cache_dir: .*mine cannot be written"):
+        set_up_compilation(str(tmp_path / "mine"))
+
+
 def test_long_compilations_are_announced_with_their_duration(capsys):
     _announce(COMPILE_EVENT, 0.2, fun_name="short")
     _announce("another event", 5.0, fun_name="other")

@@ -1,6 +1,7 @@
 """Settings of JAX in the user's environment: what the program needs stands, what it cannot have
 is one line."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -10,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from reoac_jax.devices import processes
 from reoac_jax.devices.environment import check_devices, set_up_jax
-from reoac_jax.system.errors import InputError
+from reoac_jax.system.errors import InputError, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 UNWANTED = {
@@ -43,6 +45,37 @@ def test_what_the_program_needs_stands(name, capsys):
         jax.config.update(name, before)
     set_up_jax()
     assert capsys.readouterr().err == ""
+
+
+# Arguments that every check before the devices accepts.
+STARTS = {
+    "train": ["--config", "configs/tiny.py"],
+    "sft": ["--config", "configs/tiny.py"],
+    "evaluate": ["--config", "configs/tiny.py", "--policy", "O_OP", "--output", "out.json"],
+    "solve": ["--checkpoint", "run", "3 7 12 = 33 ?"],
+    "convert.to_flax": ["--source", "from", "--output", "to"],
+    "convert.from_flax": ["--source", "from", "--output", "to"],
+    "convert.peft_to_flax": ["--adapter", "from", "--base", "base", "--output", "to"],
+}
+
+
+@pytest.mark.parametrize("step", ["set_up_jax", "check_devices"])
+@pytest.mark.parametrize("name", STARTS)
+def test_every_command_that_computes_does_so_first(name, step, monkeypatch):
+    class Reached(Exception):
+        pass
+
+    def reached():
+        raise Reached
+
+    module = importlib.import_module(f"reoac_jax.{name}")
+    owner = processes if (name, step) == ("train", "check_devices") else module
+    monkeypatch.setattr(owner, step, reached)
+    if hasattr(module, "set_up_compilation"):
+        monkeypatch.setattr(module, "set_up_compilation", lambda folder: None)
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(Reached):
+        run_command(module.main, STARTS[name])
 
 
 def test_devices_that_are_there_are_fine():

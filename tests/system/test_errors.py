@@ -18,6 +18,7 @@ def ends_with(error: BaseException):
     ("error", "code", "line"),
     [
         (InputError("what\n  where"), 2, "error: what where\n"),
+        (InputError("run 'a  b'; expected\n'c  d'"), 2, "error: run 'a  b'; expected 'c  d'\n"),
         (RunError("disk full"), 1, "error: disk full\n"),
         (
             IsADirectoryError(errno.EISDIR, "Is a directory", "x/y"),

@@ -36,6 +36,18 @@ def test_the_first_signal_asks_and_gives_the_exit_code(number, capfd):
     assert signal.getsignal(number) is before
 
 
+def test_a_signal_is_heard_where_standard_error_is_closed():
+    kept = os.dup(2)
+    os.close(2)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert interrupt.asked
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 @pytest.mark.process
 @SIGNALS
 def test_the_second_signal_kills(number):

@@ -12,11 +12,13 @@ pytestmark = pytest.mark.process
 ROOT = Path(__file__).resolve().parents[2]
 # Prints much, asks a question's worth of input, says something on standard error.
 PROGRAM = """
-import sys
+import argparse, sys
 from reoac_jax.system.errors import InputError, run_command
 
 def main(argv):
+    argparse.ArgumentParser().parse_known_args(argv)
     if argv[0] == "refuse":
+        print("so far")
         raise InputError("what; expected that")
     print("working", file=sys.stderr)
     print("read", len(sys.stdin.read()))
@@ -33,7 +35,9 @@ def shell(redirections: str, lines: int = 20_000, what: str = "print", **environ
     return subprocess.run(
         ["bash", "-c", f'"$PYTHON" -c "$PROGRAM" {what} {lines} {redirections}'],
         env=os.environ
+        # Buffered, as a user's Python is: what is lost shows when the buffer is written.
         | {"PYTHON": sys.executable, "PROGRAM": PROGRAM, "PYTHONPATH": str(ROOT)}
+        | {"PYTHONUNBUFFERED": ""}
         | environment,
         capture_output=True, input=b"",
     )  # fmt: skip
@@ -70,6 +74,15 @@ def test_closed_streams_are_empty_ones(closed):
 def test_an_error_keeps_its_exit_code(redirected):
     done = shell(redirected + '; exit "${PIPESTATUS[0]}"', what="refuse")
     assert done.returncode == 2 and b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("redirected", "codes"), [("| true", (0, 141)), ("> /dev/full", (1,)), (">&-", (0,))]
+)
+def test_help_that_nobody_can_read(redirected, codes):
+    done = shell(redirected + '; exit "${PIPESTATUS[0]}"', what="--help")
+    assert done.returncode in codes and done.stderr.count(b"\n") == (codes == (1,))
+    assert b"Traceback" not in done.stderr and b"Exception ignored" not in done.stderr
 
 
 def test_an_encoding_that_lacks_a_character():

@@ -60,6 +60,10 @@ def test_given_texts(case):
         ("12\\hfill\\null", "12"),
         ("12\\phantom{0}", "12"), ("12\\\\", "12"), ("12\\\\[2pt]", "12"), ("12\\kern-1pt", "12"),
         ("12\\parallel", None), ("1\\thinspace000", "1000"), ("12\\quad\\cdot 3", None),
+        ("72</answer>", "72"), ("72<|im_end|>", "72"), ("72 </s>", "72"), ("72<br/>", "72"),
+        ("<b>72</b>", "72"), ("72<sup>2</sup>", None), ("<72>", None), ("\u211672", "72"),
+        ("minus 72", None), ("negative $72", None), ("72 . 5", None), ("72 .", "72"),
+        ("\\color{red}72", "72"), ("\\textcolor{red}{72}", "72"),
         ("5 - so it is", "5"), ("B12", None), ("{12}{5}", None),
     ],
 )  # fmt: skip

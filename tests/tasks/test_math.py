@@ -117,7 +117,10 @@ def test_unicode_and_punctuation_of_other_kinds(pool):
         ("\uff15", "5"), ("\u0665", "5"), ("x \u2264 5", r"x\le5"), ("12\u3002", "12"),
         ("12~", "12"),
         (r"12\text{.}", "12"), (r"\text{Evelyn.}", r"\text{Evelyn}"), ("$12.$", "12"),
-        (r"12.\quad", "12"), (".5.", "0.5"), (r"\frac{1}{2}.", "0.5"), ("{12.}", "12"),
+        (r"1\,024", "1024"), (r"90\degree", r"90^\circ"), (r"\varnothing", r"\emptyset"),
+        (r"\mathbb R", r"\mathbb{R}"), (r"\color{red}{5}", "5"), (r"\textcolor{blue}{5}", "5"),
+        (r"\color{red}5", "5"), (r"12.\quad", "12"),
+        (".5.", "0.5"), (r"\frac{1}{2}.", "0.5"), ("{12.}", "12"),
     ]  # fmt: skip
     other = [("12!", "12"), ("\u00bd", "2"), ("x\u00b2", "x2"), (".12", "12"), ("2\u221a3", "23")]
     verdicts = pool.judge(
