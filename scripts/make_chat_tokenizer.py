@@ -6,6 +6,7 @@
 empty thought that Qwen3 writes before an answer that is not thought about.
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from reoac_jax.system.errors import InputError, run_command
+from reoac_jax.config import parse_options
+from reoac_jax.system.errors import run_command
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|mask|>")
 TEMPLATE = """\
@@ -30,9 +32,11 @@ TEMPLATE = """\
 
 
 def main(argv: Sequence[str]) -> int:
-    if len(argv) != 1:
-        raise InputError(f"{len(argv)} arguments given; expected one, the folder to write")
-    folder = Path(argv[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="the folder to write")
+    folder = parse_options(parser, argv).folder
     folder.mkdir(parents=True, exist_ok=True)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={text: i for i, text in enumerate(alphabet)}, merges=[]))
