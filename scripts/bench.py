@@ -24,11 +24,11 @@ import reoac_jax  # noqa: F401 - first: it says in one line what JAX refuses of 
 
 # isort: split
 from benchmark import coldstart, machine, ours
-from benchmark.measure import Program, Timing, time_together
+from benchmark.measure import Program, Timing, release_freed_memory, time_together
 from benchmark.workload import WORKLOADS
 
 from reoac_jax.config import parse_options
-from reoac_jax.devices.cpu import keep_freed_memory, release_freed_memory
+from reoac_jax.devices.cpu import keep_freed_memory
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import write_json
 

@@ -8,9 +8,9 @@
     python scripts/random_checkpoint.py --architecture qwen3 --preset published --dtype bfloat16 \
         --output DIR                                                              # 1.2 GB
 
-With `--init everything` every weight is random, MDLM's modulation too, which the published
-initialisation (`--init training`) sets to zero: with zeros no block would change anything and a
-comparison would prove nothing. The same seed and sizes give the same file. One tensor at a time is
+With `--init everything` every weight is random, those too that the published initialisation
+(`--init training`) sets to zero: with them no block of MDLM would change anything and a comparison
+would prove nothing. The same seed and sizes give the same file. One tensor at a time is
 in memory.
 """
 
@@ -262,9 +262,9 @@ def random_weight(weight: PublishedWeight, rng: np.random.Generator) -> np.ndarr
 def training_weight(weight: PublishedWeight, rng: np.random.Generator) -> np.ndarray:
     """Float32 in the published shape, as the published models begin their training.
 
-    Norms are 1; MDLM's modulation and head are 0; its matrices are uniform within 1/sqrt(inputs),
-    as PyTorch's linear layers, the embedding as one of D inputs. Biases, which PyTorch draws too,
-    are 0. The decoders' matrices are normal with deviation 0.02.
+    Norms are 1; MDLM's head and what scales, shifts and gates its blocks are 0; its matrices are
+    uniform within 1/sqrt(inputs), as PyTorch's linear layers, the embedding as one of D inputs.
+    Biases, which PyTorch draws too, are 0. The decoders' matrices are normal with deviation 0.02.
     """
     if weight.kind == "scale":
         return np.ones(weight.shape, np.float32)

@@ -3,7 +3,6 @@
 `backbone.products` chooses it, once, where JAX computes on the CPU; other devices run plain JAX.
 """
 
-import contextlib
 import ctypes
 import functools
 
@@ -37,12 +36,6 @@ def keep_freed_memory() -> bool:
         _ARENA_MAX: 1,  # only the main arena can hold blocks of any size
     }
     return all(mallopt(name, value) == 1 for name, value in settings.items())
-
-
-def release_freed_memory() -> None:
-    """Hands what is free back to the kernel after all, under glibc."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def transposed(kernel: jax.Array) -> jax.Array:

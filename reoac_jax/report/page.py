@@ -11,6 +11,7 @@ import jinja2
 
 import reoac_jax
 from reoac_jax.config import config_hash
+from reoac_jax.config.reading import flatten
 from reoac_jax.report.evaluations import EvaluationResult
 from reoac_jax.report.picture import Picture
 from reoac_jax.report.runs import Run, all_operators
@@ -125,7 +126,7 @@ def _evaluations(evaluations: Sequence[EvaluationResult]) -> Table:
 
 def _differences(runs: Sequence[Run]) -> Table:
     """The keys in which the runs' configurations differ."""
-    flat = [_flatten(run.config) for run in runs]
+    flat = [flatten(run.config) for run in runs]
     rows = [
         (key, *values)
         for key in sorted(set().union(*flat))
@@ -175,13 +176,3 @@ def _commands(run: Run) -> str:
             )
         )  # fmt: skip
     return "\n".join(lines)
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

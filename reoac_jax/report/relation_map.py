@@ -1,6 +1,5 @@
 """Picture of how the generated tokens of one episode relate to the tokens of its prompt."""
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +8,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from reoac_jax.report.picture import Picture, Table, new_figure
 from reoac_jax.report.runs import Run
 from reoac_jax.report.theme import CATEGORIES
+from reoac_jax.system.json_files import read_json_object
 
 _MOST = 100  # tokens shown on an axis
 _CELL = 0.19  # inches
@@ -26,7 +26,7 @@ def relation_map(run: Run, number: int) -> Picture:
     if not run.episodes:
         return Picture.absent(name, title, "There is no sampled episode yet.", columns)
     episode = next((e for e in reversed(run.episodes) if e.correct), run.episodes[-1])
-    record = json.loads(episode.file.read_text(encoding="utf-8"))
+    record = read_json_object(episode.file, "a sampled episode")
     prompt, tokens = record["prompt_tokens"], record["tokens"]
     relation = np.array(record["relation"], float)
     rows = [

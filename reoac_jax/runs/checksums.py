@@ -1,12 +1,13 @@
 """Checksums of a folder's files: whether it is still what was written (DESIGN.md, section 11)."""
 
 import hashlib
-import json
 import os
 from collections.abc import Collection
 from pathlib import Path
 
+from reoac_jax.system.errors import InputError
 from reoac_jax.system.files import write_json
+from reoac_jax.system.json_files import read_json_object
 
 CHECKSUMS = "checksums.json"
 
@@ -32,12 +33,12 @@ def find_damage(folder: Path, *, contents: bool = True) -> str | None:
 
     contents: read and hash the files; without it only their presence and sizes are checked.
     """
-    try:
-        files = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
-        wanted = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
-    except FileNotFoundError:
+    if not (folder / CHECKSUMS).exists():
         return f"{CHECKSUMS} is missing"
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+    try:
+        files = read_json_object(folder / CHECKSUMS, "what write_checksums wrote")
+        wanted = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
+    except (InputError, KeyError, TypeError):
         return f"{CHECKSUMS} cannot be read"
     for name, (size, digest) in wanted.items():
         file = folder / name

@@ -23,7 +23,6 @@ class Ancestral(ScheduledSampler):
 
     name: ClassVar[str] = "ancestral"
     source: ClassVar[str] = "Sahoo et al. 2024, arXiv 2406.07524, equation 6, log-linear schedule"
-    is_random: ClassVar[bool] = True
 
     skip_eos: bool = parameter(False, "a step at which every proposal is eos reveals all")
 

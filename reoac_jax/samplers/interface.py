@@ -76,7 +76,6 @@ class Sampler(Parametric, abc.ABC):
 
     Attributes (of the class):
       source: where the rule comes from.
-      is_random: the seed matters whatever the configuration says of drawing.
       shares_steps: the row's steps are shared out among the blocks, the first ones getting those
         that are left over, and a block's last step reveals what is left of it. Otherwise a block
         has as many steps as it takes.
@@ -85,7 +84,6 @@ class Sampler(Parametric, abc.ABC):
     """
 
     source: ClassVar[str]
-    is_random: ClassVar[bool] = False
     shares_steps: ClassVar[bool] = False
     keeps_prediction: ClassVar[bool] = False
 

@@ -44,7 +44,6 @@ class Remdm(ScheduledSampler):
 
     name: ClassVar[str] = "remdm"
     source: ClassVar[str] = "kuleshov-group/remdm, arXiv 2503.00307"
-    is_random: ClassVar[bool] = True
     keeps_prediction: ClassVar[bool] = True
 
     schedule: str = parameter("cap", "of sigma", choices=("cap", "rescale", "conf", "loop"))

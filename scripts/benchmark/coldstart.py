@@ -1,6 +1,5 @@
 """How long `train` takes to its first finished iteration: with nothing compiled, and once more."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,6 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from reoac_jax.runs.metrics import MetricsTail
 
 _ROOT = Path(__file__).resolve().parents[2]
 _POLL = 0.05  # seconds
@@ -63,6 +64,5 @@ def _start(folder: Path, backbone: Path, name: str) -> tuple[float, float]:
         seconds = time.monotonic() - began
         if process.wait():
             raise RuntimeError((folder / f"{name}.log").read_text())
-    lines = next((folder / name).glob("*/*/metrics.jsonl")).read_text().splitlines()
-    iteration = json.loads(lines[0])
+    iteration = MetricsTail(next((folder / name).glob("*/*/metrics.jsonl"))).read()[0]
     return seconds, iteration["rollout_seconds"] + iteration["update_seconds"]
