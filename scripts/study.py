@@ -28,6 +28,7 @@ import reoac_jax  # noqa: F401 - first: it says in one line what JAX refuses of 
 
 # isort: split
 import jax
+from frontier.budgets import upper_hull
 from frontier.grids import adaptive, scheduled
 from frontier.results import write_results
 from frontier.rows import Row, Rows, pack, point
@@ -37,7 +38,6 @@ from sequence_search import search_sequence
 from reoac_jax import sft, train
 from reoac_jax.config import config_hash, load_config, parse_command_line
 from reoac_jax.devices import sharding
-from reoac_jax.evaluation.frontier import upper_hull
 from reoac_jax.evaluation.policies import ACTOR, BETWEEN, RANDOM, Policy
 from reoac_jax.evaluation.scoring import evaluate_policy, scores
 from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained

@@ -15,15 +15,9 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 import reoac_jax
+from frontier.budgets import Point, at_budget, over_seeds, paired_difference, upper_hull
 from frontier.rows import Row, point, unpack
 from reoac_jax.config import config_hash, to_json
-from reoac_jax.evaluation.frontier import (
-    Point,
-    at_budget,
-    over_seeds,
-    paired_difference,
-    upper_hull,
-)
 from reoac_jax.system.files import replacing_file, write_json
 
 BUDGETS = (4.0, 5.0, 6.0, 7.0, 8.0, 10.0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from reoac_jax.evaluation.frontier import Point
+from frontier.budgets import Point
 
 Row = dict[str, Any]
 # A row is one measurement; where all of these agree it is the same one and is not made again.

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from reoac_jax.evaluation.frontier import (
+from scripts.frontier.budgets import (
     Point,
     at_budget,
     over_seeds,
