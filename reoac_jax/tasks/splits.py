@@ -9,10 +9,26 @@ which are the easy ones, would be too rare.
 """
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 
+from reoac_jax.config.schema import Option
 from reoac_jax.tasks.task import Split
+
+# Keys of every task whose problems are generated: how many there are of each split, and the seed.
+GENERATOR_OPTIONS: Mapping[str, Option] = {
+    "train_size": Option("int", "training problems", 20_000, low=1, high=10_000_000),
+    "dev_size": Option("int", "development problems", 1000, low=1, high=1_000_000),
+    "test_size": Option("int", "test problems, all different", 1000, low=1, high=1_000_000),
+    "seed": Option(
+        "int",
+        "of the generator; the problems do not depend on config.seed",
+        0,
+        low=0,
+        high=2**31 - 1,
+    ),
+}
 
 _SHARES = 6  # of six keys one is a test problem,
 _RESERVED = 2  # two are reserved for a policy, and three are left to supervised fine-tuning.

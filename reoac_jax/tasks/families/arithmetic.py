@@ -21,7 +21,7 @@ from reoac_jax.tasks.families.gsm8k import (
     grade_numbers,
     styled_answer,
 )
-from reoac_jax.tasks.splits import split_of_text
+from reoac_jax.tasks.splits import GENERATOR_OPTIONS, split_of_text
 from reoac_jax.tasks.stories import Sentence
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 
@@ -41,16 +41,7 @@ class Arithmetic(Task):
         "distractors": Option(
             "float", "chance of an irrelevant sentence behind each sentence", 0.1, low=0.0, high=1.0
         ),
-        "train_size": Option("int", "training problems", 20_000, low=1, high=10_000_000),
-        "dev_size": Option("int", "development problems", 1000, low=1, high=1_000_000),
-        "test_size": Option("int", "test problems, all different", 1000, low=1, high=1_000_000),
-        "seed": Option(
-            "int",
-            "of the generator; the problems do not depend on config.seed",
-            0,
-            low=0,
-            high=2**31 - 1,
-        ),
+        **GENERATOR_OPTIONS,
     }
 
     def __init__(self, task: ConfigDict, grader: ConfigDict) -> None:

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax.config.schema import Option
 from reoac_jax.system.errors import InputError
-from reoac_jax.tasks.splits import TRAIN_PARTS, members
+from reoac_jax.tasks.splits import GENERATOR_OPTIONS, TRAIN_PARTS, members
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 
 _SIGNS = np.array(["+", "-", "*", "/"])
@@ -50,16 +50,7 @@ class Countdown(Task):
             "all",
             choices=TRAIN_PARTS,
         ),
-        "train_size": Option("int", "training problems", 20_000, low=1, high=10_000_000),
-        "dev_size": Option("int", "development problems", 1000, low=1, high=1_000_000),
-        "test_size": Option("int", "test problems, all different", 1000, low=1, high=1_000_000),
-        "seed": Option(
-            "int",
-            "of the generator; the problems do not depend on config.seed",
-            0,
-            low=0,
-            high=2**31 - 1,
-        ),
+        **GENERATOR_OPTIONS,
     }
 
     def __init__(self, task: ConfigDict, grader: ConfigDict) -> None:
