@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from reoac_jax.backbone.interface import Denoiser, Prepared
 from reoac_jax.backbone.prediction import rows_per_chunk
+from reoac_jax.devices.streams import DropoutStream
 
 
 class TokenStatistics(NamedTuple):
@@ -180,7 +181,9 @@ def _by_chunks(
     batch, count = rows[1].shape
     share = batch // shares
     chunk = rows_per_chunk(share, count, model.spec.vocab_size)
-    head_key = jax.random.key(0) if dropout_key is None else jax.random.fold_in(dropout_key, 1)
+    head_key = jax.random.key(0)  # never read
+    if dropout_key is not None:
+        head_key = jax.random.fold_in(dropout_key, DropoutStream.HEAD)
     keys = jax.random.split(head_key, share // chunk)
     chunks = jax.tree.map(
         lambda x: jnp.moveaxis(x.reshape(shares, -1, chunk, *x.shape[1:]), 1, 0), rows

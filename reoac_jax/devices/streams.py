@@ -36,8 +36,18 @@ class FinetuningStream(enum.IntEnum):
     DROPOUT = 3
 
 
+class DropoutStream(enum.IntEnum):
+    """Of a dropout key, which the trunk takes as it is."""
+
+    HEAD = 1
+
+
 class HostStream(enum.IntEnum):
-    """Of NumPy's generators in training: `[seed, stream, iteration or epoch]`."""
+    """Of NumPy's generators in training: `[seed, stream, iteration or epoch]`.
+
+    Fine-tuning draws one thing on the host, the order of its examples: `[seed, epoch]`. A task
+    that generates its problems has a seed of its own, and says beside it what it adds.
+    """
 
     HEAD_BATCHES = 0
     BACKBONE_BATCHES = 1
