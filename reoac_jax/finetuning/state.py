@@ -7,10 +7,11 @@ import jax
 from ml_collections import ConfigDict
 
 from reoac_jax.backbone import save_backbone, tokenizer_files
-from reoac_jax.backbone.store import derived_source, versions
+from reoac_jax.backbone.store import derived_source
 from reoac_jax.config import config_hash
 from reoac_jax.finetuning.step import Finetuner, FinetuneState
 from reoac_jax.learning.parts import Parts, read_own_record
+from reoac_jax.learning.state import checkpoint_record as training_record
 from reoac_jax.runs.checkpoints import read_item
 
 
@@ -40,16 +41,8 @@ def _average_item(finetuner: Finetuner) -> str:
 
 
 def checkpoint_record(config: ConfigDict, parts: Parts, done: int) -> dict[str, Any]:
-    """What a reader of the checkpoint must know besides the arrays."""
-    return {
-        "iteration": done,
-        "finetune_mode": config.sft.mode,
-        "lora_scale": config.lora.alpha / config.lora.rank,
-        "backbone_path": config.backbone.path,
-        "base_hash": parts.base_hash,
-        "config_hash": config_hash(config),
-        "versions": versions(),
-    }
+    """What a reader of the checkpoint must know besides the arrays: as training's, its own mode."""
+    return training_record(config, parts, done) | {"finetune_mode": config.sft.mode}
 
 
 def restore_finetuning(

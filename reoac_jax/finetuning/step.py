@@ -27,6 +27,7 @@ from reoac_jax.finetuning.objective import (
     token_weights,
 )
 from reoac_jax.learning.accumulation import accumulated_gradient
+from reoac_jax.learning.optimizer import clipped_adamw
 from reoac_jax.learning.trainable import TRAINABLES, Trainable, place, trainable
 from reoac_jax.system.errors import InputError
 
@@ -105,16 +106,8 @@ class FinetuneSettings:
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
-        """AdamW behind a clip of the global norm; only matrices decay."""
-        adamw = optax.adamw(
-            self.rate,
-            b2=self.beta2,
-            weight_decay=self.weight_decay,
-            mask=lambda weights: jax.tree.map(lambda x: x.ndim > 1, weights),
-        )
-        if self.gradient_clip == 0:
-            return adamw
-        return optax.chain(optax.clip_by_global_norm(self.gradient_clip), adamw)
+        """With the rate of each step."""
+        return clipped_adamw(self.rate, self.weight_decay, self.gradient_clip, self.beta2)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,6 +23,7 @@ from reoac_jax.learning.objectives import (
     actor_objectives,
     backbone_objectives,
 )
+from reoac_jax.learning.optimizer import clipped_adamw
 from reoac_jax.learning.replay import BackboneBatch, HeadBatch
 from reoac_jax.learning.trainable import Trainable, place, trainable
 from reoac_jax.policy.heads import HeadParams, Heads, among_legal
@@ -93,18 +94,8 @@ class LearnerSettings:
         )
 
     def optimizer(self, rate: float) -> optax.GradientTransformation:
-        """AdamW behind a clip of the global norm; no clip if `gradient_clip` is 0.
-
-        Matrices decay; norms and biases, which have one axis, do not.
-        """
-        adamw = optax.adamw(
-            rate,
-            weight_decay=self.weight_decay,
-            mask=lambda weights: jax.tree.map(lambda x: x.ndim > 1, weights),
-        )
-        if self.gradient_clip == 0:
-            return adamw
-        return optax.chain(optax.clip_by_global_norm(self.gradient_clip), adamw)
+        """Of an update with this rate."""
+        return clipped_adamw(rate, self.weight_decay, self.gradient_clip)
 
 
 @dataclasses.dataclass(frozen=True)
