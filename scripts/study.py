@@ -64,9 +64,7 @@ BOLD: Mapping[str, Any] = {
 COSTS = (0.01, 0.03, 0.1)
 ACTORS: Mapping[str, Mapping[str, Any]] = {
     "actor T7": {"rollout.max_steps": 7, "reward.cost_lambda": 0.01},
-    **{
-        f"actor T20 {cost}": {"rollout.max_steps": 20, "reward.cost_lambda": cost} for cost in COSTS
-    },
+    "actor T20 0.01": {"rollout.max_steps": 20, "reward.cost_lambda": 0.01},
     **{
         f"bold T20 {cost}": {"rollout.max_steps": 20, "reward.cost_lambda": cost, **BOLD}
         for cost in COSTS
