@@ -184,7 +184,7 @@ VARIANTS = {
 def compiled(name):
     """Parameters' scale, prompts -> what `rollout` gives, with random parameters; compiled once."""
     variant = VARIANTS[name]
-    model, params = toy.backbone(3, time_conditioning=variant.time_conditioned)
+    model, params = toy.backbone(3, blocks=1, time_conditioning=variant.time_conditioned)
     modules, head_params = toy.heads(variant, 4)
 
     @jax.jit

@@ -51,8 +51,10 @@ WRAPPED = {
 }
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "bin", "ckpt"])
-@pytest.mark.parametrize("wrapper", WRAPPED)
+@pytest.mark.parametrize(
+    "wrapper, kind",
+    [*((wrapper, "safetensors") for wrapper in WRAPPED), ("several", "bin"), ("Fabric", "ckpt")],
+)
 def test_wrappers_are_left_out_of_the_keys(tmp_path, capsys, wrapper, kind):
     state = renamed(WRAPPED[wrapper])
     if kind == "ckpt":
@@ -86,8 +88,17 @@ def test_what_does_not_fit_even_so_is_refused_with_the_way_out(tmp_path, capsys,
     assert "rename them in the file" in line
 
 
-@pytest.mark.parametrize("name", ["weights.pt", "step.ckpt", "model.bin", "last.pth"])
-@pytest.mark.parametrize("under", ["state_dict", "model", "model_state_dict", "module", None])
+@pytest.mark.parametrize(
+    "name, under",
+    [
+        ("weights.pt", "state_dict"),
+        ("step.ckpt", "model"),
+        ("model.bin", "model_state_dict"),
+        ("last.pth", "module"),
+        ("weights.pt", None),
+        ("step.ckpt", None),
+    ],
+)
 def test_state_dicts_under_any_key_or_bare(tmp_path, name, under):
     state = golden_state()
     torch.save(state if under is None else {under: state, "step": 7}, tmp_path / name)

@@ -24,7 +24,7 @@ from reoac_jax.system.errors import InputError
 @functools.cache
 def learner(time_conditioning=False, **changes):
     rollout = toy.rollout_settings(time_conditioned=time_conditioning)
-    model, _ = toy.backbone(1, time_conditioning=time_conditioning, dropout=0.1)
+    model, _ = toy.backbone(1, blocks=1, time_conditioning=time_conditioning, dropout=0.1)
     modules, _ = toy.heads(rollout)
     settings = dataclasses.replace(SETTINGS, **changes)
     return Learner(model, modules, rollout, settings, sharding.make_mesh(jax.devices()[:1]))
@@ -32,7 +32,7 @@ def learner(time_conditioning=False, **changes):
 
 def base(time_conditioning=False):
     """Fresh arrays: mode `full` donates them."""
-    _, params = toy.backbone(1, time_conditioning=time_conditioning)
+    _, params = toy.backbone(1, blocks=1, time_conditioning=time_conditioning)
     return jax.tree.map(jnp.copy, params)
 
 

@@ -207,7 +207,7 @@ def test_backbone_advantage(positive, clip, expected):
 
 @functools.cache
 def likelihood_inputs(time_conditioning):
-    model, params = toy.backbone(2, time_conditioning=time_conditioning)
+    model, params = toy.backbone(2, blocks=1, time_conditioning=time_conditioning)
     targets = ("attn_qkv", "attn_out", "mlp_in", "final/linear")
     overlay = toy.randomise(lora.init(jax.random.key(0), params, targets, 3), 5)
     rng = np.random.default_rng(1)
@@ -286,7 +286,7 @@ def test_reference_log_probs_from_another_position():
 def test_dropout_needs_its_key():
     inputs = likelihood_inputs(False)
     _, params, _, rows, lengths, reference, _, _ = inputs
-    model, _ = toy.backbone(2, dropout=0.3)
+    model, _ = toy.backbone(2, blocks=1, dropout=0.3)
 
     @jax.jit
     def run(key):

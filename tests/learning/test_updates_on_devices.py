@@ -28,7 +28,7 @@ def four_devices():
 @functools.cache
 def learner(count, mode="lora", fsdp=False, objective="policy_gradient"):
     rollout = toy.rollout_settings()
-    model, _ = toy.backbone(1, dropout=0.1, lora_dropout=0.1)
+    model, _ = toy.backbone(1, blocks=1, dropout=0.1, lora_dropout=0.1)
     modules, _ = toy.heads(rollout)
     settings = dataclasses.replace(
         SETTINGS, trainable=MODES[mode], fsdp=fsdp, actor=ACTORS[objective]
@@ -37,7 +37,7 @@ def learner(count, mode="lora", fsdp=False, objective="policy_gradient"):
 
 
 def start(it):
-    _, params = toy.backbone(1)
+    _, params = toy.backbone(1, blocks=1)
     params = jax.tree.map(jnp.copy, params)
     state = it.place(it.init(jax.random.key(0), params))
     keeps_base = it.settings.trainable.keeps_base

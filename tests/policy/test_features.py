@@ -45,7 +45,7 @@ class PieceTokenizer:
 
     def __init__(self, size: int, eos_id: int, pieces: dict[int, str]):
         self.size, self.eos_token_id, self.all_special_ids = size, eos_id, [eos_id]
-        self.pieces = pieces
+        self.pieces, self.pad_token_id = pieces, None  # as GPT-2 has none
         self.backend_tokenizer = self
         self.added_tokens_decoder = {}
 

@@ -60,10 +60,16 @@ def _initial(module, seed: int, *example):
     return jax.device_get(jax.jit(module.init)(jax.random.key(seed), *example))
 
 
-def backbone(seed: int = 0, time_conditioning: bool = False, scale: float = 0.2, **attributes):
+def backbone(
+    seed: int = 0,
+    time_conditioning: bool = False,
+    scale: float = 0.2,
+    blocks: int = 2,
+    **attributes,
+):
     config = BackboneConfig(
-        vocab_size=VOCAB_SIZE, model_length=64, hidden_dim=16, cond_dim=8, n_blocks=2, n_heads=2,
-        time_conditioning=time_conditioning,
+        vocab_size=VOCAB_SIZE, model_length=64, hidden_dim=16, cond_dim=8, n_blocks=blocks,
+        n_heads=2, time_conditioning=time_conditioning,
     )  # fmt: skip
     model = Backbone(config, **attributes)
     example = ((1, 4), "int32"), ((1,), "int32"), ((1,), "float32")
