@@ -52,7 +52,7 @@ BLOCKS = (0, 4, 10)  # positions; 0: whole rows
 STEPS = (4, 7)  # of the rules that are told how many they have
 SEQUENCE_STEPS = (7,)
 # What actors are trained with: steps, cost a step, and whether operators may reveal by confidence,
-# as the adaptive rules do. The first in every seed, the others in one run each.
+# as the adaptive rules do. Those of SEEDED in every seed, the others in one run each.
 BOLD: Mapping[str, Any] = {
     "operators.names": ("O_NUM", "O_OP", "O_SCOPE", "O_NEXT", "O_FAST", "O_CONFIDENT"),
     "operators.O_SCOPE.threshold": 0.95,
@@ -70,6 +70,7 @@ ACTORS: Mapping[str, Mapping[str, Any]] = {
         for cost in COSTS
     },
 }
+SEEDED = ("actor T7", "bold T20 0.03")
 TRAJECTORY = "configs/tiny_trajectory.py"
 
 
@@ -211,29 +212,44 @@ def chosen(study: Study, subject: str) -> list[tuple[str, str]]:
 
 
 def measure_sequences(study: Study) -> None:
-    """The best fixed sequence for each number of steps; the row's policy is the sequence."""
+    """The best fixed sequences of operators; the row's policy is the sequence.
+
+    Of the operators that reveal an even quota, for each number of steps; of the bold ones, for as
+    many steps as bold actors have, and each bold operator alone, from the first step to the last.
+    """
+    bold = {"rollout.max_steps": 20, **BOLD}
     for steps in SEQUENCE_STEPS:
-        config = study.config(**{"rollout.max_steps": steps})
-        parts = load_parts(config)
-        done = [
-            row
-            for row in study.rows.all
-            if row["family"] == "sequence" and row["config_hash"] == config_hash(config)
-        ]
-        if not done:
-            found = search_sequence(config, parts, study.task, seed=0)
-            print(f"best of {found.tried} sequences of {steps} steps: {found.policy}", flush=True)
-        policy = done[0]["policy"] if done else found.policy
+        searched(study, "sequence", {"rollout.max_steps": steps})
+    searched(study, "bold sequence", bold)
+    config = study.config(**bold)
+    parts = load_parts(config)
+    for name in config.operators.names:
         for split in ("dev", "test"):
-            study.row(
-                "bundled", 0, "sequence", policy, split, config, parts, untrained(config, parts)
-            )
+            before = untrained(config, parts)
+            study.row("bundled", 0, f"bold {name}", name, split, config, parts, before)
+
+
+def searched(study: Study, family: str, changes: Mapping[str, Any]) -> None:
+    """The sequence that the search finds under a configuration, on both splits."""
+    config = study.config(**changes)
+    parts = load_parts(config)
+    done = [
+        row
+        for row in study.rows.all
+        if row["family"] == family and row["config_hash"] == config_hash(config)
+    ]
+    if not done:
+        found = search_sequence(config, parts, study.task, seed=0)
+        print(f"best of {found.tried} sequences: {found.policy}", flush=True)
+    policy = done[0]["policy"] if done else found.policy
+    for split in ("dev", "test"):
+        study.row("bundled", 0, family, policy, split, config, parts, untrained(config, parts))
 
 
 def measure_actors(study: Study) -> None:
     """The trained actors over the frozen backbone, and the first of them untrained."""
-    for number, (subject, changes) in enumerate(ACTORS.items()):
-        for seed in range(study.options.seeds if number == 0 else 1):
+    for subject, changes in ACTORS.items():
+        for seed in range(study.options.seeds if subject in SEEDED else 1):
             config = study.config(**changes, seed=seed)
             parts = load_parts(config)
             run = trained_run(study, f"{subject} {seed}", study.options.config, config, changes)
