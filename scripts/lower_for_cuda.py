@@ -44,7 +44,7 @@ _ROTATION = frozenset(f"stablehlo.{name}" for name in ("add", "multiply", "negat
 
 def main(argv: Sequence[str]) -> int:
     options, overrides = _parse(argv)
-    paths = [options.config] if options.config else sorted(_CONFIGS.glob("*.py"))
+    paths = options.config or sorted(_CONFIGS.glob("*.py"))
     lowered, wrong = [], 0
     with cuda_stood_in():
         for path in paths:
@@ -80,6 +80,7 @@ def lower_all(config: ConfigDict, blocks: int | None, policies: bool) -> Any:
             "fused_forward": contents.forward,
             "fused_backward": contents.backward,
             "products": len(contents.products),
+            "bfloat16_products": len(_of_type(contents, "bf16")),
             "largest_float32_share": largest_float32_share(contents),
             "faults": faults(case, contents, fused, narrow),
             "seconds": round(time.monotonic() - began, 2),
@@ -148,7 +149,9 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Sequence[str]]:
         prog="python scripts/lower_for_cuda.py", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--config", help="a configuration, in place of all in configs/")
+    parser.add_argument(
+        "--config", action="append", help="a configuration, in place of all in configs/; repeatable"
+    )
     parser.add_argument("--blocks", type=int, help="of the transformer, in place of its own")
     parser.add_argument("--no-policies", action="store_true", help="none but the actor's rollout")
     parser.add_argument("--output", type=Path, help="JSON file to write")

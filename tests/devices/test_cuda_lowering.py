@@ -5,6 +5,7 @@ A process of its own lowers, for JAX remembers what it has traced as on a GPU.
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,18 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from reoac_jax.config import load_config
+from reoac_jax.evaluation.policies import POLICY_TYPES
+from reoac_jax.samplers import SAMPLERS
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+# What is lowered here: one with all policies, the others without. The remaining configurations'
+# programs are made of the same parts in other sizes; `python scripts/lower_for_cuda.py` lowers all.
+WITH_POLICIES = "gsm8k"
+LOWERED = (
+    WITH_POLICIES, "gsm8k_original", "gsm8k_qwen3", "gsm8k_dream", "tiny", "tiny_trajectory",
+)  # fmt: skip
 BFLOAT16 = {name for name in CONFIGS if name.startswith(("gsm8k", "math"))}
 STORED = {"gsm8k_dream", "gsm8k_llada", "gsm8k_qwen3"}  # whose weights are not trained
 BLOCKS = 2
@@ -36,28 +47,59 @@ JITTED = {
 }
 
 
-def lower(output, *options):
+def lower(output, names, *options):
+    """What is found in each program of these configurations, by configuration and name."""
     command = [sys.executable, "scripts/lower_for_cuda.py", "--blocks", str(BLOCKS), *options]
+    command += [f"--config=configs/{name}.py" for name in names]
+    cache = {  # of the few small programs that run on the way
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax_tests"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     done = subprocess.run(
-        [*command, "--output", str(output)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+        [*command, "--output", str(output)], cwd=ROOT, capture_output=True, text=True, check=False,
+        env=os.environ | cache,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(output.read_text())["programs"]
+    found = {name: {} for name in names}
+    for record in json.loads(output.read_text())["programs"]:
+        found[record["config"]][record["program"]] = record
+    return found
 
 
 @pytest.fixture(scope="module")
 def lowered(tmp_path_factory):
     """Of each configuration, what was found in its programs, by name."""
-    found = {name: {} for name in CONFIGS}
-    output = tmp_path_factory.mktemp("lowered") / "all.json"
-    for record in lower(output, "--no-policies"):
-        found[record["config"]][record["program"]] = record
+    folder = tmp_path_factory.mktemp("lowered")
+    others = [name for name in LOWERED if name != WITH_POLICIES]
+    return lower(folder / "policies.json", [WITH_POLICIES]) | lower(
+        folder / "others.json", others, "--no-policies"
+    )
+
+
+def configured(name):
+    return load_config(ROOT / "configs" / f"{name}.py", [])
+
+
+def choices(config):
+    """What decides which parts a configuration's programs have, as pairs of key and value."""
+    found = {("operator", name) for name in config.operators.names}
+    for section in ("features", "objective", "rollout", "backbone", "sft", "train"):
+        for key, value in config[section].items():
+            if isinstance(value, bool | str) and key not in ("path", "tokenizer_source"):
+                found.add((f"{section}.{key}", value))
+            elif isinstance(value, int | tuple):  # a size; but 0 leaves a part out
+                found.add((f"{section}.{key}", bool(value)))
     return found
+
+
+def test_every_choice_is_in_a_configuration_that_is_lowered():
+    everywhere = set().union(*(choices(configured(name)) for name in CONFIGS))
+    assert everywhere == set().union(*(choices(configured(name)) for name in LOWERED))
 
 
 @pytest.mark.slow
 @pytest.mark.process
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", LOWERED)
 def test_attention_is_fused_once_a_block_and_pass(lowered, name):
     fused = BLOCKS if name in BFLOAT16 else 0
     counts = {
@@ -71,31 +113,36 @@ def test_attention_is_fused_once_a_block_and_pass(lowered, name):
     assert counts["nelbo"] == (fused, 0)
     # gsm8k_original alone looks ahead: once more in the same turn.
     assert counts["rollout"] == ((2 if name == "gsm8k_original" else 1) * fused, 0)
-    assert counts["critic_step"] == counts["actor_step"] == (0, 0)
+    # tiny_trajectory follows a fixed order and trains no heads.
+    heads = {} if name == "tiny_trajectory" else {"critic_step": (0, 0), "actor_step": (0, 0)}
+    assert {step: counts[step] for step in counts if step in ("critic_step", "actor_step")} == heads
 
 
 @pytest.mark.slow
 @pytest.mark.process
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", LOWERED)
 def test_no_large_float32_product_is_left(lowered, name):
-    shares = {program: record["largest_float32_share"] for program, record in lowered[name].items()}
-    if name in BFLOAT16:
-        assert 0 < shares["rollout"] and 0 < shares["backbone_step, lora, remat none"]
+    records = lowered[name]
+    shares = {program: record["largest_float32_share"] for program, record in records.items()}
     assert max(shares.values()) < 0.01
+    # Of a block's weights there are four or more, of a float32 program none.
+    least = 4 * BLOCKS if name in BFLOAT16 else 0
+    for program in ("rollout", "backbone_step, lora, remat none", "fine-tuning step, lora"):
+        count = records[program]["bfloat16_products"]
+        assert count >= least and (count > 0) == (least > 0)
+    if name in BFLOAT16:
+        # The heads' products are float32, and those of MDLM's modulation, which decoders have not.
+        assert 0 < shares["rollout"]
+        assert (0 < shares["backbone_step, lora, remat none"]) == (name not in STORED)
     # Results that are not float32, sums in 16 bits, other arithmetic in 16 bits.
-    assert [record["faults"] for record in lowered[name].values()] == [[]] * len(shares)
+    assert [record["faults"] for record in records.values()] == [[]] * len(records)
 
 
 @pytest.mark.slow
 @pytest.mark.process
-def test_every_policy_lowers(tmp_path):
-    from reoac_jax.config import load_config
-    from reoac_jax.evaluation.policies import POLICY_TYPES
-    from reoac_jax.samplers import SAMPLERS
-
-    records = lower(tmp_path / "policies.json", "--config", "configs/gsm8k.py")
-    found = {record["program"]: record["fused_forward"] for record in records}
-    operators = load_config(ROOT / "configs" / "gsm8k.py", []).operators.names
+def test_every_policy_lowers(lowered):
+    found = {name: record["fused_forward"] for name, record in lowered[WITH_POLICIES].items()}
+    operators = configured(WITH_POLICIES).operators.names
     for policy in (*POLICY_TYPES, *operators, *SAMPLERS, "actor, infilling"):
         assert found[f"policy {policy}"] == BLOCKS
 
