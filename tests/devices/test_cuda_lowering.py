@@ -32,7 +32,7 @@ STORED = {"gsm8k_dream", "gsm8k_llada", "gsm8k_qwen3"}  # whose weights are not 
 BLOCKS = 2
 # Where the package calls jax.jit, and the program of that name in the script's list.
 JITTED = {
-    "reoac_jax/convert/mdlm_to_flax.py:compare": None,  # compares in float32, on the CPU
+    "reoac_jax/convert/to_flax.py:compare": None,  # compares in float32, on the CPU
     "reoac_jax/finetuning/nelbo.py:__init__": "nelbo",
     "reoac_jax/finetuning/step.py:step": "fine-tuning step, full",
     "reoac_jax/learning/experiment.py:create": "merge, lora",
