@@ -46,8 +46,12 @@ _TOKEN = re.compile(
 )
 _ANNOTATION = re.compile(r"<<([^<>\n]{0,500})>>(?=\s{0,3}[-+$\\]?\s{0,3}(?P<number>[0-9.])?)")
 
+# A row of a table: bars with space beside them. No cell of it begins with a sign, for that of
+# "| -5 |" may be an absolute value.
+_ROW = re.compile(r"^(?![^\n]*\|[ \t]*[-+])[ \t]{0,9}\|(?=[ \t])[^\n]*[ \t]\|[ \t]*$", re.MULTILINE)
+
 # Words that change the value of the number before them, or that say there is more of it.
-_CONTINUING = frozenset(
+CONTINUING = frozenset(
     "hundred hundreds thousand thousands million millions billion billions trillion trillions"
     " lakh lakhs crore crores dozen dozens mil mln mio bn tn half halves thirds fourths fifths"
     " sixths sevenths eighths ninths tenths hundredths thousandths squared cubed factorial choose"
@@ -114,7 +118,9 @@ def _tokens(text: str) -> list[_Token]:
     text = plain_text(text)
     # "<<24*3=72>>72" says the value twice: once inside, once behind.
     text = _ANNOTATION.sub(lambda match: "" if match["number"] else f" {match[1]} ", text)
-    tokens = []
+    if "|" in text:
+        text = _ROW.sub(lambda match: match[0].replace("|", ";"), text)
+    tokens: list[_Token] = []
     spaced = new_line = False
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or "other"
@@ -175,6 +181,7 @@ def _expression(tokens: Sequence[_Token], run: Sequence[int]) -> NumericAnswer |
         start > 0
         and not tokens[start].new_line
         and tokens[start - 1].kind in ("open", "currency", "sign", "operator", "command")
+        and not _is_bullet(tokens, start - 1)
     ):
         start -= 1
     for index in range(last - 1, first, -1):
@@ -205,6 +212,16 @@ def _expression(tokens: Sequence[_Token], run: Sequence[int]) -> NumericAnswer |
         (" " if token.spaced and place else "") + token.text for place, token in enumerate(side)
     )
     return NumericAnswer(text, -value if match["sign"] == "-" else value)
+
+
+def _is_bullet(tokens: Sequence[_Token], place: int) -> bool:
+    """Whether this is the star of "* 72", a list's item, at the beginning or behind "total:"."""
+    token, before = tokens[place], tokens[place - 1] if place else None
+    return (
+        token.text == "*"
+        and tokens[place + 1].spaced
+        and (before is None or (token.new_line and before.kind == "point"))
+    )
 
 
 def _begins(tokens: Sequence[_Token], start: int, first: int) -> bool:
@@ -285,7 +302,9 @@ def _ends(tokens: Sequence[_Token], last: int) -> bool:
             return False
         if len(word) == 1 and word not in _UNIT_LETTERS:
             return False
-    if word.lower() in _CONTINUING or word in ("K", "M", "B") or _EXPONENT.fullmatch(word):
+    if word.lower() == "or" and after is not None and after.text.lower() == "so":
+        return True  # "72 or so"
+    if word.lower() in CONTINUING or word in ("K", "M", "B") or _EXPONENT.fullmatch(word):
         return False
     if word.lower() in ("and", "a") and after is not None:
         # "2 and a half"

@@ -83,6 +83,13 @@ _SAME_LATEX = (
     (re.compile(r"\\degrees?(?![A-Za-z])"), r"^{\\circ}"),
     (re.compile(r"\\varnothing(?![A-Za-z])"), r"\\emptyset "),
     (re.compile(r"\\mathbb\s{0,3}([A-Z])"), r"\\mathbb{\1}"),
+    (
+        re.compile(
+            r"\\(?:mathrm|mathit|text|textrm|textit)\s{0,3}\{\s{0,3}i\s{0,3}\}"
+            r"|\\(?:mathrm|mathit)\s{1,3}i(?![A-Za-z])|\\imath(?![A-Za-z])"
+        ),
+        " i ",
+    ),
     (re.compile(r"(?<=[0-9])\\,(?=[0-9]{3}(?![0-9]))"), ""),
 )
 _TIE = re.compile(r"(?<=\S)~")  # LaTeX's space; in front of a number "~" says "about"

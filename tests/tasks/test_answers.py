@@ -32,7 +32,14 @@ def test_given_texts(case):
         ("1 e3", None), ("1e9999999", None),
         ("2\u00d710^3", "2000"), ("2 \\times 10^{3}", "2000"), ("3\\cdot 10^{-2}", "0.03"),
         ("10\u00b3", "1000"), ("10^{2.5}", None), ("2^{10}", None), ("2\u00b3", None),
-        ("2**3", None), ("x\u00b2", None), ("5!", None), ("100 m^2", None),
+        ("2**3", None), ("x\u00b2", None), ("5!", None), ("5 x^2", None), ("5 a\u00b3", None),
+        ("100 m^2", None), ("72 ft\u00b2", None), ("72\\text{ ft}^2", None),  # an exponent
+        ("8 cm^2 * 9 = 72 cm", "72"),
+        ("72 or so", "72"), ("72 or", None), ("72 or so apples", "72"), ("72 or 80", None),
+        ("* 72", "72"), ("\u2022 72 apples", "72"), ("* -5", "-5"), ("*72", None),
+        ("* 24 * 3", None),
+        ("| 72 |", "72"), ("| total | 72 apples |", "72"), ("| 72 | 48 |", None), ("| -5 |", None),
+        ("| 72", None), ("72 |", None), ("|72| 5", None),
         ("\\dfrac{3}{4}", "3/4"), ("\\tfrac12", "1/2"), ("2\\frac{1}{2}", "5/2"),
         ("-\\frac{1}{2}", "-1/2"), ("\\frac{10}{2}", None), ("\\frac{x}{4}", None),
         ("1\\frac{3}{2}", None), ("\\sqrt{16}", None), ("5\\pi", None), ("0.\\overline{3}", None),
@@ -122,6 +129,9 @@ def test_the_box_the_mark_and_the_end_in_this_order():
         ("x = -5", "-5"),
         ("(12)-5", None),
         ("1/0", None),
+        ("so it is:\n\n* **72** apples", "72"),
+        ("24 apples\n* 3", None),  # a product that goes on in the next line
+        ("| who | how many |\n|---|---|\n| all | 72 |", "72"),
         ("", None),
         ("no number at all", None),
         ("9" * 5000, None),
@@ -154,7 +164,8 @@ def test_any_text_is_read_without_a_crash(text):
     st.lists(
         st.sampled_from(
             ["5", "1,000", " ", "-", "/", "*", "^", "=", "####", "\\boxed{", "}", "{", "<<", ">>",
-             "~", "\\frac", "\u00bd", "\u00b2", "\n", "_", ".", "(", "apples", "and", "\\", "'"]
+             "~", "\\frac", "\u00bd", "\u00b2", "\n", "_", ".", "(", "apples", "and", "\\", "'",
+             "|", "\t", "or so"]
         ),
         min_size=1,
         max_size=4,

@@ -130,6 +130,27 @@ def test_unicode_and_punctuation_of_other_kinds(pool):
     assert right == [True] * len(same) + [False] * len(other)
 
 
+def test_a_unit_in_the_number_s_command_and_the_imaginary_unit(pool):
+    same = [
+        (r"\text{12 apples}", "12"), (r"\mathrm{12\ cm}", "12"), ("12", r"\text{12 apples}"),
+        (r"\text{12 apples}", r"12\text{ apples}"), (r"\text{12 apples}", r"\frac{24}{2}"),
+        (r"2+3\mathrm{i}", "2+3i"), ("2+3 i", "2+3i"), ("2i", r"2\mathrm i"), (r"2\imath", "2i"),
+        (r"e^{2\pi i/3}", r"e^{2i\pi/3}"), (r"e^{\mathrm{i}\pi}", "-1"), ("z=2+3i", "z=2+3 i"),
+        (r"\begin{pmatrix}1\\ i\end{pmatrix}", r"\begin{pmatrix}1\\\mathrm{i}\end{pmatrix}"),
+        ("i>2", "i>2"), ("x+yi", "x+y i"),
+    ]  # fmt: skip
+    other = [
+        (r"\text{12 apples}", "13"), (r"\text{12 apples}", "12x"), (r"\text{3 million}", "3"),
+        (r"\text{6 am}", r"\text{6 pm}"), (r"\text{6 am}", r"6\text{ pm}"), ("2-3i", "2+3i"),
+        (r"\text{1 and 4}", "1"), ("3i", "3"), ("2", "2+3i"), ("i", "j"), ("-i", r"\mathrm{i}"),
+    ]  # fmt: skip
+    verdicts = pool.judge(
+        [(rf"so \boxed{{{written}}}", answer) for written, answer in same + other]
+    )
+    right = [verdict.correct for verdict in verdicts]
+    assert right == [True] * len(same) + [False] * len(other)
+
+
 # What writers of LaTeX put around an answer: it is not part of it.
 SPACE = [
     "\\\\", "\\\\[2pt]", "\\\\\\\\", "\\ ", "~", "\\,", "\\!", "\\;", "\\enspace", "\\enskip",
