@@ -160,15 +160,16 @@ def write_results(
 
 def draw(rows: Sequence[Row]) -> plt.Figure:
     """Accuracy against mean passes on the test split: a line for each family's upper hull."""
-    figure, axis = plt.subplots(figsize=(9.5, 5.8), layout="constrained")
-    colours = plt.get_cmap("tab20").colors
+    figure, axis = plt.subplots(figsize=(10.5, 6.0), layout="constrained")
     families = frontiers(rows, "bundled")
-    strongest = sorted(families, key=lambda name: -max(p.accuracy for p in families[name]))
+    strongest = sorted(families, key=lambda name: -_height(families[name]))
+    colours = plt.get_cmap("tab10").colors
     for index, family in enumerate(strongest):
-        hull = upper_hull(families[family])
-        axis.plot(
-            [p.passes for p in hull], [p.accuracy for p in hull], marker="o", markersize=3.5,
-            linewidth=1.1, alpha=0.85, color=colours[index % len(colours)], label=family,
+        shown = index < len(colours)
+        _line(
+            axis, families[family], marker="o", linewidth=1.2, zorder=3 if shown else 2,
+            color=colours[index] if shown else "0.8",
+            label=family if shown else "other rules" if index == len(colours) else None,
         )  # fmt: skip
     for group, marker in (("actor T7", "*"), ("actor T20", "P"), ("bold T20", "D")):
         own = [
@@ -188,17 +189,27 @@ def draw(rows: Sequence[Row]) -> plt.Figure:
             )  # fmt: skip
     for subject, colour in (("control", "tab:gray"), ("trajectory", "tab:red")):
         for seed in sorted({r["seed"] for r in rows if r["subject"] == subject}):
-            for number, (family, points) in enumerate(frontiers(rows, subject, seed).items()):
-                hull = upper_hull(points)
-                axis.plot(
-                    [p.passes for p in hull], [p.accuracy for p in hull], color=colour,
-                    linestyle=("-", "--", ":", "-.")[number % 4], linewidth=1.6,
-                    label=f"{subject}: {family}" if seed == 0 else None,
+            found = frontiers(rows, subject, seed)
+            for family, style in (("by_hand", "-"), ("threshold", ":")):
+                _line(
+                    axis, found.get(family, []), color=colour, linestyle=style, linewidth=2.2,
+                    zorder=5, label=f"{subject}: {family}" if seed == 0 else None,
                 )  # fmt: skip
     axis.set_xlim(0, 21)
     axis.set_xlabel("mean forward passes a problem")
     axis.set_ylabel("accuracy on unseen problems")
     axis.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
     axis.grid(alpha=0.3)
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", fontsize=9)
     return figure
+
+
+def _height(points: Sequence[Point]) -> float:
+    """The accuracy reached at the budget that the picture is about: 7 passes, or less."""
+    reached = at_budget(points, 7.0)
+    return -1.0 if reached is None else float(reached.mean())
+
+
+def _line(axis: plt.Axes, points: Sequence[Point], **style: Any) -> None:
+    hull = upper_hull(points)
+    axis.plot([p.passes for p in hull], [p.accuracy for p in hull], markersize=3.5, **style)
