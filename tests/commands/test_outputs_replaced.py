@@ -1,6 +1,7 @@
 """A second result under the same name takes the place of the first as a whole, or not at all."""
 
 import json
+import shlex
 
 import pytest
 from support.bad_inputs.case import TINY
@@ -19,16 +20,22 @@ def world(tmp_path, monkeypatch):
 
 
 def test_an_evaluation_over_an_earlier_one(world, capsys, monkeypatch):
+    """The name has spaces, quotes and a substitution: the command is recorded quoted for bash."""
+    name = "my 'out' $(touch ran).json"
     quick = f"{TINY} --config.rollout.max_steps=2 --config.evaluation.batch_size=4 --policy O_OP"
 
     def once(limit: int, code: int = 0) -> str:
-        argv = [*quick.split(), "--limit", str(limit), "--output", "out.json"]
+        argv = [*quick.split(), "--limit", str(limit), "--output", name]
         assert run_command(evaluate.main, argv) == code
         return capsys.readouterr().out
 
     def written() -> tuple[int, int]:
-        answers = (world / "out.jsonl").read_text().splitlines()
-        return json.loads((world / "out.json").read_text())["samples"], len(answers)
+        answers = (world / name).with_suffix(".jsonl").read_text().splitlines()
+        scores = json.loads((world / name).read_text())
+        words = ["python", "-m", "reoac_jax.evaluate", *quick.split()]
+        words += ["--limit", str(scores["limit"]), "--output", name]
+        assert shlex.split(scores["command"]) == words  # as a shell reads it back
+        return scores["samples"], len(answers)
 
     assert "in place of an earlier" not in once(3) and written() == (3, 3)
     assert "in place of an earlier evaluation" in once(2) and written() == (2, 2)
@@ -39,7 +46,7 @@ def test_an_evaluation_over_an_earlier_one(world, capsys, monkeypatch):
     monkeypatch.setattr(evaluate, "write_json", no_room)
     once(1, code=1)
     assert written() == (2, 2)  # scores and answers of one evaluation
-    assert sorted(path.name for path in world.glob("*out.json*")) == ["out.json", "out.jsonl"]
+    assert sorted(path.name for path in world.glob("*my*")) == [name, f"{name}l"]
 
 
 def test_a_report_over_an_earlier_one(world, capsys):

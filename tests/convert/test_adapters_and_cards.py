@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -336,12 +337,15 @@ def test_the_card_of_an_adapter(adapter, run, torch_base, monkeypatch):
 
 
 def test_the_card_of_whole_weights(run, tmp_path, monkeypatch):
-    output = tmp_path / "out"
+    """The folder's name has spaces, quotes and a substitution: bash reads the command back."""
+    output = tmp_path / 'my "out"; $(touch ran)'
     argv = ["--checkpoint", str(run), "--output", str(output), "--license", "mit"]
     assert flax_to_mdlm.main(argv) == 0
     front, text = read_card(output)
     assert front["license"] == "mit" and front["library_name"] == "transformers"
     assert "overlay that was trained is merged" in text and "Weights: mit." in text
+    (command,) = re.findall(r"^ {4}(python -m reoac_jax.convert.from_flax .*)", text, re.MULTILINE)
+    assert shlex.split(command) == ["python", "-m", "reoac_jax.convert.from_flax", *argv]
     monkeypatch.chdir(output)
     names = {}
     exec(snippet(text), names)
