@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def describe() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "device": f"{device.platform}: {device.device_kind}",
+        "driver": _driver(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": versions,
@@ -36,12 +38,14 @@ def describe() -> dict[str, Any]:
     }
 
 
-def matmul_programs() -> list[Program]:
+def matmul_programs(size: int | None = None) -> list[Program]:
     """A large square product in each compute dtype, with float32 results: the ceilings.
 
-    On CPU bfloat16 operands give float32 results, as in the backbone.
+    On CPU bfloat16 operands give float32 results, as in the backbone. size: rows and columns; None:
+    enough for the device.
     """
-    size = _CPU_SIZE if jax.default_backend() == "cpu" else _GPU_SIZE
+    if size is None:
+        size = _CPU_SIZE if jax.default_backend() == "cpu" else _GPU_SIZE
     programs = []
     for dtype in ("float32", "bfloat16"):
         x = jax.random.normal(jax.random.key(0), (size, size), jnp.dtype(dtype))
@@ -78,6 +82,16 @@ def copy_program() -> Program:
         rows=1,
         dtype="none",
     )
+
+
+def _driver() -> str | None:
+    """NVIDIA's, with the first card's name and memory; None where there is none."""
+    query = ["nvidia-smi", "--query-gpu=driver_version,name,memory.total", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return next(iter(done.stdout.splitlines()), None)
 
 
 def _processor() -> str:

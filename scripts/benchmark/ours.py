@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from reoac_jax.backbone.prediction import (
     prompt_width,
 )
 from reoac_jax.devices import sharding
+from reoac_jax.evaluation.policies.sampler import numbers_of, sampler_program
 from reoac_jax.finetuning.step import Examples, Finetuner, FinetuneSettings
 from reoac_jax.learning.learner import Learner, LearnerSettings
 from reoac_jax.learning.objectives.reference import Reference
@@ -29,6 +31,7 @@ from reoac_jax.policy.heads import Heads
 from reoac_jax.policy.operators import OPERATOR_TYPES
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout import Request, RolloutProgram, RolloutSettings, in_order
+from reoac_jax.samplers import SAMPLERS
 
 _TRAINABLE = {"lora": Lora(2.0, (), 8), "full": Full()}
 
@@ -113,28 +116,69 @@ def rollout_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
     program = RolloutProgram(
         model, heads, _vocabulary(config.vocab_size), settings, mesh, workload.rows
     )
-    params = jax.tree.map(jnp.asarray, inputs.params)
-    requests = [
-        Request(inputs.prompt[i, :length], np.arange(length) % 3 == 0, row_id=i)
-        for i, length in enumerate(inputs.lengths[: workload.rows])
-    ]
+    params, requests = jax.tree.map(jnp.asarray, inputs.params), _requests(workload, inputs)
     key = jax.random.key(2)
 
     def run() -> np.ndarray:
         return in_order(program(params, head_params, key, requests)).steps.observation.alignment
 
     steps = in_order(program(params, head_params, key, requests)).steps
-    passes, computed = steps.forward_passes.sum(axis=1), program.tokens_computed
-    real = inputs.lengths[: workload.rows] + workload.gen_len
+    name, passes = f"rollout, ours {dtype}", steps.forward_passes.sum(axis=1)
+    return _denoising(name, run, workload, inputs, dtype, passes, program.tokens_computed)
+
+
+def threshold_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
+    """The threshold sampler on the same requests, in blocks of 32; its rows are forward passes.
+
+    Random weights are sure of nothing, so that every pass reveals one token: its slowest case.
+    """
+    model, sampler = _model(workload, dtype), SAMPLERS["threshold"]()
+    settings = dataclasses.replace(
+        _rollout_settings(workload), max_steps=workload.gen_len, use_hidden=False
+    )
+    program = sampler_program(
+        sampler, model, _vocabulary(workload.config.vocab_size), settings,
+        sharding.make_mesh(jax.devices()[:1]), workload.rows,
+    )  # fmt: skip
+    params, requests = jax.tree.map(jnp.asarray, inputs.params), _requests(workload, inputs)
+    numbers, key = numbers_of(sampler), jax.random.key(2)
+    passes = in_order(program(params, numbers, key, requests)).forward_passes
+    computed = program.tokens_computed
+
+    def run() -> np.ndarray:
+        return in_order(program(params, numbers, key, requests)).tokens
+
+    name = f"threshold sampler {dtype}"
+    return _denoising(name, run, workload, inputs, dtype, passes, computed)
+
+
+def _requests(workload: Workload, inputs: Inputs) -> list[Request]:
+    return [
+        Request(inputs.prompt[i, :length], np.arange(length) % 3 == 0, row_id=i)
+        for i, length in enumerate(inputs.lengths[: workload.rows])
+    ]
+
+
+def _denoising(
+    name: str,
+    run: Callable[[], np.ndarray],
+    workload: Workload,
+    inputs: Inputs,
+    dtype: str,
+    passes: np.ndarray,
+    computed: int,
+) -> Program:
+    """A program of forward passes. passes: int `[rows]`. computed: tokens, padding included."""
+    config, real = workload.config, inputs.lengths[: workload.rows] + workload.gen_len
     operations = sum(
         int(count) * forward_operations(config, [length], workload.gen_len)
         for count, length in zip(passes, real, strict=True)
     )
     return Program(
-        name=f"rollout, ours {dtype}",
+        name=name,
         run=run,
         operations=operations,
-        bytes=float(passes.max()) * weight_bytes(config, model.dtype.itemsize),
+        bytes=float(passes.max()) * weight_bytes(config, jnp.dtype(dtype).itemsize),
         rows=float(passes.sum()),
         dtype=dtype,
         computed_tokens=float(computed),

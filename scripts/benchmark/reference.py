@@ -1,4 +1,5 @@
-"""The same forward pass and updates in plain eager PyTorch, over the same weights and rows.
+"""The same forward pass and updates in plain PyTorch, eager or compiled, over the same weights and
+rows.
 
 It knows no padding mask: padded positions are computed and attended to, as in a first version that
 anyone would write.
@@ -45,21 +46,24 @@ def make_model(workload: Workload, inputs: Inputs, dropout: float) -> MDLM:
     return model.to(_device())
 
 
-def forward_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
+def forward_program(
+    workload: Workload, inputs: Inputs, dtype: str, compiled: bool = False
+) -> Program:
     """A forward pass with the logits of all positions and nothing after it."""
     model = make_model(workload, inputs, dropout=0.0).eval()
+    forward = torch.compile(model) if compiled else model
     count = workload.rows
     tokens = _rows(inputs, count)
 
     def run() -> float:
         with torch.inference_mode(), _autocast(dtype):
-            logits = model(tokens).logits
+            logits = forward(tokens).logits
         _synchronise()
         return float(logits[0, 0, :8].float().sum())
 
     real = inputs.lengths[:count] + workload.gen_len
     return Program(
-        name=f"forward, PyTorch {dtype}",
+        name=f"forward, PyTorch {_how(compiled)}{dtype}",
         run=run,
         operations=forward_operations(workload.config, real, workload.gen_len),
         bytes=weight_bytes(workload.config, 4),
@@ -70,7 +74,9 @@ def forward_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
     )
 
 
-def update_program(workload: Workload, inputs: Inputs, mode: str, dtype: str) -> Program:
+def update_program(
+    workload: Workload, inputs: Inputs, mode: str, dtype: str, compiled: bool = False
+) -> Program:
     """One step of AdamW on the weighted cross-entropy at the written positions."""
     model = make_model(workload, inputs, dropout=0.1).train()
     count, gen_len = workload.update_rows, workload.gen_len
@@ -88,19 +94,25 @@ def update_program(workload: Workload, inputs: Inputs, mode: str, dtype: str) ->
     weight = torch.linspace(0.1, 1.0, count, device=_device())[:, None] * written
     network = model.backbone
 
+    def loss_of(tokens: Tensor) -> Tensor:
+        # As `network(tokens)`, but with the head at the generated positions only.
+        c = F.silu(network.sigma_map(torch.zeros(count, device=tokens.device)))
+        x = network.vocab_embed(tokens)
+        for block in network.blocks:
+            x = block(x, c, network.rotary_emb)
+        x = x.gather(1, place[..., None].expand(-1, -1, x.shape[-1]))
+        logits = network.output_layer(x, c).float()
+        logits = logits.index_fill(-1, mask, -torch.inf)
+        nats = F.cross_entropy(logits.flatten(0, 1), reference.flatten(), reduction="none")
+        return (nats.view_as(weight) * weight).sum() / written.sum()
+
+    mask = torch.tensor([workload.config.mask_id], device=_device())
+    forward = torch.compile(loss_of) if compiled else loss_of
+
     def run() -> float:
         optimizer.zero_grad(set_to_none=True)
         with _autocast(dtype):
-            # As `network(tokens)`, but with the head at the generated positions only.
-            c = F.silu(network.sigma_map(torch.zeros(count, device=_device())))
-            x = network.vocab_embed(tokens)
-            for block in network.blocks:
-                x = block(x, c, network.rotary_emb)
-            x = x.gather(1, place[..., None].expand(-1, -1, x.shape[-1]))
-            logits = network.output_layer(x, c).float()
-        logits[..., workload.config.mask_id] = -torch.inf
-        nats = F.cross_entropy(logits.flatten(0, 1), reference.flatten(), reduction="none")
-        loss = (nats.view_as(weight) * weight).sum() / written.sum()
+            loss = forward(tokens)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -110,7 +122,7 @@ def update_program(workload: Workload, inputs: Inputs, mode: str, dtype: str) ->
     real = inputs.lengths[:count] + gen_len
     passes = 2 if mode == "lora" else 3
     return Program(
-        name=f"{mode} update, PyTorch {dtype}",
+        name=f"{mode} update, PyTorch {_how(compiled)}{dtype}",
         run=run,
         operations=passes * forward_operations(workload.config, real, gen_len),
         bytes=passes * float(weight_bytes(workload.config, 4)),
@@ -126,6 +138,10 @@ def _rows(inputs: Inputs, count: int) -> Tensor:
         inputs.prompt[:count], inputs.lengths[:count], inputs.generated[:count], 0
     )
     return torch.from_numpy(np.array(rows)).long().to(_device())
+
+
+def _how(compiled: bool) -> str:
+    return "compiled " if compiled else ""
 
 
 def _device() -> str:

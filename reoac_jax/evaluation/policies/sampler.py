@@ -6,10 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from reoac_jax.backbone.interface import Denoiser
 from reoac_jax.evaluation.policies.interface import Outcome, Running, Surroundings
 from reoac_jax.policy.vocabulary import Vocabulary
-from reoac_jax.rollout import BatchedProgram, BatchResult, Prompts
+from reoac_jax.rollout import BatchedProgram, BatchResult, Prompts, RolloutSettings, StepWatcher
 from reoac_jax.rollout.program import DenoiseWith
 from reoac_jax.samplers import Sampled, Sampler, sample
 
@@ -23,6 +25,31 @@ def prepare_sampler(sampler: Sampler, where: Surroundings) -> Running:
     settings = dataclasses.replace(settings, max_steps=steps, branch=False)
     step_cost = np.float32(min(settings.costs))
 
+    def outcome(sampled: Sampled[np.ndarray]) -> Outcome:
+        cost = sampled.steps.astype(np.float32) * step_cost
+        return Outcome(sampled.tokens, cost, sampled.steps, sampled.forward_passes, operators=None)
+
+    program = sampler_program(
+        sampler, where.parts.model, where.parts.vocabulary, settings, where.mesh, where.rows,
+        where.on_step,
+    )  # fmt: skip
+    return Running(program, numbers_of(sampler), outcome, steps)
+
+
+def sampler_program(
+    sampler: Sampler,
+    model: Denoiser,
+    vocabulary: Vocabulary,
+    settings: RolloutSettings,
+    mesh: Mesh,
+    rows: int,
+    on_step: StepWatcher | None = None,
+) -> BatchedProgram:
+    """Denoises in the sampler's order; it takes `numbers_of` the sampler, and yields `Sampled`.
+
+    settings: without look-ahead. rows: denoised together on one device. on_step: as in `sample`.
+    """
+
     def run_sampler(
         denoise_with: DenoiseWith,
         numbers: Any,
@@ -34,19 +61,11 @@ def prepare_sampler(sampler: Sampler, where: Surroundings) -> Running:
         rule = sampler.with_numbers(numbers)
         denoise = denoise_with(rule.draw(settings.draw))
         ends = jnp.asarray(vocabulary.is_eos)
-        return BatchResult(
-            *sample(denoise, prompts, settings, rule, ends, slots, count, where.on_step)
-        )
+        return BatchResult(*sample(denoise, prompts, settings, rule, ends, slots, count, on_step))
 
-    def outcome(sampled: Sampled[np.ndarray]) -> Outcome:
-        cost = sampled.steps.astype(np.float32) * step_cost
-        return Outcome(sampled.tokens, cost, sampled.steps, sampled.forward_passes, operators=None)
-
-    program = BatchedProgram(
-        run_sampler, where.parts.model, where.parts.vocabulary, settings, where.mesh,
-        where.rows, queued=where.on_step is None,
-    )  # fmt: skip
-    return Running(program, numbers_of(sampler), outcome, steps)
+    return BatchedProgram(
+        run_sampler, model, vocabulary, settings, mesh, rows, queued=on_step is None
+    )
 
 
 def numbers_of(sampler: Sampler) -> dict[str, np.float32]:
