@@ -56,7 +56,8 @@ class Prediction(NamedTuple):
 
     tokens: `TokenPrediction` over the generated positions `[B, G]`.
     pooled: float32 `[B, D]`, mean hidden state over a row's real tokens.
-    states: of this pass, for the divergence of the next one; None unless that is measured.
+    states: of this pass, for the divergence of the next one, and for whoever looks at them; None
+    unless that is measured, or they are asked for.
     """
 
     tokens: TokenPrediction
@@ -261,6 +262,7 @@ def predict(
     ends: jax.Array | None = None,
     before: States | None = None,
     seen: jax.Array | None = None,
+    keep_states: bool = False,
 ) -> Prediction:
     """One forward pass; the head sees only the last `gen_len` real positions of each row.
 
@@ -274,6 +276,7 @@ def predict(
       draw: how to draw, and what to measure; `ends`: as in `Beside`.
       before: the states of each row's last pass, where `seen`, bool `[B]`, there was one; read for
         the divergence alone. None: there was none.
+      keep_states: the result has its states.
     """
     spec, batch = model.spec, rows.shape[0]
     first = lengths - gen_len
@@ -310,4 +313,4 @@ def predict(
     tokens = jax.tree.map(lambda x: x.reshape(batch, gen_len), jax.lax.map(head, chunks))
     real = jnp.arange(rows.shape[1]) < lengths[:, None]
     pooled = jnp.where(real[:, :, None], hidden, 0.0).sum(axis=1) / lengths[:, None]
-    return Prediction(tokens, pooled, states if draw.divergence else None)
+    return Prediction(tokens, pooled, states if keep_states or draw.divergence else None)

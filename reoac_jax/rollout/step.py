@@ -100,6 +100,8 @@ class OperatorDecider:
                 lambda: done,
             )
 
+        if settings.rows and not settings.keep_hidden:
+            observation = observation.with_hidden(None)
         update = done.action.update
         # One that the actor asked for costs what asking costs, a scheduled one what it executed.
         operator = jnp.where(scheduled & branching, done.action.operator, own.operator)

@@ -20,7 +20,7 @@ def prepare_sampler(sampler: Sampler, where: Surroundings) -> Running:
     settings = where.settings
     sampler.check(settings)
     steps = sampler.row_steps(settings)
-    settings = dataclasses.replace(settings, max_steps=steps, branch=False)
+    settings = dataclasses.replace(settings, max_steps=steps, branch=False, rows=False)
     step_cost = np.float32(min(settings.costs))
 
     def run_sampler(
