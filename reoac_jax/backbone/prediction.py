@@ -25,6 +25,7 @@ class TokenPrediction(NamedTuple):
     standing: p of the token that stands there; of no meaning under a mask.
     ending: p of all tokens together that end a text.
     divergence: KL(p || p of the row's last pass), nats; see `_divergence`.
+    likeliest: int32, the most probable token. highest: its p.
     """
 
     token: jax.Array
@@ -35,6 +36,8 @@ class TokenPrediction(NamedTuple):
     standing: jax.Array | None = None
     ending: jax.Array | None = None
     divergence: jax.Array | None = None
+    likeliest: jax.Array | None = None
+    highest: jax.Array | None = None
 
 
 def measured(value: jax.Array | None) -> jax.Array:
@@ -73,7 +76,8 @@ class DrawSettings:
     top_p: the draw is from the fewest tokens whose probabilities, at that temperature, sum up to
       this; None: from all. May be traced. keep_crossing: the one that crosses it is among them; if
       not, it is left out unless it is the first.
-    margin, drawn, standing, ending, divergence: measure that of `TokenPrediction`.
+    margin, drawn, standing, ending, divergence, likeliest (with `highest`): measure that of
+    `TokenPrediction`.
     """
 
     strategy: str
@@ -85,6 +89,7 @@ class DrawSettings:
     standing: bool = False
     ending: bool = False
     divergence: bool = False
+    likeliest: bool = False
 
 
 class Beside(NamedTuple):
@@ -144,7 +149,7 @@ def predict_tokens(
     def of(token: jax.Array, weights: jax.Array) -> jax.Array:
         return jnp.take_along_axis(weights, token[:, None], axis=-1)[:, 0]
 
-    margin = drawn = standing = ending = divergence = None
+    margin = drawn = standing = ending = divergence = likeliest = highest = None
     if draw.margin:
         highest, second = jnp.moveaxis(jax.lax.top_k(weights, 2)[0], -1, 0)
         margin = (highest - second) / total
@@ -157,6 +162,9 @@ def predict_tokens(
     if draw.divergence:
         before = jnp.where(drawable, measured(beside.logits).astype(jnp.float32), -jnp.inf)
         divergence = _divergence(weights / total[:, None], before, measured(beside.seen))
+    if draw.likeliest:
+        likeliest = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        highest = of(likeliest, weights) / total
     return TokenPrediction(
         token=token.astype(jnp.int32),
         confidence=of(token, weights) / total,
@@ -166,6 +174,8 @@ def predict_tokens(
         standing=standing,
         ending=ending,
         divergence=divergence,
+        likeliest=likeliest,
+        highest=highest,
     )
 
 

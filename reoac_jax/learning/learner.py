@@ -28,7 +28,7 @@ from reoac_jax.learning.optimizer import clipped_adamw
 from reoac_jax.learning.replay import BackboneBatch, HeadBatch
 from reoac_jax.learning.trainable import Trainable, place, trainable
 from reoac_jax.policy.heads import HeadParams, Heads, among_legal
-from reoac_jax.policy.observation import Observation
+from reoac_jax.policy.observation import Observation, with_hidden
 from reoac_jax.rollout import RolloutSettings, sigma_of
 
 Metrics = dict[str, jax.Array]
@@ -168,7 +168,7 @@ class Learner:
             self.model, variables, batch.tokens, self.rollout, self.settings.rows_at_a_time,
             self.mesh.size,
         )  # fmt: skip
-        return batch.observation.with_hidden(hidden)
+        return with_hidden(batch.observation, hidden)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def statistics_step(

@@ -9,7 +9,7 @@ import numpy as np
 from reoac_jax.backbone.prediction import prompt_width
 from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.learning.minibatches import like_length
-from reoac_jax.policy.observation import Observation, PositionRows
+from reoac_jax.policy.observation import Observation, PositionRows, with_hidden
 
 
 class Episodes(NamedTuple):
@@ -133,7 +133,7 @@ class Replay:
         self._hidden = None
         if (rows := episodes.observation.rows) is not None:
             self._hidden = rows.hidden
-            episodes = episodes._replace(observation=episodes.observation.with_hidden(None))
+            episodes = episodes._replace(observation=with_hidden(episodes.observation, None))
         if self._ring is None:
             self._ring = jax.tree.map(
                 lambda x: np.zeros((self.capacity, *x.shape[1:]), x.dtype), episodes
@@ -156,7 +156,7 @@ class Replay:
         tokens = None
         if data.observation.rows is not None:
             hidden = self._hidden_of(episode, step)
-            observation = observation.with_hidden(hidden)
+            observation = with_hidden(observation, hidden)
             if hidden is None:
                 length = data.prompt_length[episode]
                 prompt = _cropped(data.prompt[episode], length)

@@ -44,10 +44,11 @@ class Observation(NamedTuple, Generic[ArrayT]):
     preview: ArrayT | None = None
     rows: PositionRows[ArrayT] | None = None
 
-    def with_hidden(self, hidden: ArrayT | None) -> "Observation[ArrayT]":
-        """With these hidden states of the positions, which have to be seen; None: without any."""
-        assert self.rows is not None
-        return self._replace(rows=self.rows._replace(hidden=hidden))
+
+def with_hidden(observation: Observation[ArrayT], hidden: ArrayT | None) -> Observation[ArrayT]:
+    """With these hidden states of the positions, which have to be seen; None: without any."""
+    assert observation.rows is not None
+    return observation._replace(rows=observation.rows._replace(hidden=hidden))
 
 
 def named_features(

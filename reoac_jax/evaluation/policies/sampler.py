@@ -1,6 +1,7 @@
 """Samplers as policies."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,7 +22,6 @@ def prepare_sampler(sampler: Sampler, where: Surroundings) -> Running:
     sampler.check(settings)
     steps = sampler.row_steps(settings)
     settings = dataclasses.replace(settings, max_steps=steps, branch=False, rows=False)
-    step_cost = np.float32(min(settings.costs))
 
     def run_sampler(
         denoise_with: DenoiseWith,
@@ -38,15 +38,22 @@ def prepare_sampler(sampler: Sampler, where: Surroundings) -> Running:
             *sample(denoise, prompts, settings, rule, ends, slots, count, where.on_step)
         )
 
-    def outcome(sampled: Sampled[np.ndarray]) -> Outcome:
-        cost = sampled.steps.astype(np.float32) * step_cost
-        return Outcome(sampled.tokens, cost, sampled.steps, sampled.forward_passes, operators=None)
-
     program = BatchedProgram(
         run_sampler, where.parts.model, where.parts.vocabulary, settings, where.mesh,
         where.rows, queued=where.on_step is None,
     )  # fmt: skip
+    outcome = outcome_of_samples(np.float32(min(settings.costs)))
     return Running(program, numbers_of(sampler), outcome, steps)
+
+
+def outcome_of_samples(step_cost: np.float32) -> Callable[[Sampled[np.ndarray]], Outcome]:
+    """Of a sampler's results. step_cost: what each of its steps is charged."""
+
+    def outcome(sampled: Sampled[np.ndarray]) -> Outcome:
+        cost = sampled.steps.astype(np.float32) * step_cost
+        return Outcome(sampled.tokens, cost, sampled.steps, sampled.forward_passes, operators=None)
+
+    return outcome
 
 
 def numbers_of(sampler: Sampler) -> dict[str, np.float32]:
