@@ -53,9 +53,8 @@ def world():
     return model, {"params": params}
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _checked(name, check, passes, slots, prompts):
-    model, variables = world()
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _checked(model, name, check, passes, slots, variables, prompts):
     sampler = parse_member(name, SAMPLERS, "test")
     ends = toy.vocabulary().is_eos
     denoise = backbone_denoiser(
@@ -66,7 +65,8 @@ def _checked(name, check, passes, slots, prompts):
 
 def checked(check, passes, name=THRESHOLD, slots=None, prompts=None):
     prompts = toy.prompts(ROWS) if prompts is None else prompts
-    return jax.device_get(_checked(name, check, passes, slots, prompts))
+    model, variables = world()
+    return jax.device_get(_checked(model, name, check, passes, slots, variables, prompts))
 
 
 @functools.cache
