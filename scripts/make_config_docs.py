@@ -18,6 +18,7 @@ from ml_collections import FrozenConfigDict
 
 from reoac_jax.config import Option, fixed_options, load_config, parse_options
 from reoac_jax.policy.operators import OPERATOR_TYPES
+from reoac_jax.policy.options import ROWS
 from reoac_jax.system.errors import run_command
 from reoac_jax.system.files import write_text
 from reoac_jax.tasks import TASKS, task_options
@@ -67,6 +68,9 @@ instance a `train.episodes_per_iter` that is no multiple of `train.episodes_per_
 _TASK_HEAD = """\
 The other keys of the section are those of the task that `task.name` names.
 """
+_ROWS_HEAD = """\
+Where `heads.reads` is `rows`, the section has besides:
+"""
 _OPERATOR_HEAD = """\
 The other keys of the section are those of the operators that `operators.names` lists.
 """
@@ -95,6 +99,9 @@ def document() -> str:
                 own = {file: c for file, c in configs.items() if operator in c.operators.names}
                 options = {f"operators.{operator}.{k}": o for k, o in kind.parameters().items()}
                 lines += [f"### Operator `{operator}`", "", *_table(options, own), ""]
+        if name == "heads":
+            own = {file: c for file, c in configs.items() if c.heads.reads == "rows"}
+            lines += [_ROWS_HEAD, *_table(ROWS, own), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

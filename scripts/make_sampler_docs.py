@@ -14,6 +14,7 @@ from pathlib import Path
 
 from reoac_jax.config import parse_options
 from reoac_jax.config.parameters import value_text
+from reoac_jax.evaluation.policies.check_and_rewrite import CheckAndRewrite
 from reoac_jax.samplers import SAMPLERS, Sampler
 from reoac_jax.system.errors import run_command
 from reoac_jax.system.files import write_text
@@ -50,6 +51,11 @@ values of a parameter. What they share:
 - A pass is counted for a row where the backbone was asked for it.
 """
 
+_AROUND = """# Around a sampler
+
+A policy that any of them can be given to.
+"""
+
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
@@ -65,7 +71,13 @@ def main(argv: Sequence[str]) -> int:
 def document() -> str:
     """The page."""
     return "\n".join(
-        [_INTRODUCTION, *_table(), *(line for s in SAMPLERS.values() for line in _of(s))]
+        [
+            _INTRODUCTION,
+            *_table(),
+            *(line for s in SAMPLERS.values() for line in _of(s)),
+            _AROUND,
+            *_of(CheckAndRewrite),
+        ]
     )
 
 
@@ -78,13 +90,14 @@ def _table() -> Iterator[str]:
     yield ""
 
 
-def _of(sampler: type[Sampler]) -> Iterator[str]:
+def _of(sampler: type[Sampler] | type[CheckAndRewrite]) -> Iterator[str]:
     yield f"## {sampler.name}"
     yield ""
     yield inspect.getdoc(sampler) or ""
     yield ""
-    yield f"Source: {sampler.source}."
-    yield ""
+    if issubclass(sampler, Sampler):
+        yield f"Source: {sampler.source}."
+        yield ""
     yield "| parameter | may hold | default | |"
     yield "|---|---|---|---|"
     options = sampler.parameters()

@@ -87,7 +87,7 @@ def published_learner(config: ConfigDict, mode: str, fsdp: bool, devices: int) -
     values = config.to_dict() | {"sharding": {"fsdp": fsdp}}
     values["backbone"]["finetune_mode"] = mode
     config = ConfigDict(values)
-    heads = make_heads(config, PUBLISHED.hidden_dim)
+    heads = make_heads(config, PUBLISHED.spec)
     settings = RolloutSettings.from_config(
         config, mask_id=PUBLISHED.mask_id, pad_id=50256, time_conditioned=False
     )

@@ -25,6 +25,7 @@ class TokenPrediction(NamedTuple):
     standing: p of the token that stands there; of no meaning under a mask.
     ending: p of all tokens together that end a text.
     divergence: KL(p || p of the row's last pass), nats; see `_divergence`.
+    likeliest: int32, the most probable token. highest: its p.
     """
 
     token: jax.Array
@@ -35,6 +36,8 @@ class TokenPrediction(NamedTuple):
     standing: jax.Array | None = None
     ending: jax.Array | None = None
     divergence: jax.Array | None = None
+    likeliest: jax.Array | None = None
+    highest: jax.Array | None = None
 
 
 def measured(value: jax.Array | None) -> jax.Array:
@@ -56,7 +59,8 @@ class Prediction(NamedTuple):
 
     tokens: `TokenPrediction` over the generated positions `[B, G]`.
     pooled: float32 `[B, D]`, mean hidden state over a row's real tokens.
-    states: of this pass, for the divergence of the next one; None unless that is measured.
+    states: of this pass, for the divergence of the next one, and for whoever looks at them; None
+    unless that is measured, or they are asked for.
     """
 
     tokens: TokenPrediction
@@ -74,7 +78,8 @@ class DrawSettings:
       them; if not, it is left out unless it is the first.
     drawn_entropy: the entropy is that of this temperature and top-p, also where the strategy is
       argmax.
-    margin, drawn, standing, ending, divergence: measure that of `TokenPrediction`.
+    margin, drawn, standing, ending, divergence, likeliest (with `highest`): measure that of
+      `TokenPrediction`.
     """
 
     strategy: str
@@ -87,6 +92,7 @@ class DrawSettings:
     standing: bool = False
     ending: bool = False
     divergence: bool = False
+    likeliest: bool = False
 
 
 class Beside(NamedTuple):
@@ -148,7 +154,7 @@ def predict_tokens(
     def of(token: jax.Array, weights: jax.Array) -> jax.Array:
         return jnp.take_along_axis(weights, token[:, None], axis=-1)[:, 0]
 
-    margin = drawn = standing = ending = divergence = None
+    margin = drawn = standing = ending = divergence = likeliest = highest = None
     if draw.margin:
         highest, second = jnp.moveaxis(jax.lax.top_k(weights, 2)[0], -1, 0)
         margin = (highest - second) / total
@@ -161,6 +167,9 @@ def predict_tokens(
     if draw.divergence:
         before = jnp.where(drawable, measured(beside.logits).astype(jnp.float32), -jnp.inf)
         divergence = _divergence(weights / total[:, None], before, measured(beside.seen))
+    if draw.likeliest:
+        likeliest = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        highest = of(likeliest, weights) / total
     return TokenPrediction(
         token=token.astype(jnp.int32),
         confidence=of(token, weights) / total,
@@ -170,6 +179,8 @@ def predict_tokens(
         standing=standing,
         ending=ending,
         divergence=divergence,
+        likeliest=likeliest,
+        highest=highest,
     )
 
 
@@ -277,6 +288,7 @@ def predict(
     ends: jax.Array | None = None,
     before: States | None = None,
     seen: jax.Array | None = None,
+    keep_states: bool = False,
 ) -> Prediction:
     """One forward pass; the head sees only the last `gen_len` real positions of each row.
 
@@ -290,6 +302,7 @@ def predict(
       draw: how to draw, and what to measure; `ends`: as in `Beside`.
       before: the states of each row's last pass, where `seen`, bool `[B]`, there was one; read for
         the divergence alone. None: there was none.
+      keep_states: the result has its states.
     """
     spec, batch = model.spec, rows.shape[0]
     first = lengths - gen_len
@@ -326,4 +339,4 @@ def predict(
     tokens = jax.tree.map(lambda x: x.reshape(batch, gen_len), jax.lax.map(head, chunks))
     real = jnp.arange(rows.shape[1]) < lengths[:, None]
     pooled = jnp.where(real[:, :, None], hidden, 0.0).sum(axis=1) / lengths[:, None]
-    return Prediction(tokens, pooled, states if draw.divergence else None)
+    return Prediction(tokens, pooled, states if keep_states or draw.divergence else None)

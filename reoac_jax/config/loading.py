@@ -45,13 +45,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> FrozenConfig
     Args:
       path: a Python file with `get_config()`, `FILE.py:ARGUMENT` for `get_config(ARGUMENT)`, or a
         run's `config.json`. A key that a Python file leaves out has its default; a `config.json`
-        records a run and has to hold them all.
+        records a run and has to hold them all, but for those that came later (`Option.before`).
       overrides: `--config.rollout.max_steps=8` and the like; a tuple is `4,8`, `(4,8)` or `()`.
 
     Raises:
       InputError: the file cannot be read or run, or `validate` refuses what it holds.
     """
     values = read_config(path)
+    if is_record(path):
+        values = _values_before() | values
     split = [_split_override(text) for text in overrides]
     # The fixed keys first: they decide which others exist, as task.name does.
     for text, key, value_text in split:
@@ -146,10 +148,24 @@ def config_hash(config: Any) -> str:
     `compilation.*`.
 
     Two configurations with the same hash compute the same; they may write it to different places.
+    A key that holds what was done before there was the key (`Option.before`) is left out, so that
+    the hash of what computes the same stays as it was.
     """
-    values = {k: value for k, value in flatten(config).items() if not k.startswith(_PLACES)}
+    earlier = _values_before()
+    values = {
+        key: value
+        for key, value in flatten(config).items()
+        if not key.startswith(_PLACES) and not (key in earlier and value == earlier[key])
+    }
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _values_before() -> dict[str, Any]:
+    """What was done before there were some of the keys that every configuration has."""
+    return {
+        key: option.before for key, option in fixed_options().items() if option.before is not None
+    }
 
 
 def _refuse_command_line(message: str) -> NoReturn:

@@ -25,6 +25,9 @@ class Option:
       default: the value where a configuration file says nothing; None: the file has to say it.
       choices: the legal values (of each element, in a tuple); None: any.
       low, high: inclusive bounds of a number (of each element, in a tuple); None: unbounded.
+      before: the value that says what was done before there was the key; None: it was always there.
+        A record without the key holds it, and the hash of a configuration that holds it is that of
+        one without the key.
     """
 
     kind: Kind
@@ -34,10 +37,12 @@ class Option:
     choices: tuple[Any, ...] | None = None
     low: float | None = None
     high: float | None = None
+    before: Any = None
 
     def __post_init__(self) -> None:
-        if self.default is not None:
-            object.__setattr__(self, "default", self.accept(self.default))
+        for name in ("default", "before"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, self.accept(getattr(self, name)))
 
     @property
     def expected(self) -> str:
@@ -60,7 +65,7 @@ class Option:
             if not isinstance(value, tuple | list):
                 raise ValueError(value)
             kind: Kind = "int" if self.kind == "ints" else "str"
-            element = dataclasses.replace(self, kind=kind, default=None)
+            element = dataclasses.replace(self, kind=kind, default=None, before=None)
             return tuple(element.accept(item) for item in value)
         legal_types = {"int": int, "float": int | float, "str": str, "bool": bool}[self.kind]
         if not isinstance(value, legal_types):

@@ -52,3 +52,4 @@ class HostStream(enum.IntEnum):
     HEAD_BATCHES = 0
     BACKBONE_BATCHES = 1
     PROMPT_ORDER = 2
+    STATISTICS_BATCHES = 3

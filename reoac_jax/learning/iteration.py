@@ -107,9 +107,16 @@ def episode_problems(config: ConfigDict, problem_count: int, iteration: int) -> 
 def update(
     experiment: Experiment, state: LearnerState, replay: Replay, iteration: int
 ) -> tuple[LearnerState, dict[str, float]]:
-    """The gradient steps of one iteration; metrics are means over the steps of each kind."""
+    """The gradient steps of one iteration; metrics are means over the steps of each kind.
+
+    What the inputs of heads that see rows are standardised by changes last, so that the gradient
+    steps see what the rollout saw; but in the first iteration first, when nothing is known yet.
+    """
     config, learner = experiment.config, experiment.learner
     train, settings = config.train, learner.settings
+    base = None if learner.heads.rows is None else experiment.base
+    if learner.heads.rows is not None and iteration == 0:
+        state = _update_statistics(experiment, state, replay, iteration)
     measured: dict[str, list[jax.Array]] = {}
 
     def note(metrics: dict[str, jax.Array]) -> None:
@@ -126,7 +133,7 @@ def update(
     ):
         for _ in range(count):
             batch = replay.head_batch(rng, train.head_batch, latest)
-            state, metrics = step(state, *sharding.split_padded(learner.mesh, batch))
+            state, metrics = step(state, *sharding.split_padded(learner.mesh, batch), base)
             note(metrics)
     if settings.trainable.item is not None:
         rng = np.random.default_rng([config.seed, HostStream.BACKBONE_BATCHES, iteration])
@@ -145,7 +152,20 @@ def update(
                 state, experiment.base, experiment.start, batch, real, key
             )
             note(metrics)
+    if learner.heads.rows is not None and iteration > 0:
+        state = _update_statistics(experiment, state, replay, iteration)
     return state, {name: float(np.mean(jax.device_get(v))) for name, v in measured.items()}
+
+
+def _update_statistics(
+    experiment: Experiment, state: LearnerState, replay: Replay, iteration: int
+) -> LearnerState:
+    """With transitions of the present iteration, as many as in a minibatch of the heads."""
+    config, learner = experiment.config, experiment.learner
+    rng = np.random.default_rng([config.seed, HostStream.STATISTICS_BATCHES, iteration])
+    batch = replay.head_batch(rng, config.train.head_batch, config.train.episodes_per_iter)
+    placed = sharding.split_padded(learner.mesh, batch)
+    return learner.statistics_step(state, *placed, experiment.base)
 
 
 def iteration_metrics(

@@ -16,6 +16,7 @@ from reoac_jax.backbone.likelihood import Rows, token_statistics
 from reoac_jax.backbone.prediction import assemble_rows
 from reoac_jax.devices import sharding
 from reoac_jax.learning.accumulation import accumulated_gradient
+from reoac_jax.learning.hidden import hidden_states
 from reoac_jax.learning.losses import critic_loss, entropy, mean, position_shares
 from reoac_jax.learning.objectives import (
     ActorObjective,
@@ -27,6 +28,7 @@ from reoac_jax.learning.optimizer import clipped_adamw
 from reoac_jax.learning.replay import BackboneBatch, HeadBatch
 from reoac_jax.learning.trainable import Trainable, place, trainable
 from reoac_jax.policy.heads import HeadParams, Heads, among_legal
+from reoac_jax.policy.observation import Observation, with_hidden
 from reoac_jax.rollout import RolloutSettings, sigma_of
 
 Metrics = dict[str, jax.Array]
@@ -62,8 +64,9 @@ class LearnerState(NamedTuple):
 class LearnerSettings:
     """The static part of the updates, from a validated config.
 
-    trainable: what of the backbone is trained. actor, backbone: what they follow. The rest is named
-    as in the sections `optimizer`, `train` and `sharding`.
+    trainable: what of the backbone is trained. actor, backbone: what they follow. rows_at_a_time:
+    rows that a device passes through the backbone together where their hidden states are computed
+    again. The rest is named as in the sections `optimizer`, `train` and `sharding`.
     """
 
     trainable: Trainable
@@ -76,6 +79,7 @@ class LearnerSettings:
     weight_decay: float
     gradient_clip: float
     fsdp: bool
+    rows_at_a_time: int = 32
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "LearnerSettings":
@@ -91,6 +95,7 @@ class LearnerSettings:
             weight_decay=optimizer.weight_decay,
             gradient_clip=optimizer.gradient_clip,
             fsdp=config.sharding.fsdp,
+            rows_at_a_time=config.rollout.batch_size,
         )
 
     def optimizer(self, rate: float) -> optax.GradientTransformation:
@@ -103,7 +108,8 @@ class Learner:
     """`init`, then the three steps `(state, batch, real) -> (state, metrics)`.
 
     Each step donates the state. real: float32 `[N]`, 1 for the batch's own entries and 0 for its
-    padding, as `sharding.split_padded` gives it.
+    padding, as `sharding.split_padded` gives it. base: the backbone's frozen parameters, never
+    changed; None where all weights are trained, and to the heads' steps where they see no rows.
 
     model: the backbone with the dropout rates of training. heads: actor and critic modules.
     rollout: for T, G, the pad token and sigma. settings: the rest. mesh: where `place` has put the
@@ -151,14 +157,36 @@ class Learner:
             backbone = sharding.gather_parameters(self.mesh, backbone)
         return self.settings.trainable.variables(base, backbone)
 
+    def observed(
+        self, state: LearnerState, batch: HeadBatch[jax.Array], base: Any
+    ) -> Observation[jax.Array]:
+        """What was observed, hidden states that were not kept computed by the present backbone."""
+        if batch.tokens is None:
+            return batch.observation
+        variables = self.training_variables(base, state.backbone)
+        hidden = hidden_states(
+            self.model, variables, batch.tokens, self.rollout, self.settings.rows_at_a_time,
+            self.mesh.size,
+        )  # fmt: skip
+        return with_hidden(batch.observation, hidden)
+
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+    def statistics_step(
+        self, state: LearnerState, batch: HeadBatch[jax.Array], real: jax.Array, base: Any = None
+    ) -> LearnerState:
+        """Adds a batch to what the heads' inputs are standardised by; for heads that see rows."""
+        statistics = state.heads.statistics.updated(self.observed(state, batch, base), real)
+        return state._replace(heads=state.heads._replace(statistics=statistics))
+
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def critic_step(
-        self, state: LearnerState, batch: HeadBatch[jax.Array], real: jax.Array
+        self, state: LearnerState, batch: HeadBatch[jax.Array], real: jax.Array, base: Any = None
     ) -> tuple[LearnerState, Metrics]:
         """One step of the critic towards the returns to go. metrics: critic_loss, before it."""
+        seen = self.heads.standardised(state.heads, self.observed(state, batch, base))
 
         def loss_fn(critic: Any) -> tuple[jax.Array, Metrics]:
-            q = self.heads.critic.apply({"params": critic}, batch.observation)
+            q = self.heads.critic.apply({"params": critic}, seen)
             loss = critic_loss(q, batch.operator, batch.returns_to_go, real)
             return loss, {"critic_loss": loss}
 
@@ -174,7 +202,7 @@ class Learner:
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def actor_step(
-        self, state: LearnerState, batch: HeadBatch[jax.Array], real: jax.Array
+        self, state: LearnerState, batch: HeadBatch[jax.Array], real: jax.Array, base: Any = None
     ) -> tuple[LearnerState, Metrics]:
         """One step of the actor.
 
@@ -182,14 +210,11 @@ class Learner:
         the objective adds.
         """
         settings = self.settings
-        q = among_legal(
-            self.heads.critic.apply({"params": state.heads.critic}, batch.observation), batch.legal
-        )
+        seen = self.heads.standardised(state.heads, self.observed(state, batch, base))
+        q = among_legal(self.heads.critic.apply({"params": state.heads.critic}, seen), batch.legal)
 
         def loss_fn(actor: Any) -> tuple[jax.Array, Metrics]:
-            logits = among_legal(
-                self.heads.actor.apply({"params": actor}, batch.observation), batch.legal
-            )
+            logits = among_legal(self.heads.actor.apply({"params": actor}, seen), batch.legal)
             loss = settings.actor.loss(logits, q, batch, real)
             spread = mean(entropy(jax.nn.log_softmax(logits)), real * batch.decided)
             return loss.value, {

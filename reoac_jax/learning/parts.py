@@ -11,13 +11,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from reoac_jax.backbone import load_backbone, lora, stored_hash
-from reoac_jax.backbone.interface import DenoiserModule, ModelConfig
+from reoac_jax.backbone.interface import DenoiserModule, ModelConfig, ModelSpec
 from reoac_jax.backbone.peft import Adapter, read_adapter
 from reoac_jax.backbone.store import read_sizes
 from reoac_jax.devices.streams import RunStream
 from reoac_jax.learning.learner import initial_heads
 from reoac_jax.learning.trainable import TRAINABLES, Lora, trained_by
 from reoac_jax.policy.heads import HeadParams, Heads
+from reoac_jax.policy.rows import RowSizes
 from reoac_jax.policy.vocabulary import Vocabulary, build_vocabulary
 from reoac_jax.rollout import RolloutSettings
 from reoac_jax.runs.checkpoints import find_checkpoint, read_item, read_record
@@ -58,6 +59,7 @@ class Parts:
             mask_id=self.model.spec.mask_id,
             pad_id=self.tokenizer.eos_token_id,
             time_conditioned=self.model.spec.sees_time,
+            hidden_dim=self.model.spec.hidden_dim,
             evaluation=evaluation,
         )
 
@@ -81,21 +83,29 @@ def load_parts(config: ConfigDict) -> Parts:
     tokenizer = load_tokenizer(backbone.tokenizer_source, backbone.tokenizer_path, backbone.path)
     if config.task.prompt == "chat":
         set_up_chat(tokenizer)
-    heads = make_heads(config, model.spec.hidden_dim)
+    heads = make_heads(config, model.spec)
     vocabulary = build_vocabulary(tokenizer, model.spec.vocab_size, model.spec.mask_id)
     return Parts(model, base, stored_hash(backbone.path), tokenizer, vocabulary, heads)
 
 
-def make_heads(config: ConfigDict, hidden_dim: int) -> Heads:
-    """Actor and critic as a configuration has them, over a backbone of this width."""
+def make_heads(config: ConfigDict, spec: ModelSpec) -> Heads:
+    """Actor and critic as a configuration has them, over a backbone with these facts."""
+    rows = None
+    if config.heads.reads == "rows":
+        own = config.heads.rows
+        rows = RowSizes(
+            config.rollout.gen_len, spec.hidden_dim, spec.vocab_size, own.width, own.layers,
+            own.attention_heads, own.token_rows,
+        )  # fmt: skip
     return Heads.create(
         config.heads.actor_hidden,
         config.heads.critic_hidden,
-        hidden_dim,
+        spec.hidden_dim,
         config.features.use_hidden,
         config.features.extra_features,
         config.features.operator_preview,
         len(config.operators.names),
+        rows,
     )
 
 
@@ -171,9 +181,8 @@ def load_trained(checkpoint: str | Path, parts: Parts) -> Trained:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = jax.eval_shape(parts.heads.init, jax.random.key(0))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
-    heads = HeadParams(
-        *(read_item(folder, name, shapes._asdict()[name]) for name in shapes._fields)
-    )
+    read = {name: read_item(folder, name, item) for name, item in shapes.items().items()}
+    heads = shapes._replace(**read)
     return Trained(params, heads, folder, record)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from reoac_jax.backbone.prediction import prompt_width
 from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.learning.minibatches import like_length
-from reoac_jax.policy.observation import Observation
+from reoac_jax.policy.observation import Observation, PositionRows, with_hidden
 
 
 class Episodes(NamedTuple):
@@ -20,7 +20,8 @@ class Episodes(NamedTuple):
     returns_to_go: float32 `[E, T]`, the reward less what the steps from each one on were charged.
     actor_advantage, backbone_advantage: float32 `[E, T]`, of each step, as the two objectives
     estimate it.
-    active: bool `[E, T]`. observation: `Observation` `[E, T, ...]`.
+    active: bool `[E, T]`. observation: `Observation` `[E, T, ...]`; what it has of hidden states of
+    positions is kept of the episodes that were added last alone.
     operator, chosen: int32 `[E, T]`. decided: bool `[E, T]`.
     legal: bool `[E, T, A]`, what could be chosen. log_prob: float32 `[E, T]`, of `chosen`.
     tokens: int32 `[E, T, G]`, before the step. written: bool `[E, T, G]`.
@@ -46,8 +47,21 @@ class Episodes(NamedTuple):
     token_log_prob: np.ndarray
 
 
+class RowTokens(NamedTuple, Generic[ArrayT]):
+    """What the hidden states of `N` rows are computed from; fields as in `BackboneBatch`."""
+
+    prompt: ArrayT
+    prompt_length: ArrayT
+    tokens: ArrayT
+    step: ArrayT
+
+
 class HeadBatch(NamedTuple, Generic[ArrayT]):
-    """`N` transitions for critic and actor; fields as in `Episodes`, without the episode axis."""
+    """`N` transitions for critic and actor; fields as in `Episodes`, without the episode axis.
+
+    tokens: where rows are observed whose hidden states are not all known, what to compute them
+    from; else None.
+    """
 
     observation: Observation[ArrayT]
     operator: ArrayT
@@ -57,6 +71,7 @@ class HeadBatch(NamedTuple, Generic[ArrayT]):
     returns_to_go: ArrayT
     advantage: ArrayT
     decided: ArrayT
+    tokens: RowTokens[ArrayT] | None = None
 
 
 class BackboneBatch(NamedTuple, Generic[ArrayT]):
@@ -82,7 +97,11 @@ class BackboneBatch(NamedTuple, Generic[ArrayT]):
 
 def crop_prompts(batch: BackboneBatch[np.ndarray]) -> BackboneBatch[np.ndarray]:
     """The batch without the columns that `prompt_width` of its longest prompt leaves out."""
-    return batch._replace(prompt=batch.prompt[:, : prompt_width(int(batch.prompt_length.max()))])
+    return batch._replace(prompt=_cropped(batch.prompt, batch.prompt_length))
+
+
+def _cropped(prompt: np.ndarray, length: np.ndarray) -> np.ndarray:
+    return prompt[:, : prompt_width(int(length.max()))]
 
 
 # (episodes, episode int [N], step int [N]) -> int32 [N, G]: the tokens that a loss asks about.
@@ -101,6 +120,7 @@ class Replay:
         self.capacity = capacity
         self.added = 0
         self._ring: Episodes | None = None
+        self._hidden: np.ndarray | None = None  # [E, T, G, D], of the episodes added last
 
     def __len__(self) -> int:
         return min(self.added, self.capacity)
@@ -110,6 +130,10 @@ class Replay:
         count = len(episodes.prompt)
         if count > self.capacity:
             raise ValueError(f"{count} episodes do not fit a buffer of {self.capacity}")
+        self._hidden = None
+        if (rows := episodes.observation.rows) is not None:
+            self._hidden = rows.hidden
+            episodes = episodes._replace(observation=with_hidden(episodes.observation, None))
         if self._ring is None:
             self._ring = jax.tree.map(
                 lambda x: np.zeros((self.capacity, *x.shape[1:]), x.dtype), episodes
@@ -128,8 +152,18 @@ class Replay:
         """
         data = self._filled()
         episode, step = self._draw(data.active & self._among(latest), rng, size)
+        observation = jax.tree.map(lambda x: x[episode, step], data.observation)
+        tokens = None
+        if data.observation.rows is not None:
+            hidden = self._hidden_of(episode, step)
+            observation = with_hidden(observation, hidden)
+            if hidden is None:
+                length = data.prompt_length[episode]
+                prompt = _cropped(data.prompt[episode], length)
+                then = step.astype(np.int32)
+                tokens = RowTokens(prompt, length, data.tokens[episode, step], then)
         return HeadBatch(
-            observation=jax.tree.map(lambda x: x[episode, step], data.observation),
+            observation=observation,
             operator=data.operator[episode, step],
             chosen=data.chosen[episode, step],
             legal=data.legal[episode, step],
@@ -137,6 +171,7 @@ class Replay:
             returns_to_go=data.returns_to_go[episode, step],
             advantage=data.actor_advantage[episode, step],
             decided=data.decided[episode, step],
+            tokens=tokens,
         )
 
     def backbone_batches(
@@ -197,23 +232,30 @@ class Replay:
         )
 
     def state(self) -> dict[str, Any]:
-        """Everything as arrays, copied, for a checkpoint; parts not observed are left out."""
+        """Everything as arrays, copied, for a checkpoint; parts not observed are left out.
+
+        Hidden states are left out too: in the next iteration they are those of older episodes.
+        """
         state = jax.tree.map(np.copy, self._filled())._asdict()
-        observed = state["observation"]._asdict()
-        state["observation"] = {name: x for name, x in observed.items() if x is not None}
+        state["observation"] = observed = _present(state["observation"])
+        if "rows" in observed:
+            observed["rows"] = _present(observed["rows"])
         return state | {"added": np.int64(self.added)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes over what `state` of a buffer of the same capacity gave."""
         fields = {name: state[name] for name in Episodes._fields}
-        episodes = Episodes(**fields | {"observation": Observation(**fields["observation"])})
+        observed = dict(fields["observation"])
+        if "rows" in observed:
+            observed["rows"] = PositionRows(**observed["rows"])
+        episodes = Episodes(**fields | {"observation": Observation(**observed)})
 
         def filled_up(x: np.ndarray) -> np.ndarray:
             x = np.asarray(x)
             return np.concatenate([x, np.zeros((self.capacity - len(x), *x.shape[1:]), x.dtype)])
 
         self._ring = jax.tree.map(filled_up, episodes)
-        self.added = int(state["added"])
+        self.added, self._hidden = int(state["added"]), None
 
     def _filled(self) -> Episodes:
         if self._ring is None:
@@ -223,8 +265,18 @@ class Replay:
 
     def _among(self, latest: int | None) -> np.ndarray:
         """bool `[E, 1]`: the last `latest` episodes that were added; None: all."""
-        age = (self.added - 1 - np.arange(len(self))) % self.capacity
-        return (age < (len(self) if latest is None else latest))[:, None]
+        return (self._age() < (len(self) if latest is None else latest))[:, None]
+
+    def _age(self) -> np.ndarray:
+        """int64 `[E]`: how many episodes were added after each."""
+        return (self.added - 1 - np.arange(len(self))) % self.capacity
+
+    def _hidden_of(self, episode: np.ndarray, step: np.ndarray) -> np.ndarray | None:
+        """float32 `[N, G, D]`: of these transitions; None unless those of all of them are kept."""
+        if self._hidden is None:
+            return None
+        place = len(self._hidden) - 1 - self._age()[episode]
+        return self._hidden[place, step] if (place >= 0).all() else None
 
     def _draw(
         self, where: np.ndarray, rng: np.random.Generator, size: int
@@ -239,3 +291,8 @@ class Replay:
         if not len(episode):
             raise ValueError("no transition in the replay buffer qualifies")
         return episode, step
+
+
+def _present(parts: Any) -> dict[str, Any]:
+    """The fields of a named tuple that are there, by name."""
+    return {name: part for name, part in parts._asdict().items() if part is not None}

@@ -19,12 +19,7 @@ from reoac_jax.runs.checkpoints import read_item
 
 def checkpoint_items(learner: Learner, state: LearnerState, replay: Replay) -> dict[str, Any]:
     """A checkpoint's pytrees, by name."""
-    items = {
-        "actor": state.heads.actor,
-        "critic": state.heads.critic,
-        "optimizers": state.optimizers,
-        "replay": replay.state(),
-    }
+    items = state.heads.items() | {"optimizers": state.optimizers, "replay": replay.state()}
     if (name := learner.settings.trainable.item) is not None:
         items[name] = state.backbone
     return items
@@ -63,16 +58,12 @@ def restore_training(
     template = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
     )
-    items = {
-        "actor": template.heads.actor,
-        "critic": template.heads.critic,
-        "optimizers": template.optimizers,
-    }
+    items = template.heads.items() | {"optimizers": template.optimizers}
     name = learner.settings.trainable.item
     if name is not None:
         items[name] = template.backbone
     restored = {item: read_item(checkpoint, item, shapes) for item, shapes in items.items()}
     replay.restore(read_item(checkpoint, "replay"))
-    heads = state.heads._replace(actor=restored["actor"], critic=restored["critic"])
+    heads = state.heads._replace(**{part: restored[part] for part in state.heads.items()})
     backbone = restored[name] if name is not None else state.backbone
     return LearnerState(heads, backbone, restored["optimizers"]), record["iteration"] + 1

@@ -1,4 +1,4 @@
-"""Actor and critic: two small MLPs over the same observation (DESIGN.md, sections 1 and 6)."""
+"""Actor and critic: two small networks over the same observation (DESIGN.md, sections 1 and 6)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from reoac_jax.policy.features import EXTRA_FEATURES, FEATURES, preview_names
 from reoac_jax.policy.observation import Observation
+from reoac_jax.policy.rows import RowEncoder, RowSizes
+from reoac_jax.policy.statistics import RunningStatistics
 
 _OUT_OF_REACH = -1e9  # the least of logits and Q: no float32 of either comes near it
 
@@ -34,10 +36,16 @@ def among_legal(values: jax.Array, legal: jax.Array) -> jax.Array:
 
 
 class HeadParams(NamedTuple):
-    """Flax parameters of the actor and of the critic."""
+    """Flax parameters of the actor and of the critic, and what their inputs are standardised by:
+    `RunningStatistics`, or nothing, an empty pytree."""
 
     actor: Any
     critic: Any
+    statistics: Any = ()
+
+    def items(self) -> dict[str, Any]:
+        """What there is of them, by name, as a checkpoint holds it."""
+        return {name: tree for name, tree in self._asdict().items() if jax.tree.leaves(tree)}
 
 
 class Head(nn.Module):
@@ -47,11 +55,13 @@ class Head(nn.Module):
     reads: names of the observation's parts that it sees, side by side in this order. The pooled
       hidden state is layer-normed here: its scale depends on the backbone's depth, the other parts
       are of order one.
+    rows: it sees the row's positions too, encoded, beside those parts; None: it does not.
     """
 
     hidden: Sequence[int]
     outputs: int
     reads: tuple[str, ...]
+    rows: RowSizes | None = None
 
     if TYPE_CHECKING:  # Flax declares a union with the state that `mutable` would return too
 
@@ -65,6 +75,9 @@ class Head(nn.Module):
             if name == "pooled":
                 part = nn.LayerNorm(use_bias=False, use_scale=False)(part)
             parts.append(part)
+        if self.rows is not None:
+            assert observation.rows is not None
+            parts.append(RowEncoder(self.rows)(observation.rows))
         x = jnp.concatenate(parts, axis=-1)
         for width in self.hidden:
             x = nn.silu(nn.Dense(width)(x))
@@ -85,12 +98,17 @@ class AppliesHeads(Protocol):
 class Heads:
     """The two modules that go with a `HeadParams`, and the sizes of what they see.
 
-    widths: of each part of the observation that they read, `(name, size)`.
+    widths: of each part of the observation that they read, `(name, size)`, but for its rows.
     """
 
     actor: Head
     critic: Head
     widths: tuple[tuple[str, int], ...]
+
+    @property
+    def rows(self) -> RowSizes | None:
+        """Sizes of the rows that they see; None where they see features alone."""
+        return self.critic.rows
 
     @classmethod
     def create(
@@ -102,9 +120,10 @@ class Heads:
         use_extra: bool,
         use_preview: bool,
         operators: int,
+        rows: RowSizes | None = None,
     ) -> "Heads":
         """Heads over the 11 features, and where they are switched on the pooled state [D], progress
-        and the operators' preview. operators: A."""
+        and the operators' preview, and the row's positions. operators: A."""
         widths = (
             ("alignment", len(FEATURES)),
             ("pooled", use_hidden * hidden_dim),
@@ -114,23 +133,32 @@ class Heads:
         present = tuple((name, width) for name, width in widths if width)
         reads = tuple(name for name, _ in present)
         return cls(
-            actor=Head(tuple(actor_hidden), operators, reads),
-            critic=Head(tuple(critic_hidden), operators, reads),
+            actor=Head(tuple(actor_hidden), operators, reads, rows),
+            critic=Head(tuple(critic_hidden), operators, reads, rows),
             widths=present,
         )
 
     def example(self, batch: int = 1) -> Observation[jax.Array]:
         """An observation of zeros, as the heads read it."""
-        return Observation(**{name: jnp.zeros((batch, size)) for name, size in self.widths})
+        seen: Any = {name: jnp.zeros((batch, size)) for name, size in self.widths}
+        rows = None if self.rows is None else self.rows.example(batch)
+        return Observation(**seen, rows=rows)
 
     def init(self, key: jax.Array) -> HeadParams:
-        """Random parameters."""
+        """Random parameters, and statistics of nothing."""
         actor_key, critic_key = jax.random.split(key)
         example = self.example()
         return HeadParams(
             self.actor.init(actor_key, example)["params"],
             self.critic.init(critic_key, example)["params"],
+            () if self.rows is None else RunningStatistics.start(example),
         )
+
+    def standardised(
+        self, params: HeadParams, observation: Observation[jax.Array]
+    ) -> Observation[jax.Array]:
+        """The observation as the two modules take it; as it is where no rows are seen."""
+        return observation if self.rows is None else params.statistics.standardise(observation)
 
     def apply(
         self,
@@ -139,6 +167,7 @@ class Heads:
         step: jax.Array | None = None,
     ) -> HeadOutput:
         """Both heads on `Observation`s `[B, ...]`; of the step they know what is observed of it."""
+        observation = self.standardised(params, observation)
         return HeadOutput(
             self.actor.apply({"params": params.actor}, observation),
             self.critic.apply({"params": params.critic}, observation),

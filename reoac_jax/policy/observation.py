@@ -9,6 +9,24 @@ from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.policy.features import EXTRA_FEATURES, FEATURES, preview_names
 
 
+class PositionRows(NamedTuple, Generic[ArrayT]):
+    """The generated positions `G` of a row, each as the model sees it now.
+
+    token: int32 `[..., G]`, the row filled in: what is written, or where masked what is proposed.
+    confidence, entropy: float32 `[..., G]`, of that token's distribution: under `denoise` of the
+    one it was drawn from, under `overwrite` of the present one.
+    masked: bool `[..., G]`.
+    hidden: float32 `[..., G, D]`, the backbone's states that the positions' logits are made from;
+    None where they were not kept and are to be computed again from the tokens.
+    """
+
+    token: ArrayT
+    confidence: ArrayT
+    entropy: ArrayT
+    masked: ArrayT
+    hidden: ArrayT | None = None
+
+
 class Observation(NamedTuple, Generic[ArrayT]):
     """A part that is switched off is None: it is neither computed nor kept.
 
@@ -17,18 +35,26 @@ class Observation(NamedTuple, Generic[ArrayT]):
     backbone's.
     progress: float32 `[..., 5]`, in the order of `EXTRA_FEATURES`.
     preview: float32 `[..., 3 A + 2]`, in the order of `preview_names`.
+    rows: `PositionRows` `[..., G]`.
     """
 
     alignment: ArrayT
     pooled: ArrayT | None = None
     progress: ArrayT | None = None
     preview: ArrayT | None = None
+    rows: PositionRows[ArrayT] | None = None
+
+
+def with_hidden(observation: Observation[ArrayT], hidden: ArrayT | None) -> Observation[ArrayT]:
+    """With these hidden states of the positions, which have to be seen; None: without any."""
+    assert observation.rows is not None
+    return observation._replace(rows=observation.rows._replace(hidden=hidden))
 
 
 def named_features(
     observation: Observation[np.ndarray], operators: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Every feature that has a name, `[...]` each: of all parts but the pooled hidden state.
+    """Every feature that has a name, `[...]` each: of all parts but hidden states and rows.
 
     operators: their names, in order.
     """

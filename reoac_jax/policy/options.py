@@ -39,13 +39,44 @@ OPTIONS: Mapping[str, Option] = {
         "the parameters of these have an effect",
         ("O_NUM", "O_OP", "O_SCOPE", "O_NEXT", "O_FAST", "O_CONFIDENT"),
     ),
+    "heads.reads": Option(
+        "str",
+        "what actor and critic see: features (the original's), or also the rows: hidden state, "
+        "proposed token, confidence, entropy and mask of each position",
+        "features",
+        choices=("features", "rows"),
+        before="features",
+    ),
     "heads.actor_hidden": _widths("actor"),
     "heads.critic_hidden": _widths("critic"),
+}
+# What a configuration has besides where heads.reads is rows.
+ROWS: Mapping[str, Option] = {
+    "heads.rows.width": Option(
+        "int", "of the encoder of rows; a multiple of attention_heads", 64, low=1, high=4096
+    ),
+    "heads.rows.layers": Option("int", "its blocks of attention", 2, low=1, high=8),
+    "heads.rows.attention_heads": Option("int", "of each block", 4, low=1, high=64),
+    "heads.rows.token_rows": Option(
+        "int",
+        "rows of its table of tokens; of a larger vocabulary two of them, hashed, make a token",
+        4096,
+        low=1,
+        high=10**6,
+    ),
+    "heads.rows.keep_bytes": Option(
+        "int",
+        "most that the hidden states of an iteration's episodes may take in memory; where they "
+        "would take more, and of older episodes, they are computed again from the tokens",
+        2**30,
+        low=0,
+        high=2**50,
+    ),
 }
 
 
 def options(values: Mapping[str, Any]) -> Mapping[str, Option]:
-    """The parameters of the operators that `operators.names` lists.
+    """The parameters of the operators that `operators.names` lists, and of what reads rows.
 
     Raises `InputError` where it lists none, one twice, or one that there is not.
     """
@@ -58,12 +89,13 @@ def options(values: Mapping[str, Any]) -> Mapping[str, Option]:
                 f"operators.names has {name!r}{nearest(name, types)}; expected some of "
                 f"{', '.join(types)}"
             )
-    return _parameters(names)
+    return {**_parameters(names), **(ROWS if values["heads.reads"] == "rows" else {})}
 
 
 def unused(values: Mapping[str, Any]) -> Collection[str]:
-    """The parameters of operators that `operators.names` does not list."""
-    return _parameters(name for name in _operator_types() if name not in values["operators.names"])
+    """The parameters of operators that `operators.names` does not list, and of rows unread."""
+    others = (name for name in _operator_types() if name not in values["operators.names"])
+    return [*_parameters(others), *(() if values["heads.reads"] == "rows" else ROWS)]
 
 
 def _parameters(names: Iterable[str]) -> dict[str, Option]:
@@ -75,7 +107,7 @@ def _parameters(names: Iterable[str]) -> dict[str, Option]:
 
 
 def check(values: Mapping[str, Any]) -> None:
-    """Raises `InputError` where the listed operators cannot do what is asked of them."""
+    """Raises `InputError` where the listed operators, or the heads' sizes, do not fit."""
     names, fallback = values["operators.names"], values["rollout.fallback_operator"]
     plain = [name for name in names if not _operator_types()[name].branches]
     if fallback not in plain:
@@ -88,6 +120,13 @@ def check(values: Mapping[str, Any]) -> None:
             f"rollout.branch_k is {values['rollout.branch_k']}; expected at most {len(plain)}, as "
             "many operators as operators.names has that do not branch"
         )
+    if values["heads.reads"] == "rows":
+        width, parts = values["heads.rows.width"], values["heads.rows.attention_heads"]
+        if width % parts:
+            raise InputError(
+                f"heads.rows.width is {width}; expected a multiple of heads.rows.attention_heads, "
+                f"{parts}"
+            )
 
 
 def _operator_types() -> Mapping[str, "type[Operator]"]:

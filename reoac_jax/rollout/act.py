@@ -14,7 +14,7 @@ from reoac_jax.policy.features import (
     preview_features,
 )
 from reoac_jax.policy.heads import among_legal
-from reoac_jax.policy.observation import Observation
+from reoac_jax.policy.observation import Observation, PositionRows
 from reoac_jax.policy.operators import View, select_positions
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.types import DenoiseFn, Generated, HeadsFn, Prompts, RolloutSettings
@@ -115,7 +115,27 @@ def observe(
     if settings.operator_preview:
         preview = _preview(settings, generated, prediction.tokens, step, choices)
     pooled = prediction.pooled if settings.use_hidden else None
-    return Observation(alignment, pooled, progress, preview)
+    rows = _positions(settings, generated, prediction) if settings.rows else None
+    return Observation(alignment, pooled, progress, preview, rows)
+
+
+def _positions(
+    settings: RolloutSettings, generated: Generated, prediction: Prediction
+) -> PositionRows[jax.Array]:
+    """`[B, G]`: the rows as they would be if they were filled in now."""
+    proposal, masked = prediction.tokens, generated.tokens == settings.mask_id
+    confidence, entropy = proposal.confidence, proposal.entropy
+    if settings.update_rule == "denoise":
+        confidence = jnp.where(masked, confidence, generated.confidence)
+        entropy = jnp.where(masked, entropy, generated.entropy)
+    assert prediction.states is not None
+    return PositionRows(
+        token=jnp.where(masked, proposal.token, generated.tokens),
+        confidence=confidence,
+        entropy=entropy,
+        masked=masked,
+        hidden=prediction.states.hidden,
+    )
 
 
 def _preview(

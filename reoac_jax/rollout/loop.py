@@ -60,7 +60,7 @@ def backbone_denoiser(
         uniforms = jax.vmap(lambda key: jax.random.uniform(key, (settings.gen_len, 2)))(draw_keys)
         return predict(
             model, variables, prepared, rows, lengths, settings.gen_len, uniforms, draw, ends,
-            before, seen=step > 0,
+            before, seen=step > 0, keep_states=settings.rows,
         )  # fmt: skip
 
     return denoise

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from reoac_jax.backbone.prediction import Prediction
 from reoac_jax.policy.features import PromptContext
+from reoac_jax.policy.observation import with_hidden
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.act import StepInputs, act, choices_at, observe, pick_operator
 from reoac_jax.rollout.branch import Branching, look_ahead, no_candidates
@@ -100,6 +101,8 @@ class OperatorDecider:
                 lambda: done,
             )
 
+        if settings.rows and not settings.keep_hidden:
+            observation = with_hidden(observation, None)
         update = done.action.update
         # One that the actor asked for costs what asking costs, a scheduled one what it executed.
         operator = jnp.where(scheduled & branching, done.action.operator, own.operator)

@@ -31,7 +31,8 @@ class RolloutSettings:
     branch: whether branching is on at all; branch_steps, branch_k: section 9.
     cost_lambda: weight of a candidate's cost against its value.
     relation_temperature: of the alignment features (section 6). use_hidden, extra_features,
-    operator_preview: whether the observation has the parts `pooled`, `progress`, `preview`.
+    operator_preview, rows: whether the observation has the parts `pooled`, `progress`, `preview`,
+    `rows`. keep_hidden: whether what is recorded of the rows has their hidden states.
     time_conditioned: whether the backbone sees sigma; sigma: what it follows, "masked_share" or
     "schedule"; sigma_*: the schedule (section 3).
     operators: what the actor chooses from, A of them. scope_anchor: where their windows lie.
@@ -63,6 +64,8 @@ class RolloutSettings:
     sigma_max: float
     operators: tuple[Operator, ...]
     scope_anchor: str
+    rows: bool = False
+    keep_hidden: bool = False
 
     @classmethod
     def from_config(
@@ -72,10 +75,18 @@ class RolloutSettings:
         mask_id: int,
         pad_id: int,
         time_conditioned: bool,
+        hidden_dim: int = 0,
         evaluation: bool = False,
     ) -> "RolloutSettings":
-        """Reads a validated config; `evaluation` draws and branches as that section says."""
+        """Reads a validated config; `evaluation` draws and branches as that section says.
+
+        hidden_dim: D, read where the heads see rows, of the size of what may be kept of them.
+        """
         rollout = config.rollout
+        rows, keep_hidden = config.heads.reads == "rows", False
+        if rows and not evaluation:
+            positions = config.train.episodes_per_iter * rollout.max_steps * rollout.gen_len
+            keep_hidden = positions * hidden_dim * 4 <= config.heads.rows.keep_bytes
         mode = config.evaluation if evaluation else rollout
         branch = config.evaluation.branch if evaluation else True
         return cls(
@@ -109,6 +120,8 @@ class RolloutSettings:
             sigma_max=rollout.sigma_max,
             operators=make_operators(config),
             scope_anchor=rollout.scope_anchor,
+            rows=rows,
+            keep_hidden=keep_hidden,
         )
 
     @property

@@ -23,7 +23,7 @@ class Sampled(NamedTuple, Generic[ArrayT]):
     forward_passes: ArrayT
 
 
-class _Rows(NamedTuple):
+class SampledRows(NamedTuple):
     """Of each row, `[B, ...]`.
 
     sampled: so far. fixed: bool `[B, G]`, given tokens. memory: of the rule.
@@ -40,7 +40,7 @@ class _Rows(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class _SamplerDecider:
+class SamplerDecider:
     """A sampler as a `Decider`. ends: bool `[V]`, the tokens that end a text."""
 
     sampler: Sampler
@@ -53,7 +53,7 @@ class _SamplerDecider:
         size = self.sampler.block_len or self.settings.gen_len
         return jnp.arange(self.settings.gen_len, dtype=jnp.int32) // size
 
-    def begin(self, rows: tuple[Prompts, Any]) -> _Rows:
+    def begin(self, rows: tuple[Prompts, Any]) -> SampledRows:
         generated = Generated.start(rows[0], self.settings)
         zeros = jnp.zeros(generated.tokens.shape[0], jnp.int32)
         memory = jax.tree.map(
@@ -61,31 +61,29 @@ class _SamplerDecider:
             self.sampler.begin(self.settings.gen_len),
         )
         sampled = Sampled(generated.tokens, zeros, zeros)
-        state = _Rows(sampled, generated.fixed, memory, zeros - 1, zeros, zeros)
+        state = SampledRows(sampled, generated.fixed, memory, zeros - 1, zeros, zeros)
         return jax.vmap(self._next_block)(state)
 
-    def tokens(self, state: _Rows) -> jax.Array:
+    def tokens(self, state: SampledRows) -> jax.Array:
         return state.sampled.tokens
 
-    def outcome(self, state: _Rows) -> Sampled:
+    def outcome(self, state: SampledRows) -> Sampled:
         return state.sampled
 
-    def finished(self, state: _Rows, step: jax.Array) -> jax.Array:
+    def finished(self, state: SampledRows, step: jax.Array) -> jax.Array:
         return state.block >= self.sampler.blocks(self.settings.gen_len)
 
     def decide(
         self,
         rows: tuple[Prompts, Any],
-        state: _Rows,
+        state: SampledRows,
         prediction: Prediction,
         step: jax.Array,
         active: jax.Array,
         asked: jax.Array,
     ) -> Decision:
-        keys = jax.vmap(jax.random.fold_in, (0, None))(
-            step_keys(rows[0].keys, step), StepStream.REVEAL
-        )
-        after, kept = jax.vmap(self._step)(state, prediction.tokens, keys, step, asked)
+        keys = reveal_keys(rows[0].keys, step)
+        after, kept = jax.vmap(self.step_row)(state, prediction.tokens, keys, step, asked)
         return Decision(
             state=after,
             record=(),
@@ -97,9 +95,9 @@ class _SamplerDecider:
             passes=jnp.int32(0),
         )
 
-    def _step(
-        self, row: _Rows, proposal: Any, key: jax.Array, step: jax.Array, asked: jax.Array
-    ) -> tuple[_Rows, jax.Array]:
+    def step_row(
+        self, row: SampledRows, proposal: Any, key: jax.Array, step: jax.Array, asked: jax.Array
+    ) -> tuple[SampledRows, jax.Array]:
         """One row's step; also whether its next one needs no forward pass, bool `[]`."""
         settings, sampler = self.settings, self.sampler
         tokens = row.sampled.tokens
@@ -137,7 +135,7 @@ class _SamplerDecider:
         row = jax.tree.map(lambda x, y: jnp.where(done, x, y), following, row)
         return row, self._kept(row, tokens)
 
-    def _kept(self, row: _Rows, before: jax.Array) -> jax.Array:
+    def _kept(self, row: SampledRows, before: jax.Array) -> jax.Array:
         """bool `[]`: the next step needs no forward pass."""
         tokens = row.sampled.tokens
         # Nothing is proposed where nothing is masked.
@@ -146,7 +144,7 @@ class _SamplerDecider:
             kept |= (tokens == before).all()
         return kept
 
-    def _next_block(self, row: _Rows) -> _Rows:
+    def _next_block(self, row: SampledRows) -> SampledRows:
         """The row at the start of the next block that has a mask, if there is one."""
         masked = row.sampled.tokens == self.settings.mask_id
         blocks = self._blocks
@@ -154,6 +152,11 @@ class _SamplerDecider:
         block = jnp.where(masked & (blocks > row.block), blocks, count).min()
         masks = (masked & (blocks == block)).sum(dtype=jnp.int32)
         return row._replace(block=block, block_step=jnp.zeros_like(row.block_step), masks=masks)
+
+
+def reveal_keys(keys: jax.Array, step: jax.Array) -> jax.Array:
+    """Of the rows' keys `[B]`, those with which they draw what their steps, int32 `[B]`, reveal."""
+    return jax.vmap(jax.random.fold_in, (0, None))(step_keys(keys, step), StepStream.REVEAL)
 
 
 def sample(
@@ -177,7 +180,7 @@ def sample(
     Returns:
       `Sampled`, and int32 `[]`, the forward passes that were made of all slots together.
     """
-    decider = _SamplerDecider(sampler, ends, settings)
+    decider = SamplerDecider(sampler, ends, settings)
     steps = sampler.row_steps(settings)
     worked = denoise_rows(denoise, decider, prompts, (), steps, slots, count, on_step)
     return worked.outcomes, worked.passes

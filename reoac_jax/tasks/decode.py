@@ -20,6 +20,11 @@ def generated_text(
     return _text_of(tokenizer, kept.tolist()).strip()
 
 
+def prompt_text(tokens: np.ndarray, tokenizer: Tokenizer) -> str:
+    """The text of a prompt's tokens int32 `[P]`, special ones included."""
+    return _text_of(tokenizer, tokens.tolist())
+
+
 def token_texts(tokens: np.ndarray, tokenizer: Tokenizer) -> list[str]:
     """Each token's own text; `[MASK]` for ids that the tokenizer lacks."""
     return [_text_of(tokenizer, [i]) if i < len(tokenizer) else "[MASK]" for i in tokens.tolist()]

@@ -59,11 +59,13 @@ class Task(abc.ABC):
       name: value of `config.task.name`.
       options: the keys of `config.task` besides `name`.
       grader_version: recorded with every evaluation.
+      has_notation: `checks` can say something of a text without its problem's answer.
     """
 
     name: ClassVar[str]
     options: ClassVar[Mapping[str, Option]]
     grader_version: ClassVar[str]
+    has_notation: ClassVar[bool] = False
 
     @abc.abstractmethod
     def __init__(self, task: ConfigDict, grader: ConfigDict) -> None: ...
@@ -88,6 +90,15 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def extract(self, texts: Sequence[str]) -> list[str | None]:
         """The answer that `grade` would find in each text, whatever was asked; None for none."""
+
+    @classmethod
+    def checks(cls, prompt: str, text: str) -> bool:
+        """Whether a text keeps what the prompt and the notation alone demand of it.
+
+        Nothing of the problem is known but its prompt: no reference, no answer. Raises
+        `NotImplementedError` unless `has_notation`.
+        """
+        raise NotImplementedError(cls.name)
 
     @abc.abstractmethod
     def close(self) -> None:

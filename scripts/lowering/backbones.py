@@ -61,7 +61,7 @@ def abstract_parts(config: ConfigDict, sizes: ModelConfig) -> Parts:
         sizes, compute_dtype=config.backbone.compute_dtype, attention=config.backbone.attention
     )
     tokenizer: Tokenizer = read_tokenizer(str(_BUNDLED))
-    heads = make_heads(config, sizes.spec.hidden_dim)
+    heads = make_heads(config, sizes.spec)
     vocabulary = build_vocabulary(tokenizer, sizes.spec.vocab_size, sizes.spec.mask_id)
     shapes = model.parameter_shapes()
     if config.backbone.param_dtype == "stored":  # as all of them are published

@@ -55,6 +55,9 @@ def loaded(overrides):
         ("O_FAST:scope_len=0", "scope_len"),
         ("O_FAST,O_FASTER", "did you mean 'O_FAST'"),
         ("help me", "expected actor"),
+        ("check_and_rewrite:passes=0", "an integer from 1 to 4096"),
+        ("check_and_rewrite:sampler=thresold", "did you mean 'threshold'"),
+        ("check_and_rewrite:sampler=threshold:threshold=2", "a number from 0.0 to 1.0"),
     ],
 )
 def test_a_wrong_name_is_one_line(text, message):
@@ -64,10 +67,20 @@ def test_a_wrong_name_is_one_line(text, message):
 
 
 @pytest.mark.parametrize("text", [*POLICIES, "O_FAST:scope_len=3", "O_FAST,O_SCOPE,O_FAST",
-                                  "threshold:threshold=0.5", "actor:selection=sample"])  # fmt: skip
+                                  "threshold:threshold=0.5", "actor:selection=sample",
+                                  "check_and_rewrite:passes=9,sampler=klass"])  # fmt: skip
 def test_a_name_is_written_as_it_is_read(text):
     policy = parse_policy(text)
     assert str(policy) == text and parse_policy(str(policy)) == policy
+
+
+def test_the_sampler_inside_takes_what_is_not_the_policy_s_own():
+    wanted = parse_policy("check_and_rewrite:passes=9,sampler=threshold:block_len=0,threshold=0.5")
+    for text in (
+        "check_and_rewrite:sampler=threshold:block_len=0,threshold=0.5,passes=9",
+        "check_and_rewrite:sampler=threshold,threshold=0.5,passes=9,block_len=0",
+    ):
+        assert parse_policy(text) == wanted
 
 
 def test_whose_heads_a_policy_reads():
@@ -195,3 +208,34 @@ def test_the_sweep_stores_each_point_and_goes_on(overrides, tmp_path, capsys):
     ):  # fmt: skip
         assert run_command(sweep.main, [*argv, *wrong]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_check_and_rewrite_checks_rows_on_every_device(loaded, monkeypatch):
+    """An untrained model solves nothing: its rows are the sampler's own. With a task's check that
+    asks for a number in the text they stop where they hold one; and no reference is ever seen."""
+    config, parts, task, problems = loaded
+    name = "check_and_rewrite:passes=20,sampler=threshold:block_len=0"
+    params, heads = parts.base, None
+    own = evaluate_policy("threshold:block_len=0", config, parts, params, heads, task, problems)
+    strict = evaluate_policy(name, config, parts, params, heads, task, problems)
+    np.testing.assert_array_equal(strict.outcome.tokens, own.outcome.tokens)
+    assert strict.outcome.forward_passes.max() <= 20
+    asked = []
+
+    def has_digit(cls, prompt, text):
+        asked.append((prompt, text))
+        return any(character.isdigit() for character in text)
+
+    monkeypatch.setattr(type(task), "checks", classmethod(has_digit))
+    lenient = evaluate_policy(name, config, parts, params, heads, task, problems)
+    assert lenient.outcome.forward_passes.sum() == len(asked)
+    assert {prompt for prompt, _ in asked} == {problem.prompt for problem in problems.problems}
+    stopped = [any(c.isdigit() for c in text) for text in lenient.texts]
+    assert any(stopped) and (lenient.outcome.forward_passes[np.array(stopped)] < 20).all()
+
+
+def test_check_and_rewrite_needs_a_notation(overrides):
+    parts = load_parts(load_config(TINY, overrides))
+    config = load_config(ROOT / "configs" / "math.py", overrides[:1])
+    with pytest.raises(InputError, match="answers of math cannot be checked.*countdown"):
+        Policy("check_and_rewrite", config, parts, one_device())

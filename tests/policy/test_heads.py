@@ -57,7 +57,8 @@ def test_heads_equal_a_plain_mlp_of_the_parts_they_read(
     assert got.logits.shape == got.q.shape == (30, operators)
     np.testing.assert_allclose(got.logits, plain_mlp(params.actor, x), atol=1e-4)
     np.testing.assert_allclose(got.q, plain_mlp(params.critic, x), atol=1e-4)
-    missing = {n: None for n, on in zip(Observation._fields, used, strict=True) if not on}
+    parts = ("alignment", "pooled", "progress", "preview")
+    missing = {name: None for name, on in zip(parts, used, strict=True) if not on}
     np.testing.assert_array_equal(apply(heads, params, seen._replace(**missing)).q, got.q)
 
 

@@ -15,6 +15,7 @@ from reoac_jax.backbone.mdlm.model import Backbone
 from reoac_jax.backbone.prediction import DrawSettings
 from reoac_jax.policy.heads import Heads
 from reoac_jax.policy.operators import OPERATOR_TYPES, Operator
+from reoac_jax.policy.rows import RowSizes
 from reoac_jax.policy.vocabulary import build_vocabulary
 from reoac_jax.rollout import Prompts, RolloutSettings
 
@@ -89,10 +90,16 @@ def word_backbone(folder: Path, blocks: int = 1, scale: float = 0.2) -> Path:
     return folder
 
 
+ROWS = RowSizes(
+    gen_len=8, hidden_dim=16, vocab_size=VOCAB_SIZE, width=8, layers=1, attention_heads=2,
+    token_rows=64,
+)  # fmt: skip
+
+
 def heads(settings: RolloutSettings, seed: int = 0):
     modules = Heads.create(
         (8,), (8,), 16, settings.use_hidden, settings.extra_features, settings.operator_preview,
-        len(settings.operators),
+        len(settings.operators), ROWS if settings.rows else None,
     )  # fmt: skip
     params = _initial(modules, seed)
     return modules, randomise(params, seed, 0.15)

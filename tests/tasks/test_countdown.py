@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import Problem, make_task
-from reoac_jax.tasks.families.countdown import draw_problems, problem_keys
+from reoac_jax.tasks.families.countdown import Countdown, draw_problems, problem_keys
 
 _GRADER = ConfigDict(dict(workers=1, timeout=5.0))
 
@@ -260,3 +260,28 @@ def test_numbers_use_is_a_multiset():
         made = Counter(words[4::6])
         made[problem.target_answer] -= 1
         assert consumed - made == Counter(map(str, problem.metadata["numbers"]))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "right"),
+    [
+        ("3 7 12 = 33 ?", "7 * 3 = 21 , 21 + 12 = 33 ;", True),
+        ("3 7 12 = 33 ?", "21 + 12 = 33 , 7 * 3 = 21 ;", False),  # before it was reached
+        ("3 7 12 = 33 ?", "7 * 3 = 21 , 21 + 13 = 34 ;", False),
+        ("3 7 12 = 33 ?", "7 * 3 = 21", False),
+        ("1 2 3 = 6 ? 1 + 2 = 3 , 3 + 3 = 6 ; 3 7 12 = 33 ?", "7 * 3 = 21 , 21 + 12 = 33 ;", True),
+        ("nothing", "7 * 3 = 21 , 21 + 12 = 33 ;", False),
+        ("3 7 12 = 33 ?", "", False),
+    ],
+)
+def test_the_prompt_alone_says_what_is_right(prompt, text, right):
+    assert Countdown.checks(prompt, text) is right
+
+
+def test_what_checks_is_what_grades_as_right():
+    task = _task(train_size=1, test_size=30)
+    problems = task.problems("test")
+    for text in [p.metadata["solution"] for p in problems[:6]]:
+        grades = task.grade([text] * 30, problems)
+        checked = [Countdown.checks(problem.prompt, text) for problem in problems]
+        assert checked == [grade.correct for grade in grades] and any(checked)

@@ -14,6 +14,7 @@ from reoac_jax.tasks.answers import final_answer
 from reoac_jax.tasks.dataset import RawRow, read_rows
 from reoac_jax.tasks.families.gsm8k import (
     ANSWER_STYLES,
+    Gsm8k,
     grade_numbers,
     problem_from_row,
     styled_answer,
@@ -160,3 +161,19 @@ def test_processed_files_through_the_task(tmp_path):
 def test_unknown_task_names_the_nearest():
     with pytest.raises(InputError, match="did you mean 'gsm8k'"):
         make_task(ConfigDict(dict(name="gms8k")), _GRADER)
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("<<48/2=24>> <<48+24=72>> #### 72", True),
+        ("<<48/2=24>> <<48+24=73>> #### 73", False),
+        ("<<48/2=24>> <<48+24=72>> #### 24", False),
+        ("<<48/2=>> <<48+24=72>> #### 72", False),
+        ("<<48/2=24>> <<48+24=72>>", True),  # its last number is read as its answer
+        ("#### 72", False),
+        ("", False),
+    ],
+)
+def test_equations_are_checked_without_a_reference(text, right):
+    assert Gsm8k.checks("no matter", text) is right

@@ -79,7 +79,7 @@ def parse_policy(text: str) -> PolicyType | Sampler:
             f"--policy is {text!r}{nearest(name, POLICIES)}; expected {', '.join(POLICIES)}, an "
             f"operator for each step with {BETWEEN!r} between them, or {_HELP} for their parameters"
         )
-    return parse_member(text, POLICY_TYPES, "--policy")
+    return POLICY_TYPES[name].parse(text)
 
 
 def heads_of(text: str) -> str | None:

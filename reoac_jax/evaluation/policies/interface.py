@@ -3,13 +3,13 @@
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from reoac_jax.config.parameters import Parametric
+from reoac_jax.config.parameters import Parametric, parse_member
 from reoac_jax.learning.parts import Parts
 from reoac_jax.policy.heads import AppliesHeads
 from reoac_jax.rollout import (
@@ -86,6 +86,11 @@ class PolicyType(Parametric, abc.ABC):
     """
 
     heads: ClassVar[str | None] = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """What `NAME:parameter=value,...` stands for. Raises `InputError`."""
+        return parse_member(text, {cls.name: cls}, "--policy")
 
     @abc.abstractmethod
     def prepare(self, where: Surroundings) -> Running:

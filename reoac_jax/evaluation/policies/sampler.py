@@ -1,6 +1,7 @@
 """Samplers as policies."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,17 +23,13 @@ def prepare_sampler(sampler: Sampler, where: Surroundings) -> Running:
     settings = where.settings
     sampler.check(settings)
     steps = sampler.row_steps(settings)
-    settings = dataclasses.replace(settings, max_steps=steps, branch=False)
-    step_cost = np.float32(min(settings.costs))
-
-    def outcome(sampled: Sampled[np.ndarray]) -> Outcome:
-        cost = sampled.steps.astype(np.float32) * step_cost
-        return Outcome(sampled.tokens, cost, sampled.steps, sampled.forward_passes, operators=None)
+    settings = dataclasses.replace(settings, max_steps=steps, branch=False, rows=False)
 
     program = sampler_program(
         sampler, where.parts.model, where.parts.vocabulary, settings, where.mesh, where.rows,
         where.on_step,
     )  # fmt: skip
+    outcome = outcome_of_samples(np.float32(min(where.settings.costs)))
     return Running(program, numbers_of(sampler), outcome, steps)
 
 
@@ -66,6 +63,16 @@ def sampler_program(
     return BatchedProgram(
         run_sampler, model, vocabulary, settings, mesh, rows, queued=on_step is None
     )
+
+
+def outcome_of_samples(step_cost: np.float32) -> Callable[[Sampled[np.ndarray]], Outcome]:
+    """Of a sampler's results. step_cost: what each of its steps is charged."""
+
+    def outcome(sampled: Sampled[np.ndarray]) -> Outcome:
+        cost = sampled.steps.astype(np.float32) * step_cost
+        return Outcome(sampled.tokens, cost, sampled.steps, sampled.forward_passes, operators=None)
+
+    return outcome
 
 
 def numbers_of(sampler: Sampler) -> dict[str, np.float32]:

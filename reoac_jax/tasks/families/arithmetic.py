@@ -17,6 +17,7 @@ from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import stories
 from reoac_jax.tasks.families.gsm8k import (
     GRADER_VERSION,
+    equations_check,
     extract_numbers,
     grade_numbers,
     styled_answer,
@@ -35,6 +36,7 @@ class Arithmetic(Task):
 
     name: ClassVar[str] = "arithmetic"
     grader_version: ClassVar[str] = GRADER_VERSION
+    has_notation: ClassVar[bool] = True
     options: ClassVar[dict[str, Option]] = {
         "steps": Option("ints", "fewest and most equations of an answer", (1, 2), low=1, high=4),
         "max_number": Option("int", "largest number, given or reached", 200, low=10, high=999),
@@ -96,6 +98,10 @@ class Arithmetic(Task):
 
     def extract(self, texts: Sequence[str]) -> list[str | None]:
         return extract_numbers(texts)
+
+    @classmethod
+    def checks(cls, prompt: str, text: str) -> bool:
+        return equations_check(text)
 
     def close(self) -> None:
         pass

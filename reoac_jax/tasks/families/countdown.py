@@ -26,6 +26,7 @@ _EQUATION = re.compile(
     r"\s*(?P<left>-?\s?{n})\s*(?P<sign>[-+*/])\s*(?P<right>-?\s?{n})\s*=\s*(?P<result>-?\s?{n})\s*"
     .replace("{n}", r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
 )  # fmt: skip
+_PROMPT = re.compile(r"((?:[0-9]{1,12}\s+){2,})=\s*([0-9]{1,12})\s*\?")
 _LONGEST = 2000  # characters of a text that are looked at
 
 
@@ -39,6 +40,7 @@ class Countdown(Task):
 
     name: ClassVar[str] = "countdown"
     grader_version: ClassVar[str] = "countdown-1"
+    has_notation: ClassVar[bool] = True
     options: ClassVar[dict[str, Option]] = {
         "numbers": Option("int", "how many numbers a problem gives", 3, low=3, high=6),
         "max_number": Option("int", "largest given number", 25, low=2, high=99),
@@ -104,6 +106,15 @@ class Countdown(Task):
 
     def extract(self, texts: Sequence[str]) -> list[str | None]:
         return [None if last is None else str(last) for last in map(_last_result, texts)]
+
+    @classmethod
+    def checks(cls, prompt: str, text: str) -> bool:
+        """Whether the text is a right answer: the prompt says all that decides it."""
+        stated = _PROMPT.findall(prompt)
+        if not stated:
+            return False
+        numbers, target = stated[-1]
+        return _solves(_follow(text, [int(n) for n in numbers.split()]), Fraction(target))
 
     def close(self) -> None:
         pass
@@ -221,12 +232,10 @@ def _problem(
 def _grade(text: str, problem: Problem, mode: RewardMode) -> Grade:
     work = _follow(text, problem.metadata["numbers"])
     target = Fraction(problem.target_answer)
-    due = len(problem.metadata["numbers"]) - 1
-    reached = work.last == target
-    correct = work.clean and work.true == work.written == due and work.all_used and reached
+    correct, reached = _solves(work, target), work.last == target
     reward = float(correct)
     if mode == "shaped" and not correct:
-        share = work.true / max(due, work.written)
+        share = work.true / max(work.due, work.written)
         reward = 0.1 * work.clean + 0.2 * share + 0.1 * work.all_used + 0.1 * reached
     return Grade(correct, reward, None if work.last is None else str(work.last), str(target))
 
@@ -238,6 +247,7 @@ class _Work(NamedTuple):
       clean: the text is nothing but well-formed equations.
       written: equations it holds, well-formed or not.
       true: equations that are exactly true and take unused numbers.
+      due: equations that a solution has.
       all_used: every given number was used by such an equation.
       last: result of the last equation if that one is well-formed.
     """
@@ -245,6 +255,7 @@ class _Work(NamedTuple):
     clean: bool
     written: int
     true: int
+    due: int
     all_used: bool
     last: Fraction | None
 
@@ -275,7 +286,16 @@ def _follow(text: str, numbers: Sequence[int]) -> _Work:
         unused_results -= from_results
         unused_given -= operands - from_results
         unused_results[last] += 1
-    return _Work(clean, len(parts), true, not unused_given, last)
+    return _Work(clean, len(parts), true, len(numbers) - 1, not unused_given, last)
+
+
+def _solves(work: _Work, target: Fraction) -> bool:
+    return (
+        work.clean
+        and work.true == work.written == work.due
+        and work.all_used
+        and work.last == target
+    )
 
 
 def _last_result(text: str) -> Fraction | None:

@@ -28,6 +28,7 @@ class Gsm8k(Task):
 
     name: ClassVar[str] = "gsm8k"
     grader_version: ClassVar[str] = GRADER_VERSION
+    has_notation: ClassVar[bool] = True
     options: ClassVar[dict[str, Option]] = {
         "train_file": Option(
             "str", "processed training problems, .jsonl", "data/processed/gsm8k_train.jsonl"
@@ -70,8 +71,24 @@ class Gsm8k(Task):
     def extract(self, texts: Sequence[str]) -> list[str | None]:
         return extract_numbers(texts)
 
+    @classmethod
+    def checks(cls, prompt: str, text: str) -> bool:
+        return equations_check(text)
+
     def close(self) -> None:
         pass
+
+
+def equations_check(text: str) -> bool:
+    """Whether a text has annotations, all of which hold, and its final number is the last result.
+
+    Right answers do; that a text does so does not make it right.
+    """
+    written, final = annotations(text), final_answer(text)
+    if not written or final is None or not all(map(equation_holds, written)):
+        return False
+    last = final_answer(written[-1].rpartition("=")[2])
+    return last is not None and last.value == final.value
 
 
 def styled_answer(answer: str, style: AnswerStyle) -> str:
