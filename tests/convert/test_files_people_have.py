@@ -106,6 +106,14 @@ def test_state_dicts_under_any_key_or_bare(tmp_path, name, under):
     assert_golden(tmp_path / "out")
 
 
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors", ".bin", ".pt", ".pth"])
+def test_a_file_that_is_not_there_is_no_hub_id(tmp_path, capsys, monkeypatch, suffix):
+    monkeypatch.chdir(tmp_path)
+    argv = ["--source", f"runs/last{suffix}", "--output", tmp_path / "out"]
+    named = f"source runs/last{suffix} does not exist"
+    refused(mdlm_to_flax.main, argv, named, tmp_path, capsys)
+
+
 def test_a_safetensors_file_by_itself(tmp_path):
     save_file(golden_state(), tmp_path / "epoch3.safetensors")
     assert convert(tmp_path / "epoch3.safetensors", tmp_path / "out", *CONFIG) == 0
