@@ -33,7 +33,11 @@ values of a parameter. What they share:
 - $M$: the masked positions of the row, or of its present block. $p_i$: the distribution at position
   $i$, without temperature or top-p; the mask and ids without a token have probability 0 (for models
   whose published code bans nothing this is a departure). The token proposed at $i$ is the most
-  probable one, or drawn as the configuration says; $c_i$ is its $p_i$, $H_i$ the entropy in nats.
+  probable one, or drawn; $c_i$ is its $p_i$, $H_i$ the entropy in nats.
+- How it is drawn is the configuration's to say (`evaluation.sample_strategy`,
+  `rollout.temperature`), or the policy's own: `tokens=sample,temperature=0.1,top_p=0.9`. The
+  nucleus is taken at that temperature, and holds the token that crosses it. `ancestral` and `remdm`
+  have a draw of their own.
 - Given tokens count as revealed and are never masked again. Of equal positions the leftmost goes
   first.
 - Blocks of `block_len` positions are worked on from left to right, counted from the first generated

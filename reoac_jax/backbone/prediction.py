@@ -19,7 +19,7 @@ class TokenPrediction(NamedTuple):
 
     token: int32, drawn or the most probable. The others are float32 and of p, the SUBS distribution
     at temperature 1 as a whole; those that may be None are measured if `DrawSettings` asks for it.
-    confidence: p of the token. entropy: nats.
+    confidence: p of the token. entropy: nats; of p, or of what tokens are drawn from.
     margin: between the two highest probabilities.
     drawn: probability of the token in the distribution that it was drawn from.
     standing: p of the token that stands there; of no meaning under a mask.
@@ -70,8 +70,10 @@ class DrawSettings:
 
     strategy: "sample" or "argmax". temperature: of the draw alone.
     top_p: the draw is from the fewest tokens whose probabilities, at that temperature, sum up to
-      this; None: from all. May be traced. keep_crossing: the one that crosses it is among them; if
-      not, it is left out unless it is the first.
+      this; None: from all. Both may be traced. keep_crossing: the one that crosses it is among
+      them; if not, it is left out unless it is the first.
+    drawn_entropy: the entropy is that of this temperature and top-p, also where the strategy is
+      argmax.
     margin, drawn, standing, ending, divergence: measure that of `TokenPrediction`.
     """
 
@@ -79,6 +81,7 @@ class DrawSettings:
     temperature: float
     top_p: float | None = None
     keep_crossing: bool = True
+    drawn_entropy: bool = False
     margin: bool = False
     drawn: bool = False
     standing: bool = False
@@ -126,15 +129,17 @@ def predict_tokens(
     peak = logits.max(axis=-1, keepdims=True)
     weights = jnp.exp(logits - peak)
     total = weights.sum(axis=-1)
-    # entr-like: a term 0 * -inf, such as the mask's, is left out.
-    centred = jnp.where(weights > 0, logits - peak, 0.0)
-    entropy = jnp.log(total) - (weights * centred).sum(axis=-1) / total
     beside = beside or Beside()
-    drawn_from = weights
-    if draw.temperature != 1.0:
-        drawn_from = jnp.exp((logits - peak) / draw.temperature)
+    drawn_from, log_weights = weights, logits - peak
+    if isinstance(draw.temperature, jax.Array) or draw.temperature != 1.0:
+        log_weights = log_weights / draw.temperature
+        drawn_from = jnp.exp(log_weights)
     if draw.top_p is not None:
         drawn_from = _nucleus(drawn_from, draw.top_p, draw.keep_crossing)
+    if draw.drawn_entropy:
+        entropy = _entropy(drawn_from, log_weights)
+    else:
+        entropy = _entropy(weights, logits - peak)
     if draw.strategy == "argmax":
         token = jnp.argmax(logits, axis=-1)
     else:
@@ -168,6 +173,16 @@ def predict_tokens(
     )
 
 
+def _entropy(weights: jax.Array, log_weights: jax.Array) -> jax.Array:
+    """Nats, float32 `[N]`, of unnormalised weights `[N, V]`; their logarithms where they are not 0.
+
+    A term 0 * -inf, such as the mask's, is left out.
+    """
+    total = weights.sum(axis=-1)
+    logarithms = jnp.where(weights > 0, log_weights, 0.0)
+    return jnp.log(total) - (weights * logarithms).sum(axis=-1) / total
+
+
 def _nucleus(weights: jax.Array, top_p: jax.Array | float, keep_crossing: bool) -> jax.Array:
     """Unnormalised weights `[N, V]` with those outside the nucleus 0 (Holtzman et al. 2020)."""
     order = jnp.argsort(-weights, axis=-1, stable=True)
@@ -177,6 +192,7 @@ def _nucleus(weights: jax.Array, top_p: jax.Array | float, keep_crossing: bool) 
     # Without the crossing token those with which the sum is not beyond; else also the next one.
     inside = reached - descending < enough if keep_crossing else reached <= enough
     inside = inside.at[:, 0].set(True)
+    inside |= top_p >= 1.0  # all of them: the sum's rounding must not cut the tail
     rows = jnp.arange(len(weights))[:, None]
     return jnp.where(jnp.zeros_like(inside).at[rows, order].set(inside), weights, 0.0)
 

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.config.parameters import parameter
-from reoac_jax.samplers.interface import Move, ScheduledSampler, View
+from reoac_jax.samplers.interface import Move, OrderingSampler, ScheduledSampler, View
 
 
 @dataclasses.dataclass(frozen=True)
-class EvenQuotaSampler(ScheduledSampler):
+class EvenQuotaSampler(OrderingSampler, ScheduledSampler):
     """Reveals the k / s masked positions of highest score, rounded up, with s steps left.
 
     k counts the masked positions. With `skip_eos` it counts only those whose proposal does not end

@@ -129,6 +129,44 @@ class Sampler(Parametric, abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
+class OrderingSampler(Sampler):
+    """A rule about positions, whose tokens can be drawn in any way: its own choice, if it has one,
+    or the configuration's.
+
+    Raises:
+      InputError: a temperature or top-p is set, but `tokens` is not "sample".
+    """
+
+    tokens: str = parameter(
+        "configured",
+        "how a token is drawn; configured: as evaluation.sample_strategy and rollout.temperature",
+        choices=("configured", "argmax", "sample"),
+    )
+    temperature: float = parameter(1.0, "sample: of the draw", low=1e-4, high=100.0)
+    top_p: float = parameter(
+        1.0, "sample: the draw is from the fewest tokens that have this share", low=0.0, high=1.0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("temperature", "top_p"):
+            if self.tokens != "sample" and getattr(self, name) != 1.0:
+                raise InputError(
+                    f"{self.name}: {name} is {getattr(self, name)} but tokens is {self.tokens}; "
+                    f"expected tokens=sample, or no {name}"
+                )
+
+    def draw(self, configured: DrawSettings) -> DrawSettings:
+        if self.tokens == "configured":
+            return configured
+        if self.tokens == "argmax":
+            return dataclasses.replace(configured, strategy="argmax")
+        return dataclasses.replace(
+            configured, strategy="sample", temperature=self.temperature, top_p=self.top_p
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class ScheduledSampler(Sampler):
     """A rule that is told how many steps it has."""
 
@@ -141,7 +179,7 @@ class ScheduledSampler(Sampler):
 
 
 @dataclasses.dataclass(frozen=True)
-class AdaptiveSampler(Sampler):
+class AdaptiveSampler(OrderingSampler):
     """A rule that decides by itself how much a step reveals, one position at least."""
 
     limit: bool = parameter(False, "at most rollout.max_steps steps; else the row's length")

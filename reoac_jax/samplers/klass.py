@@ -37,7 +37,7 @@ class Klass(AdaptiveSampler):
     history: int = parameter(2, "n, passes for which it has to be settled", low=1, high=64)
 
     def draw(self, configured: DrawSettings) -> DrawSettings:
-        return dataclasses.replace(configured, divergence=True)
+        return dataclasses.replace(super().draw(configured), divergence=True)
 
     def begin(self, gen_len: int) -> jax.Array:
         return jnp.zeros((self.history, gen_len))

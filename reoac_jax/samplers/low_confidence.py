@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from reoac_jax.backbone.prediction import DrawSettings, measured
 from reoac_jax.config.parameters import parameter
-from reoac_jax.samplers.interface import Move, ScheduledSampler, View
+from reoac_jax.samplers.interface import Move, OrderingSampler, ScheduledSampler, View
 
 
 def pass_quota(view: View) -> jax.Array:
@@ -20,7 +20,7 @@ def pass_quota(view: View) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class LowConfidence(ScheduledSampler):
+class LowConfidence(OrderingSampler, ScheduledSampler):
     """The q_s of M of largest c_i, q_s = floor(|M0| / S) + [s < |M0| mod S] in pass s of a block.
 
     |M0| masks of the block when it begins, S = steps / blocks. With `eos_last` a token that ends
@@ -35,7 +35,7 @@ class LowConfidence(ScheduledSampler):
     eos_last: bool = parameter(False, "a token that ends the text is revealed last")
 
     def draw(self, configured: DrawSettings) -> DrawSettings:
-        return dataclasses.replace(configured, ending=self.eos_last)
+        return dataclasses.replace(super().draw(configured), ending=self.eos_last)
 
     def step(self, view: View) -> Move:
         confidence = view.proposal.confidence

@@ -18,7 +18,7 @@ class Margin(EvenQuotaSampler):
     source: ClassVar[str] = "Kim et al. 2025, arXiv 2502.06768"
 
     def draw(self, configured: DrawSettings) -> DrawSettings:
-        return dataclasses.replace(configured, margin=True)
+        return dataclasses.replace(super().draw(configured), margin=True)
 
     def score(self, view: View) -> jax.Array:
         return measured(view.proposal.margin)

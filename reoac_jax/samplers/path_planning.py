@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from reoac_jax.backbone.prediction import DrawSettings, measured
 from reoac_jax.config.parameters import parameter
 from reoac_jax.policy.ranking import lowest
-from reoac_jax.samplers.interface import Move, ScheduledSampler, View
+from reoac_jax.samplers.interface import Move, OrderingSampler, ScheduledSampler, View
 
 
 @dataclasses.dataclass(frozen=True)
-class PathPlanning(ScheduledSampler):
+class PathPlanning(OrderingSampler, ScheduledSampler):
     """After step i = 1..T, the m = floor(free (T - i) / T) positions of lowest score are masked.
 
     free positions are those not given. The score of a masked position is log p_i(token proposed),
@@ -28,7 +28,7 @@ class PathPlanning(ScheduledSampler):
     eta: float = parameter(1.0, "weight of what is revealed", low=0.0, high=1e6)
 
     def draw(self, configured: DrawSettings) -> DrawSettings:
-        return dataclasses.replace(configured, standing=True)
+        return dataclasses.replace(super().draw(configured), standing=True)
 
     def step(self, view: View) -> Move:
         smallest = jnp.finfo(jnp.float32).tiny

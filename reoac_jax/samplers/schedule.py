@@ -8,12 +8,12 @@ import jax.numpy as jnp
 
 from reoac_jax.config.parameters import parameter
 from reoac_jax.rollout import RolloutSettings
-from reoac_jax.samplers.interface import Move, Sampler, View
+from reoac_jax.samplers.interface import Move, OrderingSampler, View
 from reoac_jax.system.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule(Sampler):
+class Schedule(OrderingSampler):
     """Step s reveals the first counts[s] masked positions, the step after the last count the rest.
 
     A learned policy that has found nothing but a good schedule ties with it.

@@ -76,12 +76,14 @@ def run(text: str, steps: int, strategy: str, rows: int = ROWS, given=None):
         given = jnp.broadcast_to(jnp.array(given, jnp.int32), (rows, GEN_LEN))
     prompts = Prompts(ones, ones[:, 0], ones.astype(bool), keys, given)
     rule = parse_member(text, SAMPLERS, "--policy")
-    denoise = denoiser(rule.draw(DrawSettings(strategy, 1.0)))
-    ends = jnp.arange(TOKENS + 1) == EOS
-    program = jax.jit(
-        functools.partial(sample, denoise, settings=settings, sampler=rule, ends=ends)
-    )
-    return jax.device_get(program(prompts)[0])
+
+    @jax.jit
+    def program(prompts, numbers):
+        own = rule.with_numbers(numbers)
+        denoise = denoiser(own.draw(DrawSettings(strategy, 1.0)))
+        return sample(denoise, prompts, settings, own, jnp.arange(TOKENS + 1) == EOS)[0]
+
+    return jax.device_get(program(prompts, rule.numbers))
 
 
 def p_value(tokens: np.ndarray, expected: np.ndarray) -> float:
@@ -174,6 +176,42 @@ def nucleus(p: np.ndarray, top_p: float, keep_crossing: bool) -> np.ndarray:
     return np.where(np.isin(np.arange(len(p)), kept), p, 0.0) / p[kept].sum()
 
 
+def drawn_from(state: tuple[int, ...], position: int, temperature: float, top_p: float):
+    """float64 `[TOKENS]`: the conditional at a temperature, its nucleus."""
+    weights = conditional(state, position) ** (1 / temperature)
+    return nucleus(weights / weights.sum(), top_p, True)
+
+
+def entropy_law(temperature: float, top_p: float, drawn_entropy: bool) -> np.ndarray:
+    """One token a step, where the entropy is lowest: of the conditional, or of what is drawn."""
+
+    def step(state: State, number: int) -> Iterator[tuple[State, float]]:
+        masked = [i for i in range(GEN_LEN) if state[0][i] == MASK]
+        drawn = {i: drawn_from(state[0], i, temperature, top_p) for i in masked}
+        looked_at = drawn if drawn_entropy else {i: conditional(state[0], i) for i in masked}
+        place = min(masked, key=lambda i: (round(stats.entropy(looked_at[i]), 9), i))
+        for token in range(TOKENS):
+            after = (*state[0][:place], token, *state[0][place + 1 :])
+            yield (after,), drawn[place][token]
+
+    return law(((MASK,) * GEN_LEN,), GEN_LEN, step)
+
+
+def low_confidence_law(temperature: float, top_p: float) -> np.ndarray:
+    """One token a step, the drawn one of largest p, which knows no temperature and no nucleus."""
+
+    def step(state: State, number: int) -> Iterator[tuple[State, float]]:
+        masked = [i for i in range(GEN_LEN) if state[0][i] == MASK]
+        proposals = [list(enumerate(drawn_from(state[0], i, temperature, top_p))) for i in masked]
+        for proposed, mass in combinations(proposals):
+            sure = [-conditional(state[0], i)[t] for i, t in zip(masked, proposed, strict=True)]
+            best = int(np.argmin(sure))
+            place = masked[best]
+            yield ((*state[0][:place], proposed[best], *state[0][place + 1 :]),), mass
+
+    return law(((MASK,) * GEN_LEN,), GEN_LEN, step)
+
+
 def rates(schedule: str, t: float, s: float, eta: float) -> tuple[float, float, float]:
     """Of SAMPLERS: (the bound on sigma, sigma but for conf, the rate of revealing)."""
     if schedule == "loop":
@@ -245,6 +283,39 @@ def test_skip_eos_draws_its_own_law(name):
     result = run(name, 3, "argmax")  # it draws whatever the configuration says
     assert p_value(result.tokens, skipping_law(3)) > 1e-4
     assert p_value(result.tokens, ancestral_law(3)) < 1e-10
+
+
+def test_temperature_and_top_p_draw_their_law():
+    """Dream's published decoding; its order is that of the entropies after temperature and top-p.
+
+    The configuration would take the most probable tokens: the policy's own choice wins.
+    """
+    own = entropy_law(2.0, 0.8, drawn_entropy=True)
+    others = [
+        entropy_law(2.0, 0.8, False),
+        entropy_law(2.0, 1.0, True),
+        entropy_law(1.0, 0.8, True),
+    ]
+    settings = "tokens=sample,temperature=2,top_p=0.8"
+    tokens = run(f"entropy:{settings},drawn_entropy=true", GEN_LEN, "argmax").tokens
+    assert p_value(tokens, own) > 1e-4
+    for other in others:  # the test can tell
+        assert p_value(tokens, other) < 1e-10
+    tokens = run(f"entropy:{settings}", GEN_LEN, "argmax").tokens
+    assert p_value(tokens, others[0]) > 1e-4
+
+
+def test_drawn_tokens_are_trusted_by_their_probability_without_temperature():
+    own = low_confidence_law(0.7, 0.85)
+    settings = "tokens=sample,temperature=0.7,top_p=0.85"
+    tokens = run(f"low_confidence:{settings}", GEN_LEN, "argmax").tokens
+    assert p_value(tokens, own) > 1e-4
+    assert p_value(tokens, low_confidence_law(1.0, 1.0)) < 1e-10
+
+
+def test_a_policy_can_ask_for_the_most_probable_tokens():
+    one = run("entropy:tokens=argmax", GEN_LEN, "sample", rows=50).tokens
+    assert (one == one[0]).all()
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def sampler(text: str, **changes):
 
 def own_options(rule) -> dict:
     """The parameters that the plain version takes."""
-    common = {"block_len", "steps", "limit"}
+    common = {"block_len", "steps", "limit", "tokens", "temperature", "top_p", "drawn_entropy"}
     return {name: getattr(rule, name) for name in rule.parameters() if name not in common}
 
 
@@ -160,7 +160,10 @@ def test_a_swept_number_is_compiled_once():
         ("threshold:block_len=1.5", "an integer from 0"),
         ("threshold:limit=true,limit=false", "once"),
         ("remdm:schedule=cup", "one of cap, rescale, conf, loop"),
-        ("dilated:rounds=3", "expected one of block_len, limit"),
+        ("dilated:rounds=3", "expected one of block_len, tokens, temperature, top_p, limit"),
+        ("entropy:temperature=0.1", "temperature is 0.1 but tokens is configured"),
+        ("threshold:tokens=argmax,top_p=0.9", "expected tokens=sample, or no top_p"),
+        ("entropy:tokens=sample,temperature=0", "a number from 0.0001 to 100.0"),
     ],
 )
 def test_a_wrong_parameter_is_one_clear_line(text, message):
@@ -169,7 +172,9 @@ def test_a_wrong_parameter_is_one_clear_line(text, message):
     assert "\n" not in str(refused.value) and "--policy" in str(refused.value)
 
 
-@pytest.mark.parametrize("text", DETERMINISTIC)
+@pytest.mark.parametrize(
+    "text", [*DETERMINISTIC, "entropy:tokens=sample,temperature=0.1,top_p=0.9,drawn_entropy=true"]
+)
 def test_a_rule_is_written_as_it_is_read(text):
     rule = sampler(text)
     assert parse_member(str(rule), SAMPLERS, "--policy") == rule
