@@ -3,8 +3,7 @@
     python convert/to_flax.py --source GSAI-ML/LLaDA-8B-Instruct \\
         --dtype stored --output checkpoints/llada
     python -m reoac_jax.evaluate --config configs/gsm8k_llada.py \\
-        --policy low_confidence:block_len=8 \\
-        --output runs/llada.json
+        --policy low_confidence:steps=256,block_len=8 --output runs/llada.json
     python -m reoac_jax.train --config configs/gsm8k_llada.py
 
 Needs `checkpoints/llada` and `data/processed/gsm8k_{train,test}.jsonl`
@@ -13,9 +12,9 @@ one card of 80 GB: the weights take 16.0 GB as they are stored (bfloat16); at ra
 8.4 million numbers. The prompt is the model's own chat, and a text ends at its end of turn. LLaDA
 1.5 (`GSAI-ML/LLaDA-1.5`) has the same layout.
 
-Cost: memory in docs/models.md; time not measured at this size. Result to expect: not measured;
-published for the model itself:
-78.6 % in blocks of 8, 69.4 % in whole rows of 512.
+Cost: memory in docs/scaling.md; time not measured at this size. Result to expect: not measured;
+published for the model itself: 78.6 % with the decoding of the second command, other prompts and
+another grader; 69.4 % in whole rows of 512 (docs/models.md). Training writes a row in 64 steps.
 """
 
 from ml_collections import ConfigDict

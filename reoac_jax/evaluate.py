@@ -46,20 +46,7 @@ from reoac_jax.tasks.problem_set import ProblemSet
 def main(argv: Sequence[str]) -> int:
     keep_freed_memory()
     set_up_jax()
-    parser = argparse.ArgumentParser(
-        prog="python -m reoac_jax.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", required=True, help="a configuration file")
-    parser.add_argument("--checkpoint", help="checkpoints/ of a run, or one iteration in it")
-    parser.add_argument("--output", required=True, help="the JSON file to write")
-    parser.add_argument("--limit", type=int, help="only the first N problems")
-    parser.add_argument(
-        "--split", choices=("dev", "test"), default="test", help="dev: to choose parameters on"
-    )
-    parser.add_argument("--policy", **policy_option())
-    options, overrides = parse_command_line(parser, argv)
+    options, overrides = parse(argv)
     output = Path(options.output)
     check_writable(output)
     if options.limit is not None and options.limit < 1:
@@ -123,6 +110,24 @@ def main(argv: Sequence[str]) -> int:
     )
     print(f"wrote {output} and {output.with_suffix('.jsonl')}{replaced}")
     return 0
+
+
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options, and the overrides of the configuration. Raises `InputError`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m reoac_jax.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", required=True, help="a configuration file")
+    parser.add_argument("--checkpoint", help="checkpoints/ of a run, or one iteration in it")
+    parser.add_argument("--output", required=True, help="the JSON file to write")
+    parser.add_argument("--limit", type=int, help="only the first N problems")
+    parser.add_argument(
+        "--split", choices=("dev", "test"), default="test", help="dev: to choose parameters on"
+    )
+    parser.add_argument("--policy", **policy_option())
+    return parse_command_line(parser, argv)
 
 
 def check_writable(output: Path) -> None:
