@@ -105,7 +105,6 @@ class BatchedProgram:
         self._queued = queued and not settings.branch
         self._vocabulary = sharding.replicate(mesh, vocabulary)
         self._run = functools.cache(self._compiled_for)
-        self._cast = jax.jit(model.cast_for_compute)
 
     def _compiled_for(self, slots: int) -> Any:
         run = functools.partial(self._denoise, slots // self._mesh.size)
@@ -147,7 +146,8 @@ class BatchedProgram:
         Yields:
           Indices into `requests`, and the results for them as host arrays, `[n, ...]` each.
         """
-        params = self._cast(params)
+        # Not under `jit`, which would copy what stays as it is: all of what is stored in 16 bits.
+        params = self._model.cast_for_compute(params)
         for group in self._groups(requests):
             batch = self._batch(group, requests)
             result = self._run(group.slots)(
@@ -162,7 +162,7 @@ class BatchedProgram:
         self, params: Any, head_params: Any, key: jax.Array, requests: Sequence[Request]
     ) -> Iterator[jax.stages.Traced]:
         """What a call would run, traced and not compiled; all but the requests may be shapes."""
-        params = jax.eval_shape(self._cast, params)
+        params = jax.eval_shape(self._model.cast_for_compute, params)
         for group in self._groups(requests):
             batch = sharding.split(self._mesh, self._batch(group, requests))
             run = self._run(group.slots)

@@ -167,3 +167,7 @@ def test_what_is_cast_for_compute_gives_the_same_numbers(golden):
         forward(model, tree, expected["input_ids"], full(expected)) for tree in (params, cast)
     ]
     np.testing.assert_array_equal(outputs[0].logits, outputs[1].logits)
+    # Nothing is copied that is as it must be.
+    cast = jax.tree.map(jnp.asarray, cast)
+    again = model.cast_for_compute(cast)
+    assert jax.tree.all(jax.tree.map(lambda x, y: x is y, again, cast))
