@@ -1,147 +1,235 @@
-"""Bytes that a decoder of a published size takes, computed and as its compiled programs say.
+"""Bytes that the published decoders take on each device, computed and as compiled programs say.
 
-    python scripts/model_memory.py --architecture qwen3 --rows 32 16 8 4 --output FILE.json
+    python scripts/model_memory.py --blocks 2 4 --output benchmarks/model_memory.json
+    python scripts/model_memory.py --architecture qwen3 --devices 8 --output FILE.json
 
-Compiles one forward pass of a rollout and the gradient of a LoRA update (each block computed anew
-in the backward pass), for so many rows on one device, from shapes alone: nothing is run and no
-weight exists. Prompts of 256 and texts of 256 tokens; weights and products in bfloat16, LoRA of
-rank 8 on attention; XLA's own attention, whose scores exist in full, since the fused kernel cannot
-be compiled without a GPU.
+A batch of 32 rows, prompts of 256 and texts of 256 tokens, is shared out among the devices; weights
+lie whole on each. Of every share two programs are compiled from shapes alone, a forward pass of a
+rollout and the gradient of a LoRA update (each block computed anew in the backward pass): nothing
+is run and no weight exists. Weights and products in bfloat16, LoRA of rank 8 on attention.
+Compiling all blocks takes long; with `--blocks` models of so many blocks, and of the published
+width, are compiled, and a line through the first and the last depth is followed to the published
+one.
+
+What is compiled is traced as for a GPU, but with XLA's own attention, whose scores exist in full:
+the fused kernel cannot be compiled without a GPU. The compiler is XLA's for CPUs, told to spend
+little memory and to leave what is computed anew apart from its first computation, as its compiler
+for GPUs does. It multiplies in float32, and holds a matrix and its rows in that format meanwhile; a
+GPU's does not.
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from unittest import mock
 
-# Before jax is imported. The machine code is not run, so it need not be good.
+# Before jax is imported. The machine code is not run, so it need not be good. Merging equal
+# computations would undo `remat`, whose barriers this compiler removes; and by default it orders
+# for several cores to have work, not for memory.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = (
+    "--xla_backend_optimization_level=0 --xla_disable_hlo_passes=cse "
+    "--xla_cpu_scheduler_type=CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
+)
 
 import reoac_jax  # noqa: E402, F401 - first: it says in one line what JAX refuses of the environment
 
 # isort: split
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
-from random_checkpoint import HEADERS, KEYS, PRESETS, PUBLISHED_MASKS  # noqa: E402
+from lowering.backbones import BACKBONES  # noqa: E402
 
-from reoac_jax.backbone import lora  # noqa: E402
-from reoac_jax.backbone.architectures import architecture_of, build  # noqa: E402
+from reoac_jax.backbone import lora, products  # noqa: E402
+from reoac_jax.backbone.architectures import build  # noqa: E402
+from reoac_jax.backbone.interface import DenoiserModule  # noqa: E402
 from reoac_jax.backbone.likelihood import reference_log_probs  # noqa: E402
 from reoac_jax.backbone.prediction import DrawSettings, predict, rows_per_chunk  # noqa: E402
 from reoac_jax.backbone.published import parameter_count  # noqa: E402
 from reoac_jax.config import parse_options  # noqa: E402
-from reoac_jax.system.errors import run_command  # noqa: E402
+from reoac_jax.system.errors import InputError, run_command  # noqa: E402
 from reoac_jax.system.files import write_json  # noqa: E402
+from reoac_jax.system.progress import working  # noqa: E402
 
+FAMILIES = ("qwen3", "dream", "llada")
 PROMPT, GENERATED, RANK = 256, 256, 8
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--architecture", required=True, choices=tuple(PUBLISHED_MASKS))
-    parser.add_argument("--rows", type=int, nargs="+", default=[32, 16, 8, 4], metavar="N")
-    parser.add_argument("--output", required=True, help="the JSON file to write")
-    options = parse_options(parser, argv)
-    model = published_model(options.architecture)
-    results = []
-    for rows in options.rows:
-        results.append({"rows": rows, **computed(model, rows), **compiled(model, rows)})
-        print(results[-1], flush=True)
-    write_json(
-        options.output,
-        {
-            "architecture": options.architecture,
-            "parameters": parameter_count(model.config),
-            "prompt": PROMPT,
-            "generated": GENERATED,
-            "results": results,
-        },
-    )
+    options = _parse(argv)
+    # As a GPU has it: plain products, and as many logits at a time.
+    with mock.patch.object(products, "CPU", products.PLAIN):
+        products.products.cache_clear()
+        models = {family: published_model(family) for family in options.architecture}
+        report = _report(argv, options, models)
+        write_json(options.output, report)
+        for record in report["models"] if not options.only_computed else ():
+            model = models[record["architecture"]]
+            for share in record["devices"]:
+                share["compiled"] = dict(compiled(model, share["rows"], options.blocks))
+                print(record["architecture"], share, flush=True)
+                # After each: whoever stops it early keeps what it has found.
+                write_json(options.output, report)
+    products.products.cache_clear()
     return 0
 
 
-def published_model(family: str) -> Any:
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--architecture", nargs="+", choices=FAMILIES, default=FAMILIES)
+    parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N")
+    parser.add_argument("--batch", type=int, default=32, help="rows of all devices together (32)")
+    parser.add_argument(
+        "--blocks", type=int, nargs="+", metavar="N", help="depths to compile (the published one)"
+    )
+    parser.add_argument("--only-computed", action="store_true", help="compile nothing")
+    parser.add_argument("--output", required=True, help="the JSON file to write")
+    options = parse_options(parser, argv)
+    for devices in options.devices:
+        if devices < 1 or options.batch < 1 or options.batch % devices:
+            raise InputError(
+                f"--devices has {devices} with --batch {options.batch}; expected numbers that "
+                "divide it"
+            )
+    blocks = options.blocks
+    if blocks is not None and (min(blocks) < 1 or blocks[0] == blocks[-1]):
+        raise InputError(f"--blocks is {blocks}; expected two different numbers, or more")
+    return options
+
+
+def _report(
+    argv: Sequence[str], options: argparse.Namespace, models: Mapping[str, DenoiserModule]
+) -> dict[str, Any]:
+    """What is written, before anything is compiled."""
+    return {
+        "command": " ".join(["python scripts/model_memory.py", *argv]),
+        "jax": jax.__version__,
+        "compiler": "XLA, CPU",
+        "attention": "xla",
+        "batch": options.batch,
+        "prompt": PROMPT,
+        "generated": GENERATED,
+        "lora_rank": RANK,
+        "models": [
+            {
+                "architecture": family,
+                "parameters": parameter_count(model.config),
+                "devices": [
+                    {"devices": count, "rows": rows, "computed": computed(model, rows)}
+                    for count in options.devices
+                    for rows in (options.batch // count,)
+                ],
+            }
+            for family, model in models.items()
+        ],
+    }
+
+
+def published_model(family: str) -> DenoiserModule:
     """The module at its published size, in bfloat16, each block computed anew when trained."""
-    sizes = PRESETS[family]["published"]
-    values = {**HEADERS[family], **{KEYS[family][name]: size for name, size in sizes.items()}}
-    values["mask_token_id"] = PUBLISHED_MASKS[family]
-    if family == "llada":
-        values["embedding_size"] = values["vocab_size"]
-    config = architecture_of(values, family).read_config(values, family)
-    return build(config, dtype=jnp.bfloat16, attention="xla", remat=True)
+    return build(BACKBONES[family], dtype=jnp.bfloat16, attention="xla", remat=True)
 
 
 def computed(model: Any, rows: int) -> dict[str, int]:
-    """Bytes by hand.
+    """Bytes on a device by hand, of so many rows.
 
-    weights: 2 a parameter. lora: weights, gradients and two moments in float32. residuals: what the
-    backward pass keeps, each block's input in float32. scores: of one block's attention, float32.
-    logits: of the rows that exist at a time, float32.
+    weights: 2 a parameter. lora: weights, gradients and two moments in float32. merged: the
+    matrices that a rollout merges the overlay into, in float32 and bfloat16. residuals: what the
+    backward pass keeps, each block's input in float32. scores: of one block's attention in float32,
+    which the fused kernel has not. logits: of the rows that exist at a time, float32.
     """
     config, length = model.config, PROMPT + GENERATED
-    overlay = jax.eval_shape(
-        lambda params: lora.init(jax.random.key(0), params, model.lora_targets, RANK), shapes(model)
-    )
+    params, overlay = _shapes(model)
     trained = sum(leaf.size for leaf in jax.tree.leaves(overlay))
+    targets = lora.target_paths(params, model.lora_targets)
     at_once = rows_per_chunk(rows, GENERATED, config.vocab_size)
     return {
         "weights": 2 * parameter_count(config),
         "lora": 16 * trained,
+        "merged": 6 * sum(_leaf(params, path).size for path in targets),
         "residuals": 4 * rows * length * config.hidden_dim * config.n_blocks,
         "scores": 4 * rows * config.n_heads * length**2,
         "logits": 4 * at_once * GENERATED * config.vocab_size,
     }
 
 
-def compiled(model: Any, rows: int) -> dict[str, Any]:
-    """What XLA says of the two programs: bytes of their arguments and of all that is in between."""
-    params, overlay = shapes(model), None
-    overlay = jax.eval_shape(
-        lambda params: lora.init(jax.random.key(0), params, model.lora_targets, RANK), params
-    )
+def compiled(
+    model: Any, rows: int, blocks: Sequence[int] | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What XLA says of the two programs: bytes of all that exists at once beside their arguments.
+
+    blocks: depths that are compiled, instead of the published one. `by_blocks` holds what each
+    needs, `temporary` where the line through the first and the last one has the published depth.
+    """
+    depth = model.config.n_blocks
+    for program in ("forward", "gradient"):
+        found, began = {}, time.monotonic()
+        for count in blocks or (depth,):
+            config = dataclasses.replace(model.config, n_blocks=count)
+            function, arguments = _program(program, model.clone(config=config), rows)
+            with working(f"compiling the {program} of {rows} rows and {count} blocks"):
+                memory = jax.jit(function).lower(*arguments).compile().memory_analysis()
+            found[count] = memory.temp_size_in_bytes
+        temporary = found[next(iter(found))]
+        if blocks:
+            slope = (found[blocks[-1]] - found[blocks[0]]) / (blocks[-1] - blocks[0])
+            temporary = round(found[blocks[0]] + slope * (depth - blocks[0]))
+        yield (
+            program,
+            {
+                "temporary": temporary,
+                "by_blocks": found,
+                "seconds": round(time.monotonic() - began, 1),
+            },
+        )
+
+
+def _program(program: str, model: Any, rows: int) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """A function and the shapes of its arguments."""
+    params, overlay = _shapes(model)
     tokens = jax.ShapeDtypeStruct((rows, PROMPT + GENERATED), jnp.int32)
     lengths = jax.ShapeDtypeStruct((rows,), jnp.int32)
     written = jax.ShapeDtypeStruct((rows, GENERATED), jnp.int32)
     uniforms = jax.ShapeDtypeStruct((rows, GENERATED, 2), jnp.float32)
 
-    def rollout_pass(params: Any, tokens: Any, lengths: Any, uniforms: Any) -> Any:
+    def forward(params: Any, tokens: Any, lengths: Any, uniforms: Any) -> Any:
         variables = {"params": params}
         draw = DrawSettings("sample", 1.0)
         prepared = model.prepare(variables)
         return predict(model, variables, prepared, tokens, lengths, GENERATED, uniforms, draw)
 
-    def update(overlay: Any, params: Any, tokens: Any, lengths: Any, written: Any) -> Any:
+    def gradient(overlay: Any, params: Any, tokens: Any, lengths: Any, written: Any) -> Any:
         def loss(overlay: Any) -> Any:
             variables = {"params": params, "lora": lora.collection(overlay, 2.0)}
             return reference_log_probs(model, variables, tokens, lengths, written).mean()
 
         return jax.grad(loss)(overlay)
 
-    found: dict[str, Any] = {}
-    for name, function, arguments in (
-        ("rollout", rollout_pass, (params, tokens, lengths, uniforms)),
-        ("update", update, (overlay, params, tokens, lengths, written)),
-    ):
-        began = time.monotonic()
-        memory = jax.jit(function).lower(*arguments).compile().memory_analysis()
-        found[name] = {
-            "argument_bytes": memory.argument_size_in_bytes,
-            "temporary_bytes": memory.temp_size_in_bytes,
-            "compile_seconds": round(time.monotonic() - began, 1),
-        }
-    return found
+    if program == "forward":
+        return forward, (params, tokens, lengths, uniforms)
+    return gradient, (overlay, params, tokens, lengths, written)
 
 
-def shapes(model: Any) -> Any:
-    """The parameters as shapes in bfloat16."""
-    return jax.tree.map(
+def _shapes(model: Any) -> tuple[Any, Any]:
+    """The parameters in bfloat16 and an overlay in float32, as shapes."""
+    params = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), model.parameter_shapes()
     )
+    overlay = jax.eval_shape(
+        lambda params: lora.init(jax.random.key(0), params, model.lora_targets, RANK), params
+    )
+    return params, overlay
+
+
+def _leaf(tree: Any, path: str) -> Any:
+    for name in path.split("/"):
+        tree = tree[name]
+    return tree
 
 
 if __name__ == "__main__":
