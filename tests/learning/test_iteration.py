@@ -49,12 +49,15 @@ class Recorder:
 
     def __init__(self, settings):
         self.settings, self.mesh = settings, sharding.make_mesh(jax.devices()[:1])
+        self.heads = SimpleNamespace(rows=None)  # they see no rows: nothing to standardise
         self.steps = []
 
-    def critic_step(self, state, batch, real):
+    def critic_step(self, state, batch, real, base):
+        assert base is None
         return self._note("critic", state, batch.operator, real)
 
-    def actor_step(self, state, batch, real):
+    def actor_step(self, state, batch, real, base):
+        assert base is None
         return self._note("actor", state, batch.operator, real)
 
     def backbone_step(self, state, base, start, batch, real, key):
