@@ -26,7 +26,6 @@ _NEEDED = (
     "numpy",
     "flax",
     "optax",
-    "orbax",
     "ml_collections",
     "absl",
     "yaml",

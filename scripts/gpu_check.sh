@@ -7,7 +7,7 @@
 #   bash scripts/gpu_check.sh --parts parity,rollout --output benchmarks/gpu_h100.json
 #
 # The file is written anew after each part; the same command goes on with what a cut-off call left.
-# The machine needs jax (for its GPU), flax, optax and orbax-checkpoint; torch for the comparison
+# The machine needs jax (for its GPU), flax and optax; torch and a C++ compiler for the comparison
 # with PyTorch. What else the package imports and a bare machine may lack can be carried along:
 #
 #   pip install --target carried --no-deps ml_collections absl-py PyYAML safetensors
