@@ -36,8 +36,6 @@ from reoac_jax.system.errors import InputError, run_command  # noqa: E402
 from reoac_jax.system.files import write_json  # noqa: E402
 
 _CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-# A float32 product is large from this share of the program's largest bfloat16 product on.
-_LARGE = 0.01
 # A model that was trained so turns queries and keys in the compute dtype.
 _ROTATION = frozenset(f"stablehlo.{name}" for name in ("add", "multiply", "negate", "subtract"))
 
@@ -103,7 +101,7 @@ def faults(
         if count != passes * fused:
             found.append(f"{count} fused attentions {kind}; expected {passes * fused}")
     share = largest_float32_share(contents)
-    if share >= _LARGE:
+    if share >= case.large:
         largest = max(_of_type(contents, "f32"), key=lambda product: product.operations)
         found.append(f"a float32 product of {share:.1%} of the largest: {largest.shapes}")
     in_16_bits = {name: count for name, count in contents.narrow.items() if name not in narrow}

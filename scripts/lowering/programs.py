@@ -26,6 +26,7 @@ from reoac_jax.learning.samples import final_relation
 from reoac_jax.learning.state import parameter_groups
 from reoac_jax.policy.heads import HeadParams
 from reoac_jax.policy.operators import OPERATOR_TYPES
+from reoac_jax.policy.options import ROWS
 from reoac_jax.rollout import Request, Rollout
 from reoac_jax.runs.finite import all_finite
 
@@ -35,7 +36,8 @@ MODES = ("lora", "full")
 class Case(NamedTuple):
     """A program. forward, backward: passes of the backbone in it, those of a loop counted once.
 
-    casts: its results are parameters, in whatever dtype.
+    casts: its results are parameters, in whatever dtype. large: from what share of the largest
+    bfloat16 product on a float32 product is one too large.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Case(NamedTuple):
     forward: int
     backward: int
     casts: bool = False
+    large: float = 0.01
 
 
 def programs(config: ConfigDict, sizes: ModelConfig, policies: bool = True) -> Iterator[Case]:
@@ -67,9 +70,9 @@ def programs(config: ConfigDict, sizes: ModelConfig, policies: bool = True) -> I
         yield from _fine_tuning(_with(config, "sft", mode=mode), parts)
     yield _relation(config, parts, episodes)
     yield _nelbo(config, parts)
-    cast = jax.jit(parts.model.cast_for_compute).trace(parts.base)
-    yield Case("cast for compute", cast, 0, 0, casts=True)
     if policies:
+        if config.heads.reads != "rows":
+            yield from _heads_that_see_rows(config, sizes)
         yield from _policies(config, parts, heads, requests, passes)
 
 
@@ -101,8 +104,10 @@ class _TracedLearner:
         if not hasattr(step, "trace"):
             return getattr(self._learner, name)
 
-        def trace(state: LearnerState, *arguments: Any) -> tuple[LearnerState, Any]:
+        def trace(state: LearnerState, *arguments: Any) -> Any:
             self.traced[name] = step.trace(self._learner, state, *arguments)
+            if name == "statistics_step":
+                return state
             _, metrics = self.traced[name].out_info
             return state, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), metrics)
 
@@ -130,6 +135,28 @@ def _updates(config: ConfigDict, parts: Parts, episodes: Any) -> Iterator[Case]:
     yield Case(f"merge, {mode}", merge, 0, 0, casts=stored)
     groups = parameter_groups(learner, state)
     yield Case(f"are all finite, {mode}", all_finite.trace(groups), 0, 0)
+
+
+def _heads_that_see_rows(config: ConfigDict, sizes: ModelConfig) -> Iterator[Case]:
+    """The heads' steps where they see the rows, whose hidden states are all computed again."""
+    config = _with(config, "heads", reads="rows")
+    config.heads.rows = {key.rpartition(".")[2]: ROWS[key].default for key in ROWS}
+    config.heads.rows.keep_bytes = 0
+    config.backbone.finetune_mode = "frozen"
+    parts = abstract_parts(config, sizes)
+    experiment = _experiment(config, parts)
+    heads = jax.eval_shape(parts.heads.init, experiment.key)
+    requests = _requests(experiment, len(experiment.problem_set.encoded.prompt_tokens))
+    episodes = next(
+        iter(experiment.program.traced(parts.base, heads, experiment.key, requests))
+    ).out_info.rows
+    learner = experiment.learner
+    state = learner.place(jax.eval_shape(learner.init, experiment.key, parts.base))
+    traced = _TracedLearner(learner)
+    update(dataclasses.replace(experiment, learner=traced), state, _replay(experiment, episodes), 0)
+    for name, step in traced.traced.items():
+        # The encoder is float32, as all of the heads: its first product takes D to its own width.
+        yield Case(f"{name}, rows", step, 1, 0, large=0.05)
 
 
 def _replay(experiment: Experiment, shapes: Any) -> Replay:

@@ -1,7 +1,8 @@
 """A machine without a GPU that lowers as one with a GPU would.
 
-JAX lowers for CUDA anywhere. Two things look at the machine nevertheless: our own choices by
-backend, and the checks of version and capability before cuDNN's attention.
+JAX lowers for CUDA anywhere. Three things look at the machine nevertheless: our own choices by
+backend, the checks of version and capability before cuDNN's attention, and a call back to Python,
+which asks for CUDA's client and then does without it.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ from unittest import mock
 
 import jax
 from jax._src.cudnn import fused_attention_stablehlo as fused_attention
+from jax._src.interpreters import mlir
 
 from reoac_jax.backbone.products import products
 
@@ -29,6 +31,7 @@ def cuda_stood_in() -> Iterator[None]:
 
     with (
         mock.patch.object(jax, "default_backend", lambda: "gpu"),
+        mock.patch.object(mlir.ModuleContext, "get_backend", lambda module, optional=False: None),
         mock.patch.multiple(
             fused_attention,
             check_cudnn_version=lambda: _CUDNN,

@@ -39,8 +39,8 @@ JITTED = {
     "reoac_jax/learning/learner.py:actor_step": "actor_step",
     "reoac_jax/learning/learner.py:backbone_step": "backbone_step, full, remat none",
     "reoac_jax/learning/learner.py:critic_step": "critic_step",
+    "reoac_jax/learning/learner.py:statistics_step": "statistics_step, rows",
     "reoac_jax/learning/samples.py:final_relation": "relation of an episode",
-    "reoac_jax/rollout/program.py:__init__": "cast for compute",
     "reoac_jax/rollout/program.py:_compiled_for": "rollout",
     "reoac_jax/runs/finite.py:all_finite": "are all finite, full",
     "reoac_jax/sft.py:main": "merge, lora",
@@ -124,7 +124,8 @@ def test_attention_is_fused_once_a_block_and_pass(lowered, name):
 def test_no_large_float32_product_is_left(lowered, name):
     records = lowered[name]
     shares = {program: record["largest_float32_share"] for program, record in records.items()}
-    assert max(shares.values()) < 0.01
+    for program, share in shares.items():  # the encoder of heads that see rows is float32
+        assert share < (0.05 if program.endswith(", rows") else 0.01), program
     # Of a block's weights there are four or more, of a float32 program none.
     least = 4 * BLOCKS if name in BFLOAT16 else 0
     for program in ("rollout", "backbone_step, lora, remat none", "fine-tuning step, lora"):
@@ -145,6 +146,8 @@ def test_every_policy_lowers(lowered):
     operators = configured(WITH_POLICIES).operators.names
     for policy in (*POLICY_TYPES, *operators, *SAMPLERS, "actor, infilling"):
         assert found[f"policy {policy}"] == BLOCKS
+    for step in ("statistics", "critic", "actor"):  # of heads that see rows
+        assert found[f"{step}_step, rows"] == BLOCKS
 
 
 @pytest.mark.slow
@@ -196,7 +199,9 @@ def test_what_is_wrong_is_named(contents):
     from lower_for_cuda import faults
 
     out = jax.ShapeDtypeStruct((), jnp.bfloat16)
-    case = SimpleNamespace(traced=SimpleNamespace(out_info=out), forward=1, backward=1, casts=False)
+    case = SimpleNamespace(
+        traced=SimpleNamespace(out_info=out), forward=1, backward=1, casts=False, large=0.01
+    )
     large = contents.Product(("bf16", "bf16"), "f32", 1000, "a x b")
     wide = contents.Product(("bf16", "f32"), "bf16", 10, "c x d")
     found = contents.Contents(3, 1, [large, wide], {"stablehlo.add": 2})
