@@ -131,7 +131,7 @@ class Replay:
         if count > self.capacity:
             raise ValueError(f"{count} episodes do not fit a buffer of {self.capacity}")
         self._hidden = None
-        if (rows := getattr(episodes.observation, "rows", None)) is not None:
+        if (rows := episodes.observation.rows) is not None:
             self._hidden = rows.hidden
             episodes = episodes._replace(observation=with_hidden(episodes.observation, None))
         if self._ring is None:
@@ -154,7 +154,7 @@ class Replay:
         episode, step = self._draw(data.active & self._among(latest), rng, size)
         observation = jax.tree.map(lambda x: x[episode, step], data.observation)
         tokens = None
-        if getattr(data.observation, "rows", None) is not None:
+        if data.observation.rows is not None:
             hidden = self._hidden_of(episode, step)
             observation = with_hidden(observation, hidden)
             if hidden is None:

@@ -140,7 +140,7 @@ def episodes_of(steps, final, prompts):
     fields = dict.fromkeys(Episodes._fields, zeros) | dict(
         prompt=np.asarray(prompts.tokens), prompt_length=np.asarray(prompts.lengths),
         final=np.asarray(final), active=steps.active, tokens=steps.tokens, written=steps.written,
-        token_log_prob=steps.log_prob,
+        token_log_prob=steps.log_prob, observation=steps.observation,
     )  # fmt: skip
     return Episodes(**fields)
 
@@ -252,7 +252,7 @@ def test_unbiased_on_two_tokens_and_finds_the_known_optimum():
 @functools.cache
 def learner(mode, **changes):
     rollout = toy.rollout_settings(draw=DrawSettings("sample", TEMPERATURE))
-    model, _ = toy.backbone(1, blocks=1, dropout=0.5, lora_dropout=0.5)
+    model, _ = toy.backbone(1, dropout=0.5, lora_dropout=0.5)
     modules, _ = toy.heads(rollout)
     settings = dataclasses.replace(
         SETTINGS, trainable=MODES[mode], backbone=Trajectory(**changes), weight_decay=0.0
@@ -261,7 +261,7 @@ def learner(mode, **changes):
 
 
 def stepped(it, mode, seed=0, count=1):
-    _, params = toy.backbone(1, blocks=1)
+    _, params = toy.backbone(1)
     params = jax.tree.map(jnp.copy, params)
     state, start = it.init(jax.random.key(0), params), jax.tree.map(jnp.copy, params)
     base = params if it.settings.trainable.keeps_base else None
