@@ -27,134 +27,33 @@ from typing import Any
 import reoac_jax  # noqa: F401 - first: it says in one line what JAX refuses of the environment
 
 # isort: split
-import jax
 from frontier.budgets import upper_hull
-from frontier.grids import adaptive, scheduled
+from frontier.grids import (
+    ACTORS,
+    BLOCKS,
+    BOLD,
+    SEEDED,
+    SEQUENCE_STEPS,
+    STEPS,
+    adaptive,
+    scheduled,
+)
+from frontier.measure import Study, as_options, run_parent, trained_run
 from frontier.results import write_results
-from frontier.rows import Row, Rows, pack, point
+from frontier.rows import Row, point
 from ml_collections import FrozenConfigDict
 from sequence_search import search_sequence
 
-from reoac_jax import sft, train
+from reoac_jax import sft
 from reoac_jax.config import config_hash, load_config, parse_command_line
-from reoac_jax.devices import sharding
-from reoac_jax.evaluation.policies import ACTOR, BETWEEN, RANDOM, Policy
-from reoac_jax.evaluation.scoring import evaluate_policy, scores
+from reoac_jax.evaluation.policies import ACTOR, BETWEEN, RANDOM
 from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
 from reoac_jax.runs.folder import CHECKPOINTS
 from reoac_jax.system.errors import RunError, run_command
-from reoac_jax.tasks import Task, make_task
-from reoac_jax.tasks.problem_set import ProblemSet
-from reoac_jax.tasks.task import Split
+from reoac_jax.tasks import make_task
 
 STAGES = ("samplers", "sequences", "actors", "control", "trajectory")
-BLOCKS = (0, 4, 10)  # positions; 0: whole rows
-STEPS = (4, 7)  # of the rules that are told how many they have
-SEQUENCE_STEPS = (7,)
-# What actors are trained with: steps, cost a step, and whether operators may reveal by confidence,
-# as the adaptive rules do. Those of SEEDED in every seed, the others in one run each.
-BOLD: Mapping[str, Any] = {
-    "operators.names": ("O_NUM", "O_OP", "O_SCOPE", "O_NEXT", "O_FAST", "O_CONFIDENT"),
-    "operators.O_SCOPE.threshold": 0.95,
-    "operators.O_FAST.step_scale": 1.0,
-    "operators.O_FAST.threshold": 0.7,
-    "operators.O_CONFIDENT.threshold": 0.9,
-    "rollout.empty_operator": "mask",
-}
-COSTS = (0.01, 0.03, 0.1)
-ACTORS: Mapping[str, Mapping[str, Any]] = {
-    "actor T7": {"rollout.max_steps": 7, "reward.cost_lambda": 0.01},
-    "actor T20 0.01": {"rollout.max_steps": 20, "reward.cost_lambda": 0.01},
-    **{
-        f"bold T20 {cost}": {"rollout.max_steps": 20, "reward.cost_lambda": cost, **BOLD}
-        for cost in COSTS
-    },
-}
-SEEDED = ("actor T7", "bold T20 0.03")
 TRAJECTORY = "configs/tiny_trajectory.py"
-
-
-class Study:
-    """What all stages share: the options, the task, the rows, and programs that serve again."""
-
-    def __init__(self, options: Any, overrides: Sequence[str], task: Task):
-        self.options, self.overrides, self.task = options, list(overrides), task
-        self.rows = Rows(options.output.with_suffix(".jsonl"), config_hash(self.config()))
-        self._policies: dict[str, list[Policy]] = {}
-
-    def config(self, file: str | None = None, **changes: Any) -> FrozenConfigDict:
-        """The configuration with further keys changed."""
-        return load_config(file or self.options.config, [*self.overrides, *as_options(changes)])
-
-    def row(
-        self,
-        subject: str,
-        seed: int,
-        family: str,
-        policy: str,
-        split: Split,
-        config: FrozenConfigDict,
-        parts: Parts,
-        trained: Trained,
-    ) -> Row:
-        """One policy of one subject on the first problems of a split."""
-        problems = self.options.dev if split == "dev" else self.options.test
-        key = {
-            "subject": subject,
-            "seed": seed,
-            "family": family,
-            "policy": policy,
-            "split": split,
-            "problems": problems,
-            "config_hash": config_hash(config),
-            # Of what was trained over a base, the run's own record says more than the base's hash.
-            "backbone_hash": f"{parts.base_hash}{trained.record.get('config_hash', '')}",
-        }
-
-        def measure() -> dict[str, Any]:
-            chosen = ProblemSet.load(self.task, split, parts.tokenizer, config, problems)
-            runner = self._policy(policy, config, parts)
-            evaluation = evaluate_policy(
-                runner, config, parts, trained.params, trained.heads, self.task, chosen
-            )
-            result = scores(evaluation)
-            low, high = result["interval_95"]
-            return {
-                "accuracy": result["accuracy"],
-                "low": low,
-                "high": high,
-                "passes": result["forward_passes"],
-                "passes_median": result["forward_passes_median"],
-                "passes_max": result["forward_passes_max"],
-                "cost": result["avg_cost"],
-                "padding_share": result["padding_share"],
-                "tokens_computed": result["tokens_computed"],
-                "seconds": round(result["seconds"], 2),
-                "correct": pack([grade.correct for grade in evaluation.grades]),
-            }
-
-        return self.rows.measured(key, measure)
-
-    def forget_programs(self) -> None:
-        """Lets go of what was compiled; a process may hold so many memory mappings and no more."""
-        self._policies.clear()
-        jax.clear_caches()
-
-    def _policy(self, name: str, config: FrozenConfigDict, parts: Parts) -> Policy:
-        """A runner of that policy; one that differs in a sampler's numbers alone is used again."""
-        where = config_hash(config)
-        for made in self._policies.setdefault(where, []):
-            try:
-                return made.with_numbers(name)
-            except ValueError:
-                continue
-        made = Policy(name, config, parts, sharding.make_mesh())
-        self._policies[where].append(made)
-        return made
-
-
-def as_options(changes: Mapping[str, Any]) -> list[str]:
-    return [f"--config.{key}={value}" for key, value in changes.items()]
 
 
 def main(argv: Sequence[str]) -> int:
@@ -337,29 +236,6 @@ def same_orders(
             moved = dataclasses.replace(trained, heads=heads)
             its_parts = dataclasses.replace(parts, heads=load_parts(picks).heads)
             study.row(subject, seed, label, ACTOR, "test", picks, its_parts, moved)
-
-
-def run_parent(study: Study, label: str, config: FrozenConfigDict) -> Path:
-    """Where the training runs of a label lie."""
-    return Path(config.output_dir) / f"{study.options.output.name}_{label.replace(' ', '_')}"
-
-
-def trained_run(
-    study: Study, label: str, file: str, config: FrozenConfigDict, changes: Mapping[str, Any]
-) -> Path:
-    """The folder of a finished run: an earlier one of that name, gone on with, or a new one."""
-    parent = run_parent(study, label, config)
-    earlier = sorted(parent.glob("*/checkpoints/[0-9]*"))
-    if earlier:
-        argv = ["--resume", str(earlier[-1].parents[1])]
-    else:
-        options = as_options({**changes, "seed": config.seed, "exp_name": parent.name})
-        argv = ["--config", file, *study.overrides, *options]
-    if train.main(argv) != 0:
-        raise RunError(
-            f"the training run {parent.name} was stopped; the same command goes on with it"
-        )
-    return max(parent.iterdir(), key=lambda run: run.name)
 
 
 if __name__ == "__main__":

@@ -11,44 +11,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from reoac_jax.tasks.notation import plain_text
+from reoac_jax.tasks.expression_tokens import Token, tokens_of
 
 _MOST_DIGITS = 400  # a longer run of digits is no answer, and int() refuses 4 300 of them
 _MOST_OPERANDS = 12  # of the side that is read; a number has at most three
-
-_TOKEN = re.compile(
-    r"""
-      (?P<number>
-        (?: [1-9][0-9]{0,2}(?:,[0-9]{3}){1,130}(?![0-9])            # 1,450,000
-          | [1-9][0-9]?(?:,[0-9]{2}){1,60},[0-9]{3}(?![0-9])        # 5,00,000
-          | [1-9][0-9]{0,2}(?:[ ][0-9]{3}){1,130}(?![0-9])          # 1 450 000
-          | [1-9][0-9]{0,2}(?:'[0-9]{3}){1,130}(?![0-9])            # 1'450'000
-          | [1-9][0-9]{0,2}(?:_[0-9]{3}){1,130}(?![0-9])            # 1_450_000
-          | [0-9]+
-        )(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,6}(?![0-9A-Za-z_]))?
-      | (?<![\w.])\.[0-9]+(?:[eE][-+]?[0-9]{1,6}(?![0-9A-Za-z_]))?
-      )
-    | (?P<word>[^\W\d_]\w*)
-    | (?P<command>\\[A-Za-z]+)
-    | (?P<group>[{}]|<<|>>)
-    | (?P<operator>[<>!]=|\*\*|[*/^<>!_\u00b1\u2213\u221a\u2030|&@\\\u2260-\u226f])
-    | (?P<equals>=+>?|-{1,9}>|\u2248|~)
-    | (?P<sign>[-+])
-    | (?P<open>[(\[])
-    | (?P<close>[)\]])
-    | (?P<currency>\p)
-    | (?P<unit>[%\u00b0'"\u00a2])
-    | (?P<point>[.,;:])
-    | (?P<space>\s+)
-    | (?P<other>.)
-    """.replace(r"\p", "[$\u20ac\u00a3\u00a5\u20b9\u20a9\u20bd\u20bf\u20ba\u20aa]"),
-    re.VERBOSE | re.DOTALL,
-)
-_ANNOTATION = re.compile(r"<<([^<>\n]{0,500})>>(?=\s{0,3}[-+$\\]?\s{0,3}(?P<number>[0-9.])?)")
-
-# A row of a table: bars with space beside them. No cell of it begins with a sign, for that of
-# "| -5 |" may be an absolute value.
-_ROW = re.compile(r"^(?![^\n]*\|[ \t]*[-+])[ \t]{0,9}\|(?=[ \t])[^\n]*[ \t]\|[ \t]*$", re.MULTILINE)
 
 # Words that change the value of the number before them, or that say there is more of it.
 CONTINUING = frozenset(
@@ -86,20 +52,12 @@ class NumericAnswer(NamedTuple):
     value: Fraction
 
 
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    start: int
-    spaced: bool  # white space stands before it
-    new_line: bool  # and a line break is part of it
-
-
 def numeric_expressions(text: str, only: int | None = None) -> list[NumericAnswer | None]:
     """The text's numeric expressions in order, None where one's value is no number.
 
     only: 0 or -1 for the first or the last alone, in a list that is empty where there is none.
     """
-    tokens = _tokens(text)
+    tokens = tokens_of(text)
     numbers = [index for index, token in enumerate(tokens) if token.kind == "number"]
     runs: list[list[int]] = []
     for index in numbers:
@@ -114,25 +72,7 @@ def numeric_expressions(text: str, only: int | None = None) -> list[NumericAnswe
     return [_expression(tokens, run) for run in runs]
 
 
-def _tokens(text: str) -> list[_Token]:
-    text = plain_text(text)
-    # "<<24*3=72>>72" says the value twice: once inside, once behind.
-    text = _ANNOTATION.sub(lambda match: "" if match["number"] else f" {match[1]} ", text)
-    if "|" in text:
-        text = _ROW.sub(lambda match: match[0].replace("|", ";"), text)
-    tokens: list[_Token] = []
-    spaced = new_line = False
-    for match in _TOKEN.finditer(text):
-        kind = match.lastgroup or "other"
-        if kind == "space":
-            spaced, new_line = True, new_line or "\n" in match[0]
-        elif kind != "group":
-            tokens.append(_Token(kind, match[0], match.start(), spaced, new_line))
-            spaced = new_line = False
-    return tokens
-
-
-def _joined(tokens: Sequence[_Token], left: int, right: int) -> bool:
+def _joined(tokens: Sequence[Token], left: int, right: int) -> bool:
     """Whether the numbers at `left` and `right` belong to one expression."""
     gap = tokens[left + 1 : right]
     between = [*gap, tokens[right]]
@@ -173,7 +113,7 @@ def _joined(tokens: Sequence[_Token], left: int, right: int) -> bool:
     return nearest is None or nearest.kind in _OPERATORS
 
 
-def _expression(tokens: Sequence[_Token], run: Sequence[int]) -> NumericAnswer | None:
+def _expression(tokens: Sequence[Token], run: Sequence[int]) -> NumericAnswer | None:
     """The value behind the run's last `=`; None unless exactly one number stands there."""
     first, last = run[0], run[-1]
     start = first
@@ -214,7 +154,7 @@ def _expression(tokens: Sequence[_Token], run: Sequence[int]) -> NumericAnswer |
     return NumericAnswer(text, -value if match["sign"] == "-" else value)
 
 
-def _is_bullet(tokens: Sequence[_Token], place: int) -> bool:
+def _is_bullet(tokens: Sequence[Token], place: int) -> bool:
     """Whether this is the star of "* 72", a list's item, at the beginning or behind "total:"."""
     token, before = tokens[place], tokens[place - 1] if place else None
     return (
@@ -224,7 +164,7 @@ def _is_bullet(tokens: Sequence[_Token], place: int) -> bool:
     )
 
 
-def _begins(tokens: Sequence[_Token], start: int, first: int) -> bool:
+def _begins(tokens: Sequence[Token], start: int, first: int) -> bool:
     """Whether a number may begin at `start`, whose first digit token is `first`."""
     # The argument of a command is no number by itself: "\\frac{x}{4}", "\\sqrt{16}".
     place = start
@@ -255,7 +195,7 @@ def _begins(tokens: Sequence[_Token], start: int, first: int) -> bool:
     return not (before.kind in ("close", "unit") and head.kind == "sign")
 
 
-def _ends(tokens: Sequence[_Token], last: int) -> bool:
+def _ends(tokens: Sequence[Token], last: int) -> bool:
     """Whether nothing behind the number at `last` continues it."""
     index = last + 1
     while index < len(tokens) and tokens[index].kind in ("close", "unit", "currency"):

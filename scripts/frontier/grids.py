@@ -1,6 +1,7 @@
-"""Which parameters of each rule are tried on the development split."""
+"""What is tried: the parameters of each rule, and what actors are trained with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 THRESHOLDS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 FACTORS = (0.1, 0.25, 0.5, 1.0, 2.0)
@@ -10,6 +11,29 @@ SETTLED = ((0.7, 0.01), (0.9, 0.01), (0.7, 0.1), (0.9, 0.1), (0.9, 1.0), (0.5, 1
 ETAS = (0.02, 0.1)
 # Left to right by hand: so many a pass, the last pass all the rest.
 BY_HAND = ("1-1-1-1-1-2", "1-1-2-2-2", "2-2-2-2", "1-1-1-1-1-1-1-1-1", "3-3-3", "4-4")
+BLOCKS = (0, 4, 10)  # positions; 0: whole rows
+STEPS = (4, 7, 10)  # of the rules that are told how many they have
+SEQUENCE_STEPS = (7,)
+# What actors are trained with: steps, cost a step, and whether operators may reveal by confidence,
+# as the adaptive rules do. Those of SEEDED in every seed, the others in one run each.
+BOLD: Mapping[str, Any] = {
+    "operators.names": ("O_NUM", "O_OP", "O_SCOPE", "O_NEXT", "O_FAST", "O_CONFIDENT"),
+    "operators.O_SCOPE.threshold": 0.95,
+    "operators.O_FAST.step_scale": 1.0,
+    "operators.O_FAST.threshold": 0.7,
+    "operators.O_CONFIDENT.threshold": 0.9,
+    "rollout.empty_operator": "mask",
+}
+COSTS = (0.01, 0.03, 0.1)
+ACTORS: Mapping[str, Mapping[str, Any]] = {
+    "actor T7": {"rollout.max_steps": 7, "reward.cost_lambda": 0.01},
+    "actor T20 0.01": {"rollout.max_steps": 20, "reward.cost_lambda": 0.01},
+    **{
+        f"bold T20 {cost}": {"rollout.max_steps": 20, "reward.cost_lambda": cost, **BOLD}
+        for cost in COSTS
+    },
+}
+SEEDED = ("actor T7", "bold T20 0.03")
 
 
 def adaptive(blocks: Sequence[int]) -> Iterator[tuple[str, str]]:
