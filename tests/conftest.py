@@ -43,6 +43,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: -slow[item.path])
 
 
+@pytest.fixture(scope="module")
+def quickly_compiled():
+    """Programs are compiled in half the time and run slower; for tests of what is run, not of bits.
+
+    What is compared bit for bit is compiled as users have it.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _few_mappings():
     """Lets go of compiled programs before the kernel refuses the process more memory mappings.
