@@ -4,8 +4,8 @@
 
 Stages, each skipped where its rows are there (a second call goes on where the first one stopped):
 
-- samplers: every rule with its parameters swept on the development split; what lies on a rule's
-  upper hull there is measured on the test split.
+- samplers: every rule with its parameters swept on the development split, and the loop of checks
+  and rewriting around some; what lies on a rule's upper hull there is measured on the test split.
 - sequences: the best fixed sequence of operators that a search on the development split finds.
 - actors: training runs with several numbers of steps and costs a pass, their actors on both splits.
 - control: the backbone fine-tuned further, by as many gradient steps and with the settings of its
@@ -36,6 +36,7 @@ from frontier.grids import (
     SEQUENCE_STEPS,
     STEPS,
     adaptive,
+    rewriting,
     scheduled,
 )
 from frontier.measure import Study, as_options, run_parent, trained_run
@@ -90,9 +91,10 @@ def measure_samplers(study: Study) -> None:
     config = study.config()
     parts = load_parts(config)
     trained = untrained(config, parts)
-    policies = [*adaptive(BLOCKS), *scheduled(STEPS, BLOCKS), (RANDOM, RANDOM)]
-    for family, policy in policies:
-        study.row("bundled", 0, family, policy, "dev", config, parts, trained)
+    for policies in (adaptive(BLOCKS), scheduled(STEPS, BLOCKS), rewriting(), ((RANDOM, RANDOM),)):
+        for family, policy in policies:
+            study.row("bundled", 0, family, policy, "dev", config, parts, trained)
+        study.forget_programs()
     for family, policy in chosen(study, "bundled"):
         study.row("bundled", 0, family, policy, "test", config, parts, trained)
 

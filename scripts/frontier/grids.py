@@ -3,14 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-THRESHOLDS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+THRESHOLDS = (0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.99)
 FACTORS = (0.1, 0.25, 0.5, 1.0, 2.0)
-BOUNDS = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0)
+BOUNDS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 RUNS = (0.5, 0.7, 0.9, 0.95, 0.97, 0.99)
 SETTLED = ((0.7, 0.01), (0.9, 0.01), (0.7, 0.1), (0.9, 0.1), (0.9, 1.0), (0.5, 1.0))
 ETAS = (0.02, 0.1)
 # Left to right by hand: so many a pass, the last pass all the rest.
 BY_HAND = ("1-1-1-1-1-2", "1-1-2-2-2", "2-2-2-2", "1-1-1-1-1-1-1-1-1", "3-3-3", "4-4")
+# Checked by the task's notation and rewritten: who writes, and passes of a row at most.
+CHECKED = "check_and_rewrite"
+WRITERS = ("threshold:threshold=0.8", "threshold:threshold=0.95", "schedule:counts=1-1-1-1-1-2")
+REWRITING_PASSES = (8, 12, 16, 24, 40)
 BLOCKS = (0, 4, 10)  # positions; 0: whole rows
 STEPS = (4, 7, 10)  # of the rules that are told how many they have
 SEQUENCE_STEPS = (7,)
@@ -50,6 +54,13 @@ def adaptive(blocks: Sequence[int]) -> Iterator[tuple[str, str]]:
         yield "prefix_threshold", f"prefix_threshold:threshold={t}"
     for t, k in SETTLED:
         yield "klass", f"klass:block_len=0,threshold={t},stable={k}"
+
+
+def rewriting() -> Iterator[tuple[str, str]]:
+    """Family and policy of the loop of checks and rewriting, around several samplers."""
+    for writer in WRITERS:
+        for passes in REWRITING_PASSES:
+            yield CHECKED, f"{CHECKED}:passes={passes},sampler={writer}"
 
 
 def scheduled(steps: Sequence[int], blocks: Sequence[int]) -> Iterator[tuple[str, str]]:

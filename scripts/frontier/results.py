@@ -16,6 +16,7 @@ from ml_collections import FrozenConfigDict
 
 import reoac_jax
 from frontier.budgets import Point, at_budget, over_seeds, paired_difference, upper_hull
+from frontier.grids import CHECKED
 from frontier.rows import Row, point, unpack
 from reoac_jax.config import config_hash, to_json
 from reoac_jax.system.files import replacing_file, write_json
@@ -58,7 +59,8 @@ def at_budgets(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def compared(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Every trained actor at its own mean passes against the best of all else there.
 
-    The other side is the family that is best on the development split at these passes.
+    The other side is the family that is best on the development split at these passes; beside it
+    stands what reads the task's notation, which the actors do not.
     """
     found = []
     actors = {row["subject"] for row in rows if row["family"] == "actor"}
@@ -66,8 +68,10 @@ def compared(rows: Sequence[Row]) -> list[dict[str, Any]]:
         mine = [r for r in rows if r["subject"] == subject and r["split"] == "test"]
         budget = float(np.mean([row["passes"] for row in mine]))
         ours = np.mean([unpack(row) for row in mine], axis=0)
+        others = frontiers(rows, "bundled")
         rival = best_family(rows, budget)
-        theirs = None if rival is None else at_budget(frontiers(rows, "bundled")[rival], budget)
+        theirs = None if rival is None else at_budget(others[rival], budget)
+        checked = at_budget(others.get(CHECKED, []), budget)
         entry: dict[str, Any] = {
             "subject": subject,
             "seeds": len(mine),
@@ -82,15 +86,20 @@ def compared(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "rival_accuracy": float(theirs.mean()),
                 "paired_difference": paired_difference(ours, theirs),
             }
+        if checked is not None:
+            entry |= {
+                "check_and_rewrite_accuracy": float(checked.mean()),
+                "paired_difference_to_it": paired_difference(ours, checked),
+            }
         found.append(entry)
     return found
 
 
 def best_family(rows: Sequence[Row], budget: float) -> str | None:
-    """The family that reaches most at the budget on the development split."""
+    """The family that reaches most at the budget on the development split, without checks."""
     families: dict[str, list[Point]] = {}
     for row in rows:
-        if row["subject"] == "bundled" and row["split"] == "dev":
+        if (row["subject"], row["split"]) == ("bundled", "dev") and row["family"] != CHECKED:
             families.setdefault(row["family"], []).append(point(row))
     reached = {
         family: float(result.mean())
