@@ -102,8 +102,10 @@ def measure_samplers(study: Study) -> None:
 def chosen(study: Study, subject: str) -> list[tuple[str, str]]:
     """Family and policy of what lies on a family's upper hull on the development split."""
     families: dict[str, list[Row]] = {}
+    # Bold operators have a configuration of their own.
+    wanted = (subject, "dev", 0, config_hash(study.config()))
     for row in study.rows.all:
-        if (row["subject"], row["split"], row["seed"]) == (subject, "dev", 0):
+        if (row["subject"], row["split"], row["seed"], row["config_hash"]) == wanted:
             families.setdefault(row["family"], []).append(row)
     return [
         (family, found.name)
