@@ -1,6 +1,8 @@
 """JAX as the program needs it, whatever the user's environment says of it."""
 
 import contextlib
+import os
+import subprocess
 import sys
 
 import jax
@@ -23,6 +25,11 @@ _NEEDED = {
     "jax_transfer_guard_device_to_host": None,
     "jax_transfer_guard_device_to_device": None,
 }
+# What makes XLA read its flags, and as little else as may be.
+_READ_FLAGS = """
+from jaxlib import xla_client
+getattr(xla_client, "make_cpu_client", int)()
+"""
 
 
 def set_up_jax() -> None:
@@ -45,10 +52,11 @@ def set_up_jax() -> None:
 
 
 def check_devices() -> None:
-    """Raises `InputError` where JAX has none of the devices that JAX_PLATFORMS asks for.
+    """Raises `InputError` where JAX has none of the devices that the environment asks for.
 
     The first call decides which devices the process has: join other processes before.
     """
+    _check_flags()
     try:
         jax.devices()
     except Exception as error:  # RuntimeError, and AssertionError of a plugin that is not installed
@@ -68,3 +76,32 @@ def check_devices() -> None:
             f"JAX_PLATFORMS is {asked}, and JAX cannot use that here ({lines[0]}); expected it "
             f"unset, or among what is there: {there}"
         ) from error
+    default = jax.config.jax_default_device  # type: ignore[attr-defined]
+    if isinstance(default, str):
+        try:
+            jax.devices(default)
+        except RuntimeError:
+            there = ", ".join(sorted({device.platform for device in jax.devices()}))
+            raise InputError(
+                f"JAX_DEFAULT_DEVICE is {default}, and there is none; expected it unset, or among "
+                f"what is there: {there}"
+            ) from None
+
+
+def _check_flags() -> None:
+    """Raises `InputError` for XLA_FLAGS that XLA refuses.
+
+    It would end the process, after pages of its flags: another process is asked first.
+    """
+    flags = os.environ.get("XLA_FLAGS")
+    if not flags:
+        return
+    asked = subprocess.run(
+        [sys.executable, "-c", _READ_FLAGS], capture_output=True, text=True, errors="replace"
+    )
+    if asked.returncode:
+        said = (asked.stderr.splitlines() or ["it says nothing"])[0]
+        raise InputError(
+            f"XLA refuses the environment variable XLA_FLAGS={flags!r} "
+            f"({said.split('] ', 1)[-1]}); expected flags that it knows, or the variable unset"
+        )

@@ -5,8 +5,8 @@ there. JAX is not imported here.
 """
 
 import os
-import re
 import sys
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -14,13 +14,7 @@ from types import TracebackType
 from reoac_jax.system.errors import EXIT_BAD_INPUT
 
 _PROJECT = Path(__file__).resolve().parents[2]
-# As jax/_src/config.py words it.
-_REFUSED = re.compile(
-    r"invalid truth value .* for environment '(?P<variable>\w+)'"
-    r'|Invalid value ".*" for JAX flag (?P<setting>\w+)',
-    re.DOTALL,
-)
-_NO_INTEGER = re.compile(r"invalid literal for int\(\) with base 10: ")
+_READER = "jax/_src/config.py"  # of JAX's settings
 _EXPECTED = {
     "bool_env": "true or false",
     "int_env": "an integer",
@@ -33,26 +27,21 @@ def refused_setting(error: BaseException) -> str | None:
     """What is wrong with which variable, in one line; None unless JAX refused its environment."""
     if not isinstance(error, ValueError):
         return None
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    if frame is None or not frame.tb_frame.f_code.co_filename.endswith(("jax/_src/config.py",)):
-        return None
-    function, values = frame.tb_frame.f_code.co_name, frame.tb_frame.f_locals
-    match = _REFUSED.fullmatch(str(error))
-    if match is not None:
-        name = match["variable"] or match["setting"].upper()
-    elif _NO_INTEGER.match(str(error)) and "varname" in values:
-        name = values["varname"]
-    else:
-        return None
-    choices: Iterable[object] = values.get("enum_values") or values.get("enum_class") or ()
-    words = [str(getattr(choice, "value", choice)) for choice in choices]
-    expected = " or ".join(words) or _EXPECTED.get(function, "what JAX's documentation says")
-    return (
-        f"JAX refuses the environment variable {name}={os.environ.get(name, '')!r}; "
-        f"expected {expected}, or the variable unset"
-    )
+    expected = f"what JAX takes ({error})"
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if not frame.f_code.co_filename.endswith(_READER):
+            return None  # raised elsewhere, or by none of its readers
+        values = frame.f_locals
+        choices: Iterable[object] = values.get("enum_values") or values.get("enum_class") or ()
+        words = [str(getattr(choice, "value", choice)) for choice in choices]
+        expected = " or ".join(words) or _EXPECTED.get(frame.f_code.co_name, expected)
+        name = str(values.get("varname") or values.get("name")).upper()
+        if name in os.environ:
+            return (
+                f"JAX refuses the environment variable {name}={os.environ[name]!r}; "
+                f"expected {expected}, or the variable unset"
+            )
+    return None
 
 
 def explain_refused_settings() -> None:

@@ -121,3 +121,36 @@ def test_a_platform_that_is_not_there_leaves_the_setting(monkeypatch):
         assert jax.config.jax_platforms == "tpu"
     finally:
         jax.config.update("jax_platforms", before)
+
+
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        ("--xla_none_such=1", "Unknown flag in XLA_FLAGS: --xla_none_such=1"),
+        ("--xla_force_host_platform_device_count=two", "Couldn't interpret value two"),
+        ("none_such", 'Could not open file "none_such"'),
+    ],
+)
+def test_flags_that_xla_refuses_are_one_line(flags, said, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    with pytest.raises(InputError) as refused:
+        check_devices()
+    line = str(refused.value)
+    assert line.startswith(f"XLA refuses the environment variable XLA_FLAGS={flags!r} ({said}")
+    assert line.endswith("the variable unset") and "\n" not in line
+
+
+def test_flags_that_xla_takes_are_fine(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    check_devices()
+
+
+def test_a_default_device_that_is_not_there_is_one_line():
+    jax.config.update("jax_default_device", "tpu")
+    try:
+        with pytest.raises(InputError, match="JAX_DEFAULT_DEVICE is tpu, .* what is there: "):
+            check_devices()
+        jax.config.update("jax_default_device", "cpu")
+        check_devices()
+    finally:
+        jax.config.update("jax_default_device", None)

@@ -20,6 +20,7 @@ REFUSED = {
     "JAX_NUM_CPU_DEVICES": ("four", "an integer"),
     "JAX_TRACER_ERROR_NUM_TRACEBACK_FRAMES": ("x", "an integer"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": ("soon", "a number"),
+    "JAX_DEFAULT_DEVICE": ("fast", "what JAX takes (jax.default_device must be passed"),
 }
 # Runs JAX's own readers of the environment, without importing all of JAX for each variable.
 READ = """
@@ -92,11 +93,13 @@ def test_only_what_jax_says_of_its_environment_is_explained(monkeypatch):
         "JAX refuses the environment variable JAX_NEW='b\\nc'; expected u or v, or the variable "
         "unset"
     )
-    assert "expected what JAX's documentation says" in refused_setting(
+    assert "expected what JAX takes (Invalid value" in refused_setting(
         raised_in(config, refused.format("None"))
     )
     assert refused_setting(raised_in("/elsewhere/config.py", refused.format("None"))) is None
     other = "def f():\n raise ValueError('something else')"
     assert refused_setting(raised_in(config, other)) is None
+    monkeypatch.delenv("JAX_NEW")
+    assert refused_setting(raised_in(config, refused.format("None"))) is None
     assert refused_setting(ValueError("Invalid value")) is None
     assert refused_setting(RuntimeError("Invalid value")) is None
