@@ -19,16 +19,23 @@ _MOST_OPERANDS = 12  # of the side that is read; a number has at most three
 # Words that change the value of the number before them, or that say there is more of it.
 CONTINUING = frozenset(
     "hundred hundreds thousand thousands million millions billion billions trillion trillions"
-    " lakh lakhs crore crores dozen dozens mil mln mio bn tn half halves thirds fourths fifths"
+    " quadrillion quadrillions milliard milliards lakh lakhs crore crores dozen dozens mil mln mio"
+    " mill bn tn kk half halves thirds fourths fifths"
     " sixths sevenths eighths ninths tenths hundredths thousandths squared cubed factorial choose"
     " mod modulo plus minus divided multiplied or k x y z".split()
 )
+_CONTINUING_CHARACTERS = (
+    "\u5341\u767e\u5343\u4e07\u842c\u4ebf\u5104\u5146"  # ten, hundred ... of Chinese
+)
 _PART = frozenset("half third quarter fourth fifth sixth eighth tenth".split())
+# Words before a number that say another one: "minus 5", "twice 5".
+_CHANGING = frozenset("minus negative twice thrice double triple".split())
 # Words that make one thing of the numbers on both sides.
 _JOINING = frozenset(
     "to or and through thru till until x by plus minus times over point of vs versus choose mod"
-    " into".split()
+    " into remainder rem r".split()
 )
+_COMPARING = frozenset("more less fewer".split())
 # "5 hours 30 minutes" is one quantity: neither 5 nor 30.
 _MEASURES = frozenset(
     "hours hour hrs hr h minutes minute mins min days day weeks week months month years year feet"
@@ -38,8 +45,10 @@ _MEASURES = frozenset(
     " dimes dime quarters quarter nickels nickel".split()
 )
 _UNIT_LETTERS = frozenset("gmlhstpcdfwvajnLCFGWVAJN")  # "5m"; other letters are names: "2x"
-_EXPONENT = re.compile(r"[eE][0-9]+")  # "1 e3", as some tokenizers part it
+# "1 e3", as some tokenizers part it, and the remainder of "5 r2".
+_EXPONENT = re.compile(r"[eErR][0-9]+")
 _FUNCTIONS = frozenset("sqrt log ln exp sin cos tan abs gcd lcm max min floor ceil round".split())
+_WITHOUT_BRACKETS = frozenset("sqrt log ln exp sin cos tan".split())  # "sqrt 16"
 
 _OPERATORS = frozenset(("sign", "operator", "equals", "command"))
 _SIDE = re.compile(r"\(*(?P<sign>[-+]?)\(*(?P<number>n/n|nn/n|n\*n\^[-+]?n|n\^[-+]?n|n)\)*")
@@ -87,12 +96,16 @@ def _joined(tokens: Sequence[Token], left: int, right: int) -> bool:
         return True  # "10 5", "72 (48": nothing but space parts them
     words = [token.text.lower() for token in gap if token.kind == "word"]
     marks = [token for token in gap if token.kind not in ("word", "unit", "close", "currency")]
+    if words and words[-1] == "or" and all(token.text in ",([" for token in marks):
+        return True  # "3 (or 4)"
     if not marks or all(token.text == "," for token in marks):
         if not words:
             return True  # "1, 2"
         joining = [word for word in words if word in _JOINING or word == "out"]
         if len(joining) == len(words):
             return True  # "3 to 4"
+        if words[0] in _COMPARING and words[1:] == ["than"] or words[-2:] == ["percent", "of"]:
+            return True  # "3 more than 4"
         follower = tokens[right + 1] if right + 1 < len(tokens) else None
         return (
             words[0] in _MEASURES
@@ -116,6 +129,8 @@ def _joined(tokens: Sequence[Token], left: int, right: int) -> bool:
 def _expression(tokens: Sequence[Token], run: Sequence[int]) -> NumericAnswer | None:
     """The value behind the run's last `=`; None unless exactly one number stands there."""
     first, last = run[0], run[-1]
+    if any(token.text.lower() == "or" for token in tokens[first:last]):
+        return None  # "x = 5 or x = 6" gives two
     start = first
     while (
         start > 0
@@ -183,12 +198,19 @@ def _begins(tokens: Sequence[Token], start: int, first: int) -> bool:
             return False
     if before is None:
         return True
-    if before.text.lower() in ("minus", "negative"):
-        return False  # it says another number than its digits
+    word = before.text.lower()
+    if word in _CHANGING or word in _WITHOUT_BRACKETS:
+        return False
+    if word == "of" and start > 1 and tokens[start - 2].text.lower().removesuffix("s") in _PART:
+        return False  # "a third of 12"
     if before.kind == "word" and not head.spaced and head.kind in ("sign", "open"):
         return False  # "step-5", "f(5)"
     if before.kind == "word" and head.kind in ("sign", "open"):
         return len(before.text) > 1 and before.text.lower() not in _FUNCTIONS
+    if before.kind == "point" and not head.spaced and not before.spaced and start > 1:
+        named = tokens[start - 2]
+        if named.kind == "word" and any(character.isdigit() for character in named.text):
+            return False  # "v1.2", "B1,000"
     if before.kind == "point" and before.text == "." and not head.spaced:
         # "Rs.5" has a point of its own; "..5" has not.
         return start > 1 and tokens[start - 2].kind == "word" and not before.spaced
@@ -218,6 +240,7 @@ def _ends(tokens: Sequence[Token], last: int) -> bool:
             and after.kind == "word"
             and token.spaced == after.spaced
             and (len(after.text) > 1 or after.text in "aI")
+            and (token.spaced or after.text.lower() not in CONTINUING)  # "5-million"
         )
     if token.kind == "operator":
         # "60 miles/hour" has a unit, "48/" and "5/x" go on.
@@ -228,7 +251,9 @@ def _ends(tokens: Sequence[Token], last: int) -> bool:
             and (len(after.text) > 1 or after.text in _UNIT_LETTERS)
         )
     if token.kind == "open":
-        return token.spaced
+        # "72 (48 of them red)", but not "5(x)" or "5 (in thousands)".
+        inside = [following.text.lower() for following in tokens[index + 1 : index + 3]]
+        return token.spaced and CONTINUING.isdisjoint(inside)
     if token.kind == "point":
         goes_on = after is not None and not after.spaced and after.kind in ("point", "command")
         return not (token.text == "." and not token.spaced and goes_on)
@@ -237,6 +262,8 @@ def _ends(tokens: Sequence[Token], last: int) -> bool:
     if token.kind != "word":
         return True
     word = token.text
+    if word[0] in _CONTINUING_CHARACTERS:
+        return False
     if not token.spaced and index == last + 1:
         if any(character.isdigit() or character == "_" for character in word):
             return False

@@ -150,9 +150,10 @@ def _plain_characters(text: str) -> str:
     pieces: list[str] = []
     for character in text:
         piece = _plain_character(character)
-        # "2½" is two and a half, not 21 halves.
-        if len(piece) > 1 and "/" in piece and pieces and pieces[-1][-1:].isdigit():
-            pieces.append(" ")
+        # "2½" is two and a half, not 21 halves, and "½10" no tenth.
+        if pieces and piece[:1].isdigit() and pieces[-1][-1:].isdigit():
+            if "/" in piece or "/" in pieces[-1]:
+                pieces.append(" ")
         if piece:
             pieces.append(piece)
     return "".join(pieces)

@@ -72,6 +72,15 @@ def test_given_texts(case):
         ("minus 72", None), ("negative $72", None), ("72 . 5", None), ("72 .", "72"),
         ("\\color{red}72", "72"), ("\\textcolor{red}{72}", "72"),
         ("5 - so it is", "5"), ("B12", None), ("{12}{5}", None),
+        ("v1.2", None), ("B1,000", None), ("A1:30", None), ("x2 = 5", "5"), ("Rs. 5", "5"),
+        ("5-hundred", None), ("5 milliards", None), ("5 \u5343", None), ("5 \u767e\u4e07", None),
+        ("5 (thousand)", None), ("5 (in thousands)", None), ("5 (in total)", "5"),
+        ("sqrt 16", None), ("log 10", None), ("\u221b8", None), ("\u230a5.7\u230b", None),
+        ("5 remainder 2", None), ("5 R 2", None), ("5 r2", None), ("\u00bd10", None),
+        ("twice 5", None), ("triple 5", None), ("half of 10", None), ("two thirds of 12", None),
+        ("3 more than 10", None), ("3 less than 10", None), ("5 percent of 20", None),
+        ("5 percent", "5"), ("more than 5", "5"), ("all of 5", "5"),
+        ("5 (or 6)", None), ("x = 5 or x = 6", None), ("x = 5, or 6", None),
     ],
 )  # fmt: skip
 def test_one_reading_wherever_a_number_stands(written, value):
