@@ -16,17 +16,19 @@ from reoac_jax.tasks.expression_tokens import Token, tokens_of
 _MOST_DIGITS = 400  # a longer run of digits is no answer, and int() refuses 4 300 of them
 _MOST_OPERANDS = 12  # of the side that is read; a number has at most three
 
-# Words that change the value of the number before them, or that say there is more of it.
-CONTINUING = frozenset(
+# Words for so many of what the number before them counts.
+SCALES = frozenset(
     "hundred hundreds thousand thousands million millions billion billions trillion trillions"
     " quadrillion quadrillions milliard milliards lakh lakhs crore crores dozen dozens mil mln mio"
-    " mill bn tn kk half halves thirds fourths fifths"
-    " sixths sevenths eighths ninths tenths hundredths thousandths squared cubed factorial choose"
-    " mod modulo plus minus divided multiplied or k x y z".split()
+    " mill bn tn kk".split()
 )
-_CONTINUING_CHARACTERS = (
-    "\u5341\u767e\u5343\u4e07\u842c\u4ebf\u5104\u5146"  # ten, hundred ... of Chinese
+# Words that change the value of the number before them, or that say there is more of it.
+CONTINUING = SCALES.union(
+    "half halves thirds fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths"
+    " squared cubed factorial choose mod modulo plus minus divided multiplied or k x y z".split()
 )
+# The same of Chinese: ten, hundred, thousand, ten thousand and its powers.
+_CONTINUING_CHARACTERS = "\u5341\u767e\u5343\u4e07\u842c\u4ebf\u5104\u5146"
 _PART = frozenset("half third quarter fourth fifth sixth eighth tenth".split())
 # Words before a number that say another one: "minus 5", "twice 5".
 _CHANGING = frozenset("minus negative twice thrice double triple".split())

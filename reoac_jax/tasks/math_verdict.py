@@ -10,7 +10,7 @@ import sympy
 from math_verify import parse, verify
 
 from reoac_jax.tasks.boxed import bare_answer, last_boxed
-from reoac_jax.tasks.expressions import CONTINUING
+from reoac_jax.tasks.expressions import CONTINUING, SCALES
 from reoac_jax.tasks.notation import latex_text
 
 # A number with its unit inside one command: "\text{12 apples}".
@@ -20,13 +20,16 @@ _WORDED = re.compile(
 )
 _WORD = re.compile(r"(?<!\\)\b[A-Za-z]+")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
+# "\ge 5" and "< 5" are no number.
+_RELATION = re.compile(r"(?:[<>]|\\(?:[lg]e(?:q(?:slant)?)?|[lg]t|neq?)(?![A-Za-z]))")
 
 
 def judge(text: str, answer: str) -> dict[str, Any]:
     r"""Compares the text's last `\boxed{...}`, or without one what math-verify finds, to `answer`.
 
     Both are read by one rule: Unicode as the LaTeX that it stands for, without the punctuation of
-    the sentence that the answer ends. An empty box is no answer.
+    the sentence that the answer ends. An empty box is no answer. What math-verify passes over and
+    is part of an answer, a word such as "thousand" or a relation in front, both must have.
 
     Returns `{"correct": bool, "extracted": str or None}`. math-verify's own time limits are off:
     they need SIGALRM in a main thread and do not stop every computation; the pool's limit does.
@@ -34,14 +37,16 @@ def judge(text: str, answer: str) -> dict[str, Any]:
     boxed = last_boxed(text)
     expected_box = last_boxed(answer)
     expected = bare_answer(latex_text(answer if expected_box is None else expected_box))
+    same = True
     if boxed is None:
         found = _parsed(latex_text(text))
     else:
         content = bare_answer(latex_text(boxed))
+        same = _passed_over(content) == _passed_over(expected)
         found = _parsed_box(_without_unit(content, expected))
         expected = _without_unit(expected, content)
     target = _parsed_box(expected)
-    correct = bool(found) and verify(target, found, timeout_seconds=None)
+    correct = same and bool(found) and verify(target, found, timeout_seconds=None)
     extracted = boxed if boxed is not None else str(found[-1]) if found else None
     return {"correct": bool(correct), "extracted": extracted}
 
@@ -56,6 +61,13 @@ def _without_unit(content: str, other: str) -> str:
     if CONTINUING.intersection(words) or not set(words).issuperset(others):
         return content
     return match["number"]
+
+
+def _passed_over(content: str) -> tuple[set[str], bool]:
+    """What math-verify leaves out: words such as "thousand", and whether a relation comes first."""
+    words = _WORD.findall(_COMMAND.sub(" ", content).lower())
+    sizes = {word.removesuffix("s") for word in SCALES.intersection(words)}
+    return sizes, _RELATION.match(content) is not None
 
 
 def _parsed_box(content: str) -> list:

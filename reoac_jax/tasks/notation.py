@@ -92,6 +92,10 @@ _SAME_LATEX = (
     ),
     (re.compile(r"(?<=[0-9])\\,(?=[0-9]{3}(?![0-9]))"), ""),
 )
+# Thousands parted by space, not behind a command such as the one of "\sqrt2 345".
+_THOUSANDS = re.compile(
+    r"(?<![\w.,\\^])[1-9][0-9]{0,2}(?:[ \u00a0\u2009\u202f~][0-9]{3})+(?![0-9])"
+)
 _TIE = re.compile(r"(?<=\S)~")  # LaTeX's space; in front of a number "~" says "about"
 _TIMES_TEN = re.compile(r"(?<=[0-9])\s?[xX]\s?(?=10\s?\^)")
 _EMPHASIS = re.compile(r"(?<![\w)*])(\*{1,3}|_{1,3})(?=[^\s*_])([^*_\n]{1,200})(?<=\S)\1(?![\w(*])")
@@ -130,6 +134,7 @@ def latex_text(text: str) -> str:
         text = _LAYOUT.sub(lambda m: " " if m["after"] is None else r"\\", text)
         for pattern, same in _SAME_LATEX:
             text = pattern.sub(same, text)
+    text = _THOUSANDS.sub(lambda m: "".join(filter(str.isdigit, m[0])), text)
     if text.isascii():
         return text
     text = _SUPERSCRIPTS.sub(lambda m: f"^{{{_spelt(m[0], _SUPERSCRIPT)}}}", text)

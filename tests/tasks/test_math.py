@@ -138,10 +138,14 @@ def test_a_unit_in_the_number_s_command_and_the_imaginary_unit(pool):
         (r"e^{2\pi i/3}", r"e^{2i\pi/3}"), (r"e^{\mathrm{i}\pi}", "-1"), ("z=2+3i", "z=2+3 i"),
         (r"\begin{pmatrix}1\\ i\end{pmatrix}", r"\begin{pmatrix}1\\\mathrm{i}\end{pmatrix}"),
         ("i>2", "i>2"), ("x+yi", "x+y i"),
+        ("1 234", "1234"), ("1\u202f234 567", "1{,}234{,}567"),
+        (r"2\text{ million}", r"2\text{ million}"),
     ]  # fmt: skip
     other = [
         (r"\text{12 apples}", "13"), (r"\text{12 apples}", "12x"), (r"\text{3 million}", "3"),
         (r"\text{6 am}", r"\text{6 pm}"), (r"\text{6 am}", r"6\text{ pm}"), ("2-3i", "2+3i"),
+        (r"12\text{ thousand}", "12"), ("12", r"12\text{ thousand}"), ("2 millions", "2"),
+        (r"\ge 5", "5"), ("\u22655", "5"), ("<5", "5"), (r"\sqrt2 345", r"\sqrt{2345}"),
         (r"\text{1 and 4}", "1"), ("3i", "3"), ("2", "2+3i"), ("i", "j"), ("-i", r"\mathrm{i}"),
     ]  # fmt: skip
     verdicts = pool.judge(

@@ -19,7 +19,7 @@ class Math(Task):
     """Problems from the files that `scripts/download_data.sh math` writes."""
 
     name: ClassVar[str] = "math"
-    grader_version: ClassVar[str] = f"math-3+math-verify-{version('math-verify')}"
+    grader_version: ClassVar[str] = f"math-4+math-verify-{version('math-verify')}"
     options: ClassVar[dict[str, Option]] = {
         "train_file": Option(
             "str", "processed training problems, .jsonl", "data/processed/math_train.jsonl"
