@@ -143,7 +143,10 @@ def _read_fields(file: Path) -> dict[str, Any]:
         raise InputError(f"{file}: bias is {fields['bias']!r}; expected 'none'")
     start = fields.get("init_lora_weights", True)
     if start not in _PLAIN_STARTS:
-        raise InputError(f"{file}: init_lora_weights is {start!r}, which changes the base weights")
+        raise InputError(
+            f"{file}: init_lora_weights is {start!r}, which changes the "
+            "base weights; expected a plain start, or the adapter merged into its base"
+        )
     checked: dict[str, Any] = {"use_rslora": bool(fields.get("use_rslora"))}
     for name, low in (("r", 1), ("lora_alpha", None), ("lora_dropout", 0)):
         value = fields.get(name, 0.0 if name == "lora_dropout" else None)
@@ -193,5 +196,7 @@ def _overlay(file: Path, config: ModelConfig, rank: int) -> dict[str, dict[str, 
         if len(pair) < 2:
             module = next(module for module, place in modules.items() if place == path)
             missing = _SUFFIXES["b" if "a" in pair else "a"]
-            raise InputError(f"{file}: key {_PREFIX}{module}{missing} is missing")
+            raise InputError(
+                f"{file}: key {_PREFIX}{module}{missing} is missing; expected both of each pair"
+            )
     return found

@@ -108,7 +108,10 @@ def find_source(source: str, revision: str | None = None) -> Source:
     path = Path(source)
     if path.exists():
         if revision is not None:
-            raise InputError(f"--revision {revision} is for hub ids; {source} is on this machine")
+            raise InputError(
+                f"--revision {revision} is for hub ids; {source} is on this machine: "
+                "expected the option left out"
+            )
         return _describe(source, path, None)
     if not _HUB_ID.fullmatch(source) or path.suffix in _SUFFIXES:
         raise InputError(
@@ -139,7 +142,9 @@ def open_source(
     if not source.is_single_file:
         for option, given in (("--ema", ema), ("--config-json", config_json)):
             if given:
-                raise InputError(f"{option} is for a Lightning .ckpt; {where} is none")
+                raise InputError(
+                    f"{option} is for a Lightning .ckpt, which {where} is not; expected it left out"
+                )
     config_file = config_json or source.config
     config = None if config_file is None else read_config(config_file, source.tokenizer)
     loaded, tensors = _open_tensors(source)
@@ -295,7 +300,8 @@ def _download(hub_id: str, revision: str | None) -> Path:
         huggingface_hub.errors.HFValidationError,
     ):
         raise InputError(
-            f"no folder {hub_id} here, and the hub has no model {hub_id}{at}"
+            f"no folder {hub_id} here, and the hub has no model {hub_id}{at}; expected "
+            "a folder, a file or a model that is there"
         ) from None
     except OSError as error:  # every connection error of the hub's client is one
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -22,6 +22,7 @@ SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 WRAPPERS = frozenset({"_orig_mod", "module", "model", "_forward_module"})
 # Under which key a checkpoint keeps the state dict, in the order they are looked for.
 STATE_KEYS = ("state_dict", "model_state_dict", "model", "module")
+_WHOLE = "a whole one (fetch or save it again)"
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _SHARD_NAME = re.compile(r"[\w.-]+")
 # Keeps the tensors of a checkpoint, whatever it keeps them in, and nothing else of it.
@@ -41,7 +42,9 @@ class SafetensorsFile:
                 self.shapes = {key: tuple(part.get_shape()) for key, part in slices.items()}
                 names = {key: part.get_dtype() for key, part in slices.items()}
         except safetensors.SafetensorError as error:
-            raise InputError(f"{path} is truncated or no safetensors file: {error}") from None
+            raise InputError(
+                f"{path} is truncated or no safetensors file ({error}); expected {_WHOLE}"
+            ) from None
         self.dtypes = {key: _DTYPES.get(name, name) for key, name in names.items()}
 
     def read(self, key: str) -> np.ndarray:
@@ -140,11 +143,17 @@ def read_shards(index: Path) -> tuple[TensorFile, tuple[Path, ...]]:
     }
     for key, name in values.items():
         if key not in parts[name].shapes:
-            raise InputError(f"{index.parent / name} has no key {key}; {index.name} says it does")
+            raise InputError(
+                f"{index.parent / name} has no key {key}, which {index.name} says it has; expected "
+                "both of one save (fetch them again)"
+            )
     for name, part in parts.items():
         for key in part.shapes:
             if values.get(key) != name:
-                raise InputError(f"{index.parent / name} has a key {key}; {index.name} has it not")
+                raise InputError(
+                    f"{index.parent / name} has a key {key}, of which {index.name} says nothing; "
+                    "expected both of one save (fetch them again)"
+                )
     return JoinedTensors(parts.values()), shards
 
 
@@ -166,7 +175,9 @@ def load_pickle(path: Path) -> Any:
     if not is_zip:
         with path.open("rb") as file:
             if file.read(2) != b"\x80\x02":  # how PyTorch's format before 1.6 starts
-                raise InputError(f"{path} is truncated, or no PyTorch checkpoint")
+                raise InputError(
+                    f"{path} is truncated, or no PyTorch checkpoint; expected {_WHOLE}"
+                )
     try:
         unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_zip else []
         if not unsafe:
@@ -175,7 +186,7 @@ def load_pickle(path: Path) -> Any:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{path} is damaged, no PyTorch checkpoint, or needs more than weights_only=True "
-            f"allows: {reason[:200]}"
+            f"allows ({reason[:200]}); expected {_WHOLE}, with nothing but tensors in it"
         ) from None
     alone = path.with_name(f"{path.stem}-tensors{path.suffix}")
     code = _TENSORS_ALONE % ", ".join(f'"{key}"' for key in STATE_KEYS)

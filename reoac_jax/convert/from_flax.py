@@ -56,7 +56,9 @@ def main(argv: Sequence[str]) -> int:
     try:
         report = _write_peft(options, command) if options.peft else _write_merged(options, command)
     except OSError as error:
-        raise InputError(f"output {options.output} cannot be written: {error}") from error
+        raise InputError(
+            f"output {options.output} cannot be written: {error}; expected a place with room for it"
+        ) from error
     report |= {"source": str(options.source or options.checkpoint), "output": str(options.output)}
     print(json.dumps(report))
     return 0

@@ -55,7 +55,9 @@ def main(argv: Sequence[str]) -> int:
             options.output, config, params, source=source, tokenizer=tokenizer_files(options.base)
         )
     except OSError as error:
-        raise InputError(f"output {options.output} cannot be written: {error}") from error
+        raise InputError(
+            f"output {options.output} cannot be written: {error}; expected a place with room for it"
+        ) from error
     report = {
         "matrices": len(adapter.overlay),
         "rank": adapter.rank,

@@ -124,7 +124,9 @@ def main(argv: Sequence[str], default_source: str | None = None) -> int:
             file=sys.stderr,
         )
     except OSError as error:
-        raise InputError(f"output {options.output} cannot be written: {error}") from error
+        raise InputError(
+            f"output {options.output} cannot be written: {error}; expected a place with room for it"
+        ) from error
     kept = (
         "parameters",
         "source",

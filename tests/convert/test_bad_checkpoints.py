@@ -124,7 +124,10 @@ def test_bad_files(tmp_path, capsys, fault, name):
 PICKLE_FAULTS = {
     "a list": ([torch.ones(2)], "no state dict"),
     "empty dict": ({}, "no state dict"),
-    "number among tensors": ({"step": 3}, "step holds int"),
+    "number among tensors": (
+        {"step": 3},
+        "step holds int; expected tensors by key, there or under state_dict or model_state_dict or",
+    ),
     "truncated old format": (None, "pytorch_model.bin"),
     "code": ({"x": Malicious()}, "more than tensors"),
     "code in the old format": (Malicious(), "weights_only"),
@@ -206,7 +209,7 @@ def test_a_checkpoint_that_needs_more_is_refused_and_the_advice_works(tmp_path, 
 
 
 CONFIG_FAULTS = {
-    "absent": (None, "config.json is missing"),
+    "absent": (None, "config.json is missing; expected it beside model.safetensors"),
     "cut": ('{"vocab_size": 1', "config.json cannot be read"),
     "not UTF-8": (b"\xff\xfe\x00", "config.json cannot be read"),
     "a list": ("[1]", "config.json holds no JSON object"),
@@ -239,7 +242,10 @@ def test_bad_configs(tmp_path, capsys, fault):
     [
         (["--source", "absent/folder/x", "--output", "out"], "absent/folder/x does not exist"),
         (["--source", "absent.ckpt", "--output", "out"], "absent.ckpt does not exist"),
-        (["--source", "empty", "--output", "out"], "empty holds neither"),
+        (
+            ["--source", "empty", "--output", "out"],
+            "empty holds neither model.safetensors nor pytorch_model.bin, nor",
+        ),
         (["--source", SMALL / "model.safetensors", "--output", "out"], "give its folder"),
         (["--source", SMALL, "--output", "full"], "full already holds something"),
         (["--source", SMALL, "--output", "full/file"], "full/file is a file"),

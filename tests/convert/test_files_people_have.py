@@ -85,7 +85,7 @@ def test_what_does_not_fit_even_so_is_refused_with_the_way_out(tmp_path, capsys,
     source = write_folder(tmp_path / "source", state)
     argv = ["--source", source, "--output", tmp_path / "out"]
     line = refused(mdlm_to_flax.main, argv, named, tmp_path, capsys)
-    assert "rename them in the file" in line
+    assert "rename them in the file, or leave out what is not the model's" in line
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,11 @@ def _edit_index(change):
 
 FIRST = "model-00001-of-00003.safetensors"
 SHARD_FAULTS = {
-    "a file missing": (_remove_shard, "names 3 files, of which 1 are missing"),
+    "a file missing": (
+        _remove_shard,
+        "names 3 files, of which 1 are missing, such as model-00002-of-00003.safetensors; expected "
+        "all of them beside it (fetch the rest)",
+    ),
     "a file elsewhere": (_edit_index(lambda m: m.update({INV_FREQ_KEY: "../x"})), "'../x'"),
     "a key elsewhere": (
         _edit_index(lambda m: m.update({k: FIRST for k, v in m.items() if "00002" in v})),

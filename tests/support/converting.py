@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -36,6 +37,10 @@ def on_disk(folder):
     }
 
 
+# What a refusal ends with: what to give instead, or to do.
+_WAY_OUT = re.compile(r"[;:,] expected |; give |; pip install |; copy |tensors alone with: ")
+
+
 def refused(main, argv, named, folder, capsys):
     """Runs a command line that must be refused; its one line."""
     before = on_disk(folder)
@@ -46,6 +51,7 @@ def refused(main, argv, named, folder, capsys):
     lines = [line for line in printed.err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and printed.err.endswith(lines[0] + "\n")
     assert named in lines[0]
+    assert _WAY_OUT.search(lines[0])
     assert on_disk(folder) == before
     return lines[0]
 

@@ -80,7 +80,7 @@ class BackboneConfig:
         if config.hidden_dim % config.n_heads or config.head_dim % 2:
             raise InputError(
                 f"{where}: hidden_dim {config.hidden_dim} does not split into n_heads "
-                f"{config.n_heads} heads of even width"
+                f"{config.n_heads} heads; expected an even width of each"
             )
         return config
 
