@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.config.parameters import parameter
+from reoac_jax.policy.ranking import ascending
 from reoac_jax.samplers.interface import Move, OrderingSampler, ScheduledSampler, View
 
 
@@ -31,7 +32,7 @@ class EvenQuotaSampler(OrderingSampler, ScheduledSampler):
             return Move(view.best(score, -(-view.masked.sum() // view.steps_left)))
         counted = view.masked & ~view.ends
         quota = jnp.maximum(-(-counted.sum() // view.steps_left), 1)
-        order = jnp.argsort(jnp.where(view.masked, -score, jnp.inf), stable=True)
+        order = ascending(-score, view.masked)
         counted_before = jnp.cumsum(counted[order]) - counted[order]
         reveal = jnp.zeros_like(view.masked).at[order].set(counted_before < quota)
         return Move(view.masked & reveal)
