@@ -1,7 +1,6 @@
 """What a run's folder holds, read as far as it can be: a run may still be going, or was killed."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -173,8 +172,11 @@ def _read_episodes(
     episodes, notes = [], []
     for file in files:
         try:
-            episodes.append(_episode(file, json.loads(file.read_text(encoding="utf-8")), operators))
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            record = read_json_object(file, "an episode, as training writes them")
+            episodes.append(_episode(file, record, operators))
+        except InputError as error:
+            notes.append(f"{error}; it is left out.")
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             reason = f"{type(error).__name__}: {error}"[:120]
             notes.append(f"Sample {file.name} cannot be read ({reason}); it is left out.")
     return episodes, notes

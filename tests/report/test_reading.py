@@ -47,15 +47,19 @@ def test_metrics_of_any_kind(tmp_path, text, iterations, notes):
 
 
 def test_damaged_samples_are_named_and_left_out(tmp_path):
-    write_run(tmp_path, iterations=4)
+    write_run(tmp_path, iterations=6)
     names = sorted((tmp_path / "samples").iterdir())
     names[1].write_text('{"iteration": 1')
     record = json.loads(names[2].read_text())
     del record["steps"][0]["q"]
     names[2].write_text(json.dumps(record))
+    names[3].write_text("[" * 100_000)  # deeper than Python's parser goes
+    names[4].write_text("[]")
     (run,) = read_runs([str(tmp_path)], 500)
-    assert [episode.iteration for episode in run.episodes] == [0, 3]
-    assert all(any(name.name in note for note in run.notes) for name in names[1:3])
+    assert [episode.iteration for episode in run.episodes] == [0, 5]
+    for name in names[1:5]:
+        (note,) = [note for note in run.notes if name.name in note]
+        assert note.endswith("it is left out.")
 
 
 def test_many_episodes_are_spread_over_the_run(tmp_path):
