@@ -119,12 +119,15 @@ def test_the_steps_of_an_iteration(configs, actor, mode):
 
 
 def test_draws_derive_from_the_seed_and_the_iteration(configs):
-    def draws(**changes):
-        learner, _ = updated(configs, SETTINGS, **changes)
-        return [seen.tolist() for _, seen in learner.steps], learner.keys
+    def draws(*overrides, **changes):
+        """Of each gradient step what it is given; of the backbone's its key of dropout too."""
+        learner, _ = updated(configs, SETTINGS, *overrides, **changes)
+        return [seen.tolist() for _, seen in learner.steps] + learner.keys
 
-    assert draws() == draws()
-    assert draws()[0] != draws(iteration=4)[0] and draws()[1] != draws(iteration=4)[1]
+    here = draws()
+    assert draws() == here
+    for others in (draws(iteration=4), draws("--config.seed=1")):
+        assert all(one != other for one, other in zip(here, others, strict=True))
 
 
 def test_no_steps_switch_an_update_off(configs):
