@@ -11,6 +11,7 @@ from support.toy_updates import ACTORS, MODES, SETTINGS
 from reoac_jax.config import load_config
 from reoac_jax.devices import sharding
 from reoac_jax.learning.iteration import update
+from reoac_jax.learning.objectives.trajectory import Trajectory
 from reoac_jax.learning.replay import Episodes, Replay
 from reoac_jax.policy.observation import Observation
 
@@ -116,6 +117,12 @@ def test_the_steps_of_an_iteration(configs, actor, mode):
     if mode != "frozen":
         assert len({tuple(key) for key in learner.keys}) == 2  # each step has its own dropout
         assert (learner.targets // 1000 == 1).all()  # SETTINGS follow the reference
+
+
+def test_a_backbone_on_policy_gets_the_present_iterations_transitions_alone(configs):
+    learner, _ = updated(configs, dataclasses.replace(SETTINGS, backbone=Trajectory()))
+    seen = [numbers(seen) for name, seen in learner.steps if name == "backbone"]
+    assert seen == [set(range(8, 12))] * 2
 
 
 def test_draws_derive_from_the_seed_and_the_iteration(configs):
