@@ -53,7 +53,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> FrozenConfig
     """
     values = read_config(path)
     if is_record(path):
-        values = _values_before() | values
+        values = _values_before(fixed_options()) | values
     split = [_split_override(text) for text in overrides]
     # The fixed keys first: they decide which others exist, as task.name does.
     for text, key, value_text in split:
@@ -61,6 +61,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> FrozenConfig
             values[key] = _accepted(text, fixed_options()[key], value_text)
     with _of(path):
         options = _options(values)
+    if is_record(path):
+        values = _values_before(options) | values
     for text, key, value_text in split:
         if key in fixed_options():
             continue
@@ -151,21 +153,23 @@ def config_hash(config: Any) -> str:
     A key that holds what was done before there was the key (`Option.before`) is left out, so that
     the hash of what computes the same stays as it was.
     """
-    earlier = _values_before()
+    flat = flatten(config)
+    try:
+        earlier = _values_before(_options(flat))
+    except InputError:  # of another version
+        earlier = _values_before(fixed_options())
     values = {
         key: value
-        for key, value in flatten(config).items()
+        for key, value in flat.items()
         if not key.startswith(_PLACES) and not (key in earlier and value == earlier[key])
     }
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _values_before() -> dict[str, Any]:
-    """What was done before there were some of the keys that every configuration has."""
-    return {
-        key: option.before for key, option in fixed_options().items() if option.before is not None
-    }
+def _values_before(options: Mapping[str, Option]) -> dict[str, Any]:
+    """What was done before there were some of these keys."""
+    return {key: option.before for key, option in options.items() if option.before is not None}
 
 
 def _refuse_command_line(message: str) -> NoReturn:
