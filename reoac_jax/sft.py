@@ -20,14 +20,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from reoac_jax.backbone.prediction import prompt_width
 from reoac_jax.config import load_config, parse_command_line
 from reoac_jax.devices import sharding
 from reoac_jax.devices.compilation import set_up_compilation
 from reoac_jax.devices.cpu import keep_freed_memory
 from reoac_jax.devices.environment import check_devices, set_up_jax
 from reoac_jax.devices.streams import RunStream
-from reoac_jax.finetuning.evaluation import AnswerEvaluation, pad_prompts
+from reoac_jax.finetuning.evaluation import AnswerEvaluation
+from reoac_jax.finetuning.examples import ExampleFile, Examples
 from reoac_jax.finetuning.perplexity import evaluate_text
 from reoac_jax.finetuning.state import (
     checkpoint_items,
@@ -37,7 +37,6 @@ from reoac_jax.finetuning.state import (
     restore_finetuning,
 )
 from reoac_jax.finetuning.step import (
-    Examples,
     Finetuner,
     FinetuneSettings,
     batch_rows,
@@ -48,11 +47,12 @@ from reoac_jax.learning.parts import load_parts, starting_overlay
 from reoac_jax.runs.finite import check_finite
 from reoac_jax.runs.folder import run_config, stopped_from_outside
 from reoac_jax.runs.session import Session
+from reoac_jax.system.background import Ahead
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.progress import working
 from reoac_jax.system.shell import shell_command
 from reoac_jax.tasks import make_task
-from reoac_jax.tasks.problem_set import ProblemSet
+from reoac_jax.tasks.problem_set import encoded_split, truncation_in_words
 
 BACKBONE = "backbone"  # the result's folder in the run's
 
@@ -73,13 +73,11 @@ def main(argv: Sequence[str]) -> int:
             parts = load_parts(config)
         task = session.hold(contextlib.closing(make_task(config.task, config.grader)))
         with working("reading the problems"):
-            problems = ProblemSet.load(task, "train", parts.tokenizer, config)
-        print(f"{len(problems)} problems of {task.name}; {problems.truncation_in_words}")
-        prompt, prompt_length = pad_prompts(problems.encoded)
-        examples = sharding.replicate(
-            mesh, Examples(prompt, prompt_length, problems.encoded.reference)
-        )
-        settings, pad_id = FinetuneSettings.from_config(config), parts.tokenizer.eos_token_id
+            encoded = encoded_split(task, "train", parts.tokenizer, config)
+            problems = session.hold(ExampleFile(encoded))
+        print(f"{len(problems)} problems of {task.name}; {truncation_in_words(problems)}")
+        settings = FinetuneSettings.from_config(config, len(problems))
+        pad_id = parts.tokenizer.eos_token_id
         finetuner = Finetuner(parts.training_model(config), pad_id, settings, mesh)
         key, checkpoint = jax.random.key(config.seed), session.checkpoint
         init_key = jax.random.fold_in(key, RunStream.INIT)
@@ -95,7 +93,7 @@ def main(argv: Sequence[str]) -> int:
 
         # ---- Run folder
         session.start(
-            config, activity="fine-tuning", unit="step", total=sft.steps, done=start,
+            config, activity="fine-tuning", unit="step", total=settings.steps, done=start,
             last_line=-1 if checkpoint is None else start, keep_best=0,
         )  # fmt: skip
 
@@ -104,21 +102,27 @@ def main(argv: Sequence[str]) -> int:
             items = checkpoint_items(finetuner, state)
             session.save(done, done, items, checkpoint_record(config, parts, done))
 
+        def batch(step: int) -> Examples[jax.Array]:
+            rows = batch_rows(config.seed, len(problems), sft.batch_size, step)
+            return sharding.split(mesh, problems.batch(rows))
+
         # ---- Loop
         if checkpoint is None:
             first = evaluation(merge(base, state.average))
             session.log(0, first)
             session.note("before: " + _shown(first))
-        done, since, began = start, start, time.monotonic()
-        while done < sft.steps and not session.asked:
-            chosen = batch_rows(config.seed, len(problems), sft.batch_size, done)
-            width = min(prompt_width(int(prompt_length[chosen].max())), prompt.shape[1])
-            batch = sharding.split(mesh, chosen)
-            state = finetuner.step(state, base, examples, batch, step_key, np.int32(done), width)
+        batches = session.hold(Ahead(batch, range(start, settings.steps)))
+        done, since, began, waited = start, start, time.monotonic(), 0.0
+        while done < settings.steps and not session.asked:
+            asked = time.monotonic()
+            examples = next(batches)
+            if state.sums.steps.is_ready():  # the devices had nothing left to do
+                waited += time.monotonic() - asked
+            state = finetuner.step(state, base, examples, step_key, np.int32(done))
             done += 1
 
             # ---- Log and checkpoint
-            evaluate = done % sft.eval_every == 0 or done == sft.steps
+            evaluate = done % sft.eval_every == 0 or done == settings.steps
             if evaluate or done % sft.log_every == 0:
                 sums = jax.device_get(state.sums)
                 values = {
@@ -126,6 +130,7 @@ def main(argv: Sequence[str]) -> int:
                     "gradient_norm": sums.gradient_norm / sums.steps,
                     "learning_rate": np.float32(settings.rate(done - 1)),
                     "seconds_per_step": (time.monotonic() - began) / (done - since),
+                    "host_seconds_per_step": waited / (done - since),
                 }
                 check_finite(done, values, parameter_groups(finetuner, state))
                 state = state._replace(sums=sharding.replicate(mesh, zero_sums()))
@@ -135,8 +140,8 @@ def main(argv: Sequence[str]) -> int:
                     values |= measured
                 session.log(done, values)
                 session.progress(done - since, {"loss": values["loss"]})
-                since, began = done, time.monotonic()
-            if done % sft.checkpoint_every == 0 or done == sft.steps:
+                since, began, waited = done, time.monotonic(), 0.0
+            if done % sft.checkpoint_every == 0 or done == settings.steps:
                 save()
         if session.saved != done:  # stopped between two saves
             save()
@@ -144,10 +149,10 @@ def main(argv: Sequence[str]) -> int:
 
         # ---- Result
         result = session.run / BACKBONE
-        if done == sft.steps:
+        if done == settings.steps:
             if not result.exists():
                 with stopped_from_outside(session.run):
-                    export(result, config, parts, merge(base, state.average))
+                    export(result, config, parts, merge(base, state.average), done)
             use = shell_command("train", "--config", "FILE", f"--config.backbone.path={result}")
             print(f"done: {result}\nuse it: {use}")
     return code

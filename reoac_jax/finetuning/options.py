@@ -14,6 +14,14 @@ def _steps(doc: str, default: int, low: int = 1) -> Option:
 OPTIONS: Mapping[str, Option] = {
     "sft.mode": Option("str", "what of the backbone is trained", "full", choices=("lora", "full")),
     "sft.steps": _steps("gradient steps", 5000),
+    "sft.epochs": Option(
+        "float",
+        "passes over the training problems, in place of sft.steps; 0: sft.steps counts",
+        0.0,
+        low=0.0,
+        high=1e6,
+        before=0.0,
+    ),
     "sft.batch_size": Option(
         "int", "examples a gradient step, on all devices together", 128, low=1, high=10**6
     ),
@@ -22,11 +30,19 @@ OPTIONS: Mapping[str, Option] = {
     ),
     "sft.learning_rate": Option("float", "of AdamW, at its highest", 3e-5, low=0.0, high=1.0),
     "sft.warmup_steps": _steps("steps of the rate's linear rise, then cosine decay", 200, low=0),
+    "sft.warmup_share": Option(
+        "float",
+        "share of the steps that is warm-up, in place of sft.warmup_steps; 0: that counts",
+        0.0,
+        low=0.0,
+        high=0.99,
+        before=0.0,
+    ),
     "sft.final_rate": Option(
         "float", "share of learning_rate left at the end", 0.1, low=0.0, high=1.0
     ),
     "sft.weight_decay": Option("float", "of AdamW, on matrices", 0.01, low=0.0, high=10.0),
-    "sft.beta2": Option("float", "of AdamW", 0.999, low=0.5, high=0.99999),
+    "sft.beta2": Option("float", "of AdamW, whose beta1 is 0.9", 0.999, low=0.5, high=0.99999),
     "sft.gradient_clip": Option(
         "float", "bound on the global norm; 0: none", 1.0, low=0.0, high=1e4
     ),
@@ -77,7 +93,9 @@ def check(values: Mapping[str, Any]) -> None:
             f"sft.batch_size is {values['sft.batch_size']};"
             f" expected a multiple of sft.accumulate, {values['sft.accumulate']}"
         )
-    if values["sft.warmup_steps"] >= values["sft.steps"]:
+    # With epochs the steps are known when the problems are (`FinetuneSettings.from_config`).
+    told = not values["sft.epochs"] and not values["sft.warmup_share"]
+    if told and values["sft.warmup_steps"] >= values["sft.steps"]:
         raise InputError(
             f"sft.warmup_steps is {values['sft.warmup_steps']};"
             f" expected less than sft.steps, {values['sft.steps']}"

@@ -59,12 +59,15 @@ def restore_finetuning(
     return FinetuneState(average=average, **items), record["iteration"]
 
 
-def export(result: Path, config: ConfigDict, parts: Parts, params: Any) -> None:
-    """Writes the backbone's folder, with the tokenizer's files of the one it came from."""
+def export(result: Path, config: ConfigDict, parts: Parts, params: Any, steps: int) -> None:
+    """Writes the backbone's folder, with the tokenizer's files of the one it came from.
+
+    steps: that made it.
+    """
     source = {
         "source": "reoac_jax.sft",
         "task": config.task.name,
-        "steps": config.sft.steps,
+        "steps": steps,
         "mode": config.sft.mode,
         "config_hash": config_hash(config),
     } | derived_source(config.backbone.path)

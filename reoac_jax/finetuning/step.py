@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from typing import Any, Generic, NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +17,8 @@ from reoac_jax.backbone.interface import DenoiserModule
 from reoac_jax.backbone.likelihood import reference_log_probs
 from reoac_jax.backbone.noise import noise_level
 from reoac_jax.devices import sharding
-from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.devices.streams import FinetuningStream
+from reoac_jax.finetuning.examples import Examples
 from reoac_jax.finetuning.objective import (
     Answers,
     add_noise,
@@ -54,19 +55,12 @@ class FinetuneState(NamedTuple):
     sums: Sums
 
 
-class Examples(NamedTuple, Generic[ArrayT]):
-    """All training examples, on the devices; as `denoising.Answers` with N rows."""
-
-    prompt: ArrayT
-    prompt_length: ArrayT
-    answer: ArrayT
-
-
 @dataclasses.dataclass(frozen=True)
 class FinetuneSettings:
     """The static part of a step, from a validated config's section `sft`; names as there.
 
-    trainable: what of the backbone is trained, as `sft.mode` names it.
+    trainable: what of the backbone is trained, as `sft.mode` names it. steps, warmup_steps: also
+    where the section gives them as epochs and as a share.
     """
 
     trainable: Trainable
@@ -84,13 +78,25 @@ class FinetuneSettings:
     fsdp: bool
 
     @classmethod
-    def from_config(cls, config: ConfigDict) -> "FinetuneSettings":
-        own = [field.name for field in dataclasses.fields(cls) if field.name in config.sft]
-        return cls(
-            **{name: config.sft[name] for name in own},
-            trainable=trainable(config.sft.mode, config),
-            fsdp=config.sharding.fsdp,
-        )
+    def from_config(cls, config: ConfigDict, problems: int) -> "FinetuneSettings":
+        """problems: how many training problems there are, for `sft.epochs`.
+
+        Raises `InputError` where the warm-up leaves nothing to follow it.
+        """
+        sft = config.sft
+        own = {
+            field.name: sft[field.name] for field in dataclasses.fields(cls) if field.name in sft
+        }
+        if sft.epochs:
+            own["steps"] = math.ceil(sft.epochs * problems / sft.batch_size)
+        if sft.warmup_share:
+            own["warmup_steps"] = math.ceil(sft.warmup_share * own["steps"])
+        if own["warmup_steps"] >= own["steps"]:
+            raise InputError(
+                f"the warm-up has {own['warmup_steps']} of {own['steps']} steps; expected fewer: "
+                "sft.warmup_steps, sft.warmup_share and sft.epochs decide"
+            )
+        return cls(**own, trainable=trainable(sft.mode, config), fsdp=config.sharding.fsdp)
 
     def rate(self, step: jax.Array | int) -> jax.Array:
         """Learning rate of a step, from 0: linear rise to the peak, then cosine decay."""
@@ -143,37 +149,29 @@ class Finetuner:
         """Backbone parameters of `state.average` or `state.weights`, LoRA merged in."""
         return self.settings.trainable.params(base, weights)
 
-    @functools.partial(jax.jit, static_argnums=(0, 7), donate_argnums=1)
+    @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def step(
         self,
         state: FinetuneState,
         base: Any,
         examples: Examples,
-        chosen: jax.Array,
         key: jax.Array,
         step: jax.Array,
-        width: int,
     ) -> FinetuneState:
         """One gradient step.
 
         Args:
           base: the frozen parameters of mode `lora`, never changed; None in mode `full`.
-          examples: `[N, ...]`. chosen: int32 `[B]`, this batch's rows of them.
+          examples: this step's, of few different widths: each is compiled for.
           key: the run's key. step: int32 `[]`, from 0; what is random derives from both.
-          width: columns of the prompts that this batch needs; static, so use few different ones.
         """
         settings = self.settings
         step_key = jax.random.fold_in(key, step)
         keys = {stream: jax.random.fold_in(step_key, stream) for stream in FinetuningStream}
-        batch, gen_len = chosen.shape[0], examples.answer.shape[1]
-        answer = examples.answer[chosen]
+        batch, gen_len = examples.answer.shape
         short = jax.random.uniform(keys[FinetuningStream.SHORT], (batch,)) < settings.short_share
-        answers = Answers(
-            prompt=examples.prompt[:, :width][chosen],
-            prompt_length=examples.prompt_length[chosen],
-            answer=answer,
-            kept=jnp.where(short, own_lengths(answer, self.eos_id), gen_len),
-        )
+        kept = jnp.where(short, own_lengths(examples.answer, self.eos_id), gen_len)
+        answers = Answers(*examples, kept)
         t = antithetic_times(keys[FinetuningStream.TIME], batch)
         uniforms = jax.random.uniform(keys[FinetuningStream.MASK], (batch, gen_len))
         weight = token_weights(answers, self.eos_id, settings.eos_weight)

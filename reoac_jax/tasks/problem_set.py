@@ -2,8 +2,10 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from ml_collections import ConfigDict
 
@@ -11,6 +13,8 @@ from reoac_jax.tasks import Problem, Split, Task
 from reoac_jax.tasks.encode import Encoded, encode_problems
 from reoac_jax.tasks.prompting import Prompting, pad_id
 from reoac_jax.tasks.tokenizer import Tokenizer
+
+_CHUNK = 4096  # problems of a stream that are held at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,16 +37,8 @@ class ProblemSet:
         """Reads and encodes a split, or its first `limit` problems. Raises `InputError`."""
         problems = task.problems(split)[:limit]
         references = [task.reference_text(problem) for problem in problems]
-        encoded = encode_problems(
-            problems,
-            references,
-            tokenizer,
-            gen_len=config.rollout.gen_len,
-            max_prompt_len=config.rollout.max_prompt_len,
-            eos_id=tokenizer.eos_token_id,
-            pad_id=pad_id(tokenizer),
-            prompting=Prompting.create(config.task, tokenizer, task),
-        )
+        prompting = Prompting.create(config.task, tokenizer, task)
+        encoded = _encode(problems, references, tokenizer, config, prompting)
         return cls(problems, references, encoded)
 
     def __len__(self) -> int:
@@ -59,8 +55,7 @@ class ProblemSet:
 
     @property
     def truncation_in_words(self) -> str:
-        counts = (f"{count} {name.replace('_', ' ')}" for name, count in self.truncation.items())
-        return ", ".join(counts)
+        return truncation_in_words(self.encoded)
 
     @property
     def truncation(self) -> dict[str, int]:
@@ -69,3 +64,52 @@ class ProblemSet:
             "prompts_truncated": self.encoded.prompts_truncated,
             "references_truncated": self.encoded.references_truncated,
         }
+
+
+def encoded_split(
+    task: Task, split: Split, tokenizer: Tokenizer, config: ConfigDict
+) -> Iterator[Encoded]:
+    """A split as tokens, some thousand problems at a time, of which none is kept here.
+
+    Raises `InputError` where it comes to a problem that cannot be used.
+    """
+    prompting = Prompting.create(config.task, tokenizer, task)
+    problems = task.stream(split)
+    while chunk := list(itertools.islice(problems, _CHUNK)):
+        references = [task.reference_text(problem) for problem in chunk]
+        yield _encode(chunk, references, tokenizer, config, prompting)
+
+
+class Truncated(Protocol):
+    """What knows how many prompts and references did not fit."""
+
+    @property
+    def prompts_truncated(self) -> int: ...
+    @property
+    def references_truncated(self) -> int: ...
+
+
+def truncation_in_words(counted: Truncated) -> str:
+    return (
+        f"{counted.prompts_truncated} prompts truncated, "
+        f"{counted.references_truncated} references truncated"
+    )
+
+
+def _encode(
+    problems: Sequence[Problem],
+    references: Sequence[str],
+    tokenizer: Tokenizer,
+    config: ConfigDict,
+    prompting: Prompting,
+) -> Encoded:
+    return encode_problems(
+        problems,
+        references,
+        tokenizer,
+        gen_len=config.rollout.gen_len,
+        max_prompt_len=config.rollout.max_prompt_len,
+        eos_id=tokenizer.eos_token_id,
+        pad_id=pad_id(tokenizer),
+        prompting=prompting,
+    )

@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from ml_collections import ConfigDict
@@ -76,6 +76,10 @@ class Task(abc.ABC):
 
         No problem of `dev` or `test` is one of another split.
         """
+
+    def stream(self, split: Split) -> Iterator[Problem]:
+        """The same, one after the other, where they need not be in memory together."""
+        return iter(self.problems(split))
 
     @abc.abstractmethod
     def reference_text(self, problem: Problem) -> str:

@@ -21,7 +21,8 @@ from reoac_jax.backbone.prediction import (
 )
 from reoac_jax.devices import sharding
 from reoac_jax.evaluation.policies.sampler import numbers_of, sampler_program
-from reoac_jax.finetuning.step import Examples, Finetuner, FinetuneSettings
+from reoac_jax.finetuning.examples import Examples
+from reoac_jax.finetuning.step import Finetuner, FinetuneSettings
 from reoac_jax.learning.learner import Learner, LearnerSettings
 from reoac_jax.learning.objectives.reference import Reference
 from reoac_jax.learning.objectives.soft_q import SoftQ
@@ -255,10 +256,10 @@ def supervised_program(workload: Workload, inputs: Inputs, dtype: str) -> Progra
     examples = Examples(*(jnp.asarray(x[:count]) for x in arrays))
     params = jax.tree.map(jnp.asarray, inputs.params)
     state = [finetuner.init(jax.random.key(5), params)]
-    chosen, key, width = jnp.arange(count), jax.random.key(6), inputs.prompt.shape[1]
+    key, width = jax.random.key(6), inputs.prompt.shape[1]
 
     def run() -> float:
-        step = finetuner.step(state[0], None, examples, chosen, key, jnp.int32(5), width)
+        step = finetuner.step(state[0], None, examples, key, jnp.int32(5))
         state[0] = jax.block_until_ready(step)
         return float(state[0].sums.loss)
 

@@ -13,9 +13,10 @@ from reoac_jax.backbone.interface import ModelConfig
 from reoac_jax.devices import sharding
 from reoac_jax.evaluation.policies import POLICIES, Policy
 from reoac_jax.finetuning.evaluation import pad_prompts
+from reoac_jax.finetuning.examples import Examples
 from reoac_jax.finetuning.nelbo import NelboProgram
 from reoac_jax.finetuning.objective import Answers
-from reoac_jax.finetuning.step import Examples, Finetuner, FinetuneSettings
+from reoac_jax.finetuning.step import Finetuner, FinetuneSettings
 from reoac_jax.learning.episodes import replay_episodes
 from reoac_jax.learning.experiment import Experiment
 from reoac_jax.learning.iteration import update
@@ -178,17 +179,15 @@ def _replay(experiment: Experiment, shapes: Any) -> Replay:
 def _fine_tuning(config: ConfigDict, parts: Parts) -> Iterator[Case]:
     mode, sft, mesh = config.sft.mode, config.sft, sharding.make_mesh()
     problems = longest_problems(config, sft.batch_size)
-    examples = sharding.replicate(
+    examples = sharding.split(
         mesh, Examples(*pad_prompts(problems.encoded), problems.encoded.reference)
     )
-    settings = FinetuneSettings.from_config(config)
+    settings = FinetuneSettings.from_config(config, problems=10**6)
     pad_id, key = parts.tokenizer.eos_token_id, jax.random.key(0)
     finetuner = Finetuner(parts.training_model(config), pad_id, settings, mesh)
     state = finetuner.place(jax.eval_shape(finetuner.init, key, parts.base))
     base = sharding.replicate(mesh, parts.base) if settings.trainable.keeps_base else None
-    chosen = sharding.split(mesh, np.arange(sft.batch_size, dtype=np.int32))
-    width = config.rollout.max_prompt_len
-    step = Finetuner.step.trace(finetuner, state, base, examples, chosen, key, np.int32(0), width)
+    step = Finetuner.step.trace(finetuner, state, base, examples, key, np.int32(0))
     forward = 2 if config.backbone.remat == "blocks" else 1
     yield Case(f"fine-tuning step, {mode}", step, forward, 1)
 

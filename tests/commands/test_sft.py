@@ -227,15 +227,19 @@ def test_resume_goes_on_exactly(finished, options, tmp_path, monkeypatch, capsys
     # Ctrl-C in step 4: saved at once, between two lines, and the same end.
     options = [*options, f"--config.output_dir={tmp_path / 'stopped'}"]
 
-    def interrupted(seed, count, size, step):
-        if step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return original(seed, count, size, step)
+    class Interrupted(sft.Ahead):
+        step = -1
 
-    monkeypatch.setattr(sft, "batch_rows", interrupted)
+        def __next__(self):
+            self.step += 1
+            if self.step == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().__next__()
+
     capsys.readouterr()
-    assert run_command(sft.main, ["--config", TINY, *options]) == 130
-    monkeypatch.setattr(sft, "batch_rows", original)
+    with monkeypatch.context() as patch:
+        patch.setattr(sft, "Ahead", Interrupted)
+        assert run_command(sft.main, ["--config", TINY, *options]) == 130
     stopped = max((tmp_path / "stopped" / "tiny").iterdir())
     assert f"reoac_jax.sft --resume {stopped}" in last_line(capsys.readouterr().err)
     assert {path.name for path in (stopped / "checkpoints").iterdir()} == {"4"}
@@ -313,6 +317,7 @@ def test_nelbo_of_a_row_does_not_depend_on_the_batch():
         (["--config", TINY, "--config.sft.mode=all"], ["sft.mode", "lora, full"]),
         (["--config", TINY, "--config.sft.accumulate=5"], ["sft.batch_size", "multiple", "5"]),
         (["--config", TINY, "--config.sft.warmup_steps=9999"], ["warmup_steps", "sft.steps"]),
+        (["--config", TINY, "--config.sft.warmup_share=1.5"], ["warmup_share", "0.0 to 0.99"]),
         (["--config", TINY, "--config.sft.batch_size=6"], ["multiple of the 4 devices"]),
         (["--config", TINY, "--config.backbone.path=nowhere"], ["nowhere", "does not exist"]),
     ],

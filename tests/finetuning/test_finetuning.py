@@ -15,7 +15,9 @@ from support.toy import EOS_ID, MASK_ID, VOCAB_SIZE, WORDS, backbone, randomise,
 from reoac_jax.backbone import lora
 from reoac_jax.backbone.likelihood import reference_log_probs
 from reoac_jax.backbone.noise import noise_level
+from reoac_jax.config import load_config
 from reoac_jax.devices import sharding
+from reoac_jax.finetuning.examples import Examples
 from reoac_jax.finetuning.nelbo import row_times, text_blocks
 from reoac_jax.finetuning.objective import (
     Answers,
@@ -25,7 +27,7 @@ from reoac_jax.finetuning.objective import (
     own_lengths,
     token_weights,
 )
-from reoac_jax.finetuning.step import Examples, Finetuner, FinetuneSettings
+from reoac_jax.finetuning.step import Finetuner, FinetuneSettings
 from reoac_jax.learning.trainable import Full, Lora
 from reoac_jax.system.errors import InputError
 
@@ -263,11 +265,11 @@ def run_steps(count: int, seed: int = 0, **changes):
     if keeps_base:
         state = state._replace(weights=randomise(state.weights, 1, 0.1))
     before = jax.device_get(state)
-    examples = Examples(given.prompt, given.prompt_length, given.answer)
     base = params if keeps_base else None
     for step in range(count):
-        chosen = np.random.default_rng(step).permutation(16)[:8].astype(np.int32)
-        state = tuner.step(state, base, examples, chosen, jax.random.key(7), np.int32(step), 5)
+        chosen = np.random.default_rng(step).permutation(16)[:8]
+        examples = Examples(given.prompt[chosen], given.prompt_length[chosen], given.answer[chosen])
+        state = tuner.step(state, base, examples, jax.random.key(7), np.int32(step))
     return tuner, params, given, before, jax.device_get(state)
 
 
@@ -355,6 +357,22 @@ def test_rate_rises_and_falls():
     assert np.argmax(rates) == 10
 
 
+def test_epochs_and_shares_become_steps(configs):
+    """The recipe of augmented GSM8K: 15 epochs of batches of 256, 1 % of them warm-up."""
+    config = load_config(configs / "gsm8k_aug.py")
+    found = FinetuneSettings.from_config(config, 385_620)
+    assert (found.steps, found.warmup_steps) == (22_595, 226)
+    rates = [float(found.rate(step)) for step in (0, 226, 22_595)]
+    np.testing.assert_allclose(rates, [2e-4 / 227, 2e-4, 2e-5], rtol=1e-4)
+    assert (found.beta2, found.weight_decay, found.gradient_clip) == (0.95, 0.1, 1.0)
+
+    plain = load_config(configs / "gsm8k.py")
+    told = FinetuneSettings.from_config(plain, 385_620)
+    assert (told.steps, told.warmup_steps) == (plain.sft.steps, plain.sft.warmup_steps)
+    with pytest.raises(InputError, match="the warm-up has 1 of 1 steps; expected fewer"):
+        FinetuneSettings.from_config(config, 17)
+
+
 def test_sigma_is_that_of_the_log_linear_schedule():
     t = np.array([0.01, 0.25, 1.0], np.float32)
     np.testing.assert_allclose(1 - np.exp(-noise_level(t)), 0.999 * t, rtol=1e-4)
@@ -367,9 +385,7 @@ def test_time_conditioned_backbones_see_sigma():
     state = tuner.init(jax.random.key(0), params)
     examples = Examples(given.prompt, given.prompt_length, given.answer)
     before = np.asarray(params["sigma_map"]["linear_0"]["kernel"])
-    state = tuner.step(
-        state, None, examples, np.arange(4, dtype=np.int32), jax.random.key(0), np.int32(0), 5
-    )
+    state = tuner.step(state, None, examples, jax.random.key(0), np.int32(0))
     assert np.isfinite(state.sums.loss)
     # The sinusoid's second half is sin(sigma f): without noise it would be 0 and learn nothing.
     after = np.asarray(state.weights["sigma_map"]["linear_0"]["kernel"])
