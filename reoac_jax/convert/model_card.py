@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -84,7 +85,7 @@ def _front_matter(
     title: str, kind: str, provenance: Provenance, adapter: bool, licence: str | None
 ) -> str:
     run = provenance.run
-    task = run.config["task"]["name"] if run else None
+    source = _data(run)
     results = [
         EvalResult(
             task_type="text-generation",
@@ -104,7 +105,7 @@ def _front_matter(
         library_name="peft" if adapter else "transformers",
         tags=["masked-diffusion", kind, "reoac"] + (["lora"] if adapter else []),
         base_model=provenance.hub_base[0],
-        datasets=[SOURCES[task].repository] if task in SOURCES else None,
+        datasets=[source.repository] if source else None,
         model_name=title,
         eval_results=results or None,
     )
@@ -130,7 +131,12 @@ def _base(provenance: Provenance) -> str:
 
 def _data(run: Run | None) -> Source | None:
     """Published data that the run was trained on."""
-    return SOURCES.get(run.config["task"]["name"]) if run else None
+    if run is None:
+        return None
+    task = run.config["task"]
+    # The files have the names of their sources, where they were not given others.
+    named = SOURCES.get(Path(task.get("train_file", "")).name.removesuffix("_train.jsonl"))
+    return named if named and named.task == task["name"] else SOURCES.get(task["name"])
 
 
 def _planned(run: Run | None) -> str | None:
@@ -139,7 +145,8 @@ def _planned(run: Run | None) -> str | None:
         return None
     if run.command == "train":
         return f"{run.config['train']['iterations']} iterations"
-    return f"{run.config['sft']['steps']} steps"
+    epochs = run.config["sft"].get("epochs", 0)
+    return f"{epochs:g} epochs" if epochs else f"{run.config['sft']['steps']} steps"
 
 
 def _grader(score: Mapping[str, Any]) -> str:

@@ -1,18 +1,24 @@
 """JSON-lines files of problems: strict reading that names file and line, and writing."""
 
+import array
 import codecs
+import collections
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from reoac_jax.config.schema import is_text
 from reoac_jax.system.errors import InputError
 from reoac_jax.system.files import looked_in
 from reoac_jax.tasks.task import Problem, Split
+
+NO_FILE = "none"  # of a key that may name a file
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,12 +75,20 @@ def read_rows(path: str | Path) -> Iterator[RawRow]:
 def read_problems(
     path: str | Path, task: str, check: Callable[[Problem], object] | None = None
 ) -> list[Problem]:
-    """The problems of a processed file (id, prompt, target_answer, task, metadata).
+    """All problems of a processed file, as `stream_problems` yields them."""
+    return list(stream_problems(path, task, check))
 
-    check: raises an `InputError` for a problem that the task cannot use; the line is put in front.
 
-    Raises `InputError` as `read_rows` does, and where a field is missing or of another type, an
-    id occurs twice, or the file belongs to another task.
+def stream_problems(
+    path: str | Path, task: str, check: Callable[[Problem], object] | None = None
+) -> Iterator[Problem]:
+    """Yields the problems of a processed file (id, prompt, target_answer, task, metadata).
+
+    Of each only 8 bytes are kept. check: raises an `InputError` for a problem that the task cannot
+    use; the line is put in front.
+
+    Raises `InputError` as `read_rows` does, and where a field is missing or of another type, the
+    file belongs to another task, or, behind the last problem, an id occurred twice.
     """
     path = Path(path)
     if not path.is_file():
@@ -82,7 +96,7 @@ def read_problems(
             f"{path} is not there{looked_in(path)}; expected the problems that "
             f"`bash scripts/download_data.sh {task} <config> all` writes"
         )
-    problems: dict[str, Problem] = {}
+    digests = array.array("Q")
     for row in read_rows(path):
         metadata = row.values.get("metadata")
         if not isinstance(metadata, dict):
@@ -96,37 +110,77 @@ def read_problems(
         )
         if problem.task != task:
             raise row.error(f"field 'task' is {problem.task!r}; expected {task!r}")
-        if problem.id in problems:
-            raise row.error(f"id {problem.id!r} occurs a second time; expected distinct ids")
         if check is not None:
             try:
                 check(problem)
             except InputError as error:
                 raise row.error(str(error)) from None
-        problems[problem.id] = problem
-    return list(problems.values())
+        digests.append(_digest(problem.id))
+        yield problem
+    if len(np.unique(np.frombuffer(digests, np.uint64))) < len(digests):
+        _refuse_repeated(path)
+
+
+def _digest(text: str) -> int:
+    """64 bits of a text, in which different ones hardly ever agree."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "little")
+
+
+def _refuse_repeated(path: Path) -> None:
+    """Raises `InputError` at the first line whose id stood before."""
+    seen: set[str] = set()
+    for row in read_rows(path):
+        own = row.text("id")
+        if own in seen:
+            raise row.error(f"id {own!r} occurs a second time; expected distinct ids")
+        seen.add(own)
 
 
 def read_split(
-    task: ConfigDict, split: Split, check: Callable[[Problem], object] | None = None
+    task: ConfigDict,
+    split: Split,
+    check: Callable[[Problem], object] | None = None,
+    dev_file: str = NO_FILE,
 ) -> list[Problem]:
-    """A split of a task that has `train_file`, `test_file` and `dev_size`.
+    """All problems of a split, as `stream_split` yields them."""
+    return list(stream_split(task, split, check, dev_file))
 
-    The development problems are the last of the training file, and are not trained on. Raises
-    `InputError` where a file is not as `read_problems` expects, or too small for `dev_size`.
+
+def stream_split(
+    task: ConfigDict,
+    split: Split,
+    check: Callable[[Problem], object] | None = None,
+    dev_file: str = NO_FILE,
+) -> Iterator[Problem]:
+    """Yields a split of a task that has `train_file`, `test_file` and `dev_size`.
+
+    The development problems are the last of the training file, and are not trained on; or the last
+    of another one, `dev_file`. Raises `InputError` where a file is not as `stream_problems`
+    expects, or too small for `dev_size`.
     """
-    if split == "test":
-        return read_problems(task.test_file, task.name, check)
-    problems = read_problems(task.train_file, task.name, check)
-    kept = len(problems) - task.dev_size
     if split == "dev" and not task.dev_size:
         raise InputError("task.dev_size is 0; expected 1 or more for development problems")
-    if kept < 1:
+    own = dev_file == NO_FILE
+    if split == "test" or (split == "train" and not own):
+        file = task.test_file if split == "test" else task.train_file
+        yield from stream_problems(file, task.name, check)
+        return
+    file = task.train_file if own else dev_file
+    last: collections.deque[Problem] = collections.deque()
+    count = 0
+    for problem in stream_problems(file, task.name, check):
+        count += 1
+        last.append(problem)
+        if len(last) > task.dev_size:
+            first = last.popleft()
+            if split == "train":
+                yield first
+    if count <= task.dev_size:
         raise InputError(
-            f"task.dev_size is {task.dev_size}; expected less than the {len(problems)} problems of "
-            f"{task.train_file}"
+            f"task.dev_size is {task.dev_size}; expected less than the {count} problems of {file}"
         )
-    return problems[kept:] if split == "dev" else problems[:kept]
+    if split == "dev":
+        yield from last
 
 
 def write_problems(path: str | Path, problems: Iterable[Problem]) -> None:

@@ -81,6 +81,11 @@ def test_the_last_training_problems_are_kept_for_development(tmp_path):
     assert read_split(task(3), "dev") == problems[7:]
     assert read_split(task(3), "test") == problems[:2]
     assert read_split(task(0), "train") == problems
+    other = str(tmp_path / "test.jsonl")  # development problems of another file
+    assert read_split(task(1), "train", dev_file=other) == problems
+    assert read_split(task(1), "dev", dev_file=other) == problems[1:2]
+    with pytest.raises(InputError, match=r"dev_size is 2; .* the 2 problems of .*test.jsonl"):
+        read_split(task(2), "dev", dev_file=other)
     with pytest.raises(InputError, match="task.dev_size is 0; expected 1 or more"):
         read_split(task(0), "dev")
     with pytest.raises(InputError, match="task.dev_size is 10; expected less than the 10 problems"):

@@ -119,7 +119,7 @@ def test_a_processed_problem_that_cannot_be_used_is_named_with_its_line(tmp_path
     rows[2] |= changes
     path = tmp_path / "test.jsonl"
     path.write_text("\n" + "".join(json.dumps(row) + "\n" for row in rows))
-    settings = dict(name="gsm8k", train_file="", dev_size=0, test_file=str(path))
+    settings = dict(name="gsm8k", train_file="", dev_size=0, dev_file="none", test_file=str(path))
     task = make_task(ConfigDict(settings | {"answer_style": "final"}), _GRADER)
     with pytest.raises(InputError) as caught:
         task.problems("test")
@@ -146,6 +146,7 @@ def test_processed_files_through_the_task(tmp_path):
                 name="gsm8k",
                 train_file="none",
                 dev_size=0,
+                dev_file="none",
                 test_file=str(path),
                 answer_style="final",
             )

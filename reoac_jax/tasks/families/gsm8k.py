@@ -1,6 +1,6 @@
 """GSM8K: grade-school word problems with a number as answer, and the grading of such answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from reoac_jax.tasks.answers import (
     has_final_answer,
     target_answer,
 )
-from reoac_jax.tasks.dataset import RawRow, read_split
+from reoac_jax.tasks.dataset import NO_FILE, RawRow, stream_split
 from reoac_jax.tasks.equations import annotations, equation_holds
 from reoac_jax.tasks.expressions import NumericAnswer
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
@@ -24,7 +24,7 @@ GRADER_VERSION = "exact-number-4"
 
 
 class Gsm8k(Task):
-    """Problems from the files that `scripts/download_data.sh gsm8k` writes."""
+    """Problems from the files that `scripts/download_data.sh` writes for gsm8k and gsm8k_aug."""
 
     name: ClassVar[str] = "gsm8k"
     grader_version: ClassVar[str] = GRADER_VERSION
@@ -35,6 +35,13 @@ class Gsm8k(Task):
         ),
         "dev_size": Option(
             "int", "last problems of the training file that are kept for development", 0, low=0
+        ),
+        "dev_file": Option(
+            "str",
+            "none, or another file whose last `dev_size` problems are for development; of "
+            "`train_file` all are then for training",
+            NO_FILE,
+            before=NO_FILE,
         ),
         "test_file": Option(
             "str", "processed test problems, .jsonl", "data/processed/gsm8k_test.jsonl"
@@ -49,11 +56,14 @@ class Gsm8k(Task):
         self._style: AnswerStyle = task.answer_style
 
     def problems(self, split: Split) -> list[Problem]:
+        return list(self.stream(split))
+
+    def stream(self, split: Split) -> Iterator[Problem]:
         def check(problem: Problem) -> None:
             _expected_number(problem)
             self.reference_text(problem)
 
-        return read_split(self._task, split, check)
+        return stream_split(self._task, split, check, self._task.dev_file)
 
     def reference_text(self, problem: Problem) -> str:
         solution = problem.metadata.get("solution")
