@@ -116,7 +116,8 @@ def main(argv: Sequence[str]) -> int:
         while done < settings.steps and not session.asked:
             asked = time.monotonic()
             examples = next(batches)
-            if state.sums.steps.is_ready():  # the devices had nothing left to do
+            # Ready: the devices had nothing left to do. (JAX's stubs lack the method.)
+            if state.sums.steps.is_ready():  # type: ignore[attr-defined]
                 waited += time.monotonic() - asked
             state = finetuner.step(state, base, examples, step_key, np.int32(done))
             done += 1
