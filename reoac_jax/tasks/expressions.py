@@ -5,6 +5,7 @@ one is what stands behind its last `=`, if that is exactly one number; a number 
 what continues it (`1.2 million`, `10/2`, `3:30`, `2x`) is read whole or is none.
 """
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from reoac_jax.tasks.expression_tokens import Token, tokens_of
+from reoac_jax.tasks.statements import brackets_start, statements
 
 _MOST_DIGITS = 400  # a longer run of digits is no answer, and int() refuses 4 300 of them
 _MOST_OPERANDS = 12  # of the side that is read; a number has at most three
@@ -32,27 +34,12 @@ _CONTINUING_CHARACTERS = "\u5341\u767e\u5343\u4e07\u842c\u4ebf\u5104\u5146"
 _PART = frozenset("half third quarter fourth fifth sixth eighth tenth".split())
 # Words before a number that say another one: "minus 5", "twice 5".
 _CHANGING = frozenset("minus negative twice thrice double triple".split())
-# Words that make one thing of the numbers on both sides.
-_JOINING = frozenset(
-    "to or and through thru till until x by plus minus times over point of vs versus choose mod"
-    " into remainder rem r".split()
-)
-_COMPARING = frozenset("more less fewer".split())
-# "5 hours 30 minutes" is one quantity: neither 5 nor 30.
-_MEASURES = frozenset(
-    "hours hour hrs hr h minutes minute mins min days day weeks week months month years year feet"
-    " foot ft yards yard yd pounds pound lbs lb stone dollars dollar euros euro gallons gallon"
-    " quarts quart pints pint cups cup tablespoons tablespoon meters meter metres metre m"
-    " kilometers kilometer km kilograms kilogram kg liters liter miles mile degrees degree"
-    " dimes dime quarters quarter nickels nickel".split()
-)
 _UNIT_LETTERS = frozenset("gmlhstpcdfwvajnLCFGWVAJN")  # "5m"; other letters are names: "2x"
 # "1 e3", as some tokenizers part it, and the remainder of "5 r2".
 _EXPONENT = re.compile(r"[eErR][0-9]+")
 _FUNCTIONS = frozenset("sqrt log ln exp sin cos tan abs gcd lcm max min floor ceil round".split())
 _WITHOUT_BRACKETS = frozenset("sqrt log ln exp sin cos tan".split())  # "sqrt 16"
 
-_OPERATORS = frozenset(("sign", "operator", "equals", "command"))
 _SIDE = re.compile(r"\(*(?P<sign>[-+]?)\(*(?P<number>n/n|nn/n|n\*n\^[-+]?n|n\^[-+]?n|n)\)*")
 
 
@@ -69,63 +56,44 @@ def numeric_expressions(text: str, only: int | None = None) -> list[NumericAnswe
     only: 0 or -1 for the first or the last alone, in a list that is empty where there is none.
     """
     tokens = tokens_of(text)
-    numbers = [index for index, token in enumerate(tokens) if token.kind == "number"]
-    runs: list[list[int]] = []
-    for index in numbers:
-        if runs and _joined(tokens, runs[-1][-1], index):
-            runs[-1].append(index)
-        elif only == 0 and runs:
-            break
-        else:
-            runs.append([index])
+    runs = list(itertools.chain(*statements(tokens)))
     if only is not None:
-        runs = runs[only:][:1] if runs else []
+        runs = runs[only:][:1]
     return [_expression(tokens, run) for run in runs]
 
 
-def _joined(tokens: Sequence[Token], left: int, right: int) -> bool:
-    """Whether the numbers at `left` and `right` belong to one expression."""
-    gap = tokens[left + 1 : right]
-    between = [*gap, tokens[right]]
-    if any(token.new_line for token in between):
+def gives_several(text: str) -> bool:
+    """Whether a text that should state one number states several.
+
+    So do equations of different values ("x = 5, y = 6"), and a number that only counts what stands
+    behind it ("1) 5").
+    """
+    tokens = tokens_of(text)
+    joined = statements(tokens)
+    runs = list(itertools.chain(*joined))
+    if len(runs) < 2:
         return False
-    if not any(token.spaced or token.kind == "word" for token in between):
-        return True  # "1.2.3", "3:30", "5|6": nothing parts them
-    kinds = [token.kind for token in gap]
-    if kinds == ["close"]:
-        return not tokens[right].spaced  # "1) 72" is a numbered line
-    if all(kind in ("unit", "close", "open", "currency") for kind in kinds):
-        return True  # "10 5", "72 (48": nothing but space parts them
-    words = [token.text.lower() for token in gap if token.kind == "word"]
-    marks = [token for token in gap if token.kind not in ("word", "unit", "close", "currency")]
-    if words and words[-1] == "or" and all(token.text in ",([" for token in marks):
-        return True  # "3 (or 4)"
-    if not marks or all(token.text == "," for token in marks):
-        if not words:
-            return True  # "1, 2"
-        joining = [word for word in words if word in _JOINING or word == "out"]
-        if len(joining) == len(words):
-            return True  # "3 to 4"
-        if words[0] in _COMPARING and words[1:] == ["than"] or words[-2:] == ["percent", "of"]:
-            return True  # "3 more than 4"
-        follower = tokens[right + 1] if right + 1 < len(tokens) else None
-        return (
-            words[0] in _MEASURES
-            and len(words) == 1 + (words[-1] == "and")
-            and follower is not None
-            and follower.kind in ("word", "unit")
-        )
-    if all(token.kind == "point" for token in marks):
-        # A colon with space on both sides is a ratio, with space behind it a label; a point with
-        # space on both sides is one of "72 . 5", as a word-level tokenizer parts it.
-        if [token.text for token in gap] == ["."]:
-            return gap[0].spaced
-        return not words and marks[0].text in ":;" and (marks[0].text == ";" or marks[0].spaced)
-    if any(token.kind in ("point", "other") for token in gap) or len(words) > 4:
-        return False
-    # An operator joins if the number on its right is its operand: "apples - 3", not "- see 3".
-    nearest = next((t for t in reversed(gap) if t.kind not in ("open", "currency")), None)
-    return nearest is None or nearest.kind in _OPERATORS
+    stating = [run for some in joined for run in some if len(some) > 1 or _is_equation(tokens, run)]
+    if _counts(tokens, runs[0], runs[1]):
+        stating += runs[:2]
+    return len({found and found.value for found in (_expression(tokens, r) for r in stating)}) > 1
+
+
+def _is_equation(tokens: Sequence[Token], run: Sequence[int]) -> bool:
+    """Whether an equals sign stands in the run or in front of it, as in "x = 5"."""
+    start = max(brackets_start(tokens, run[0]) - 1, 0)
+    return any(token.kind == "equals" for token in tokens[start : run[-1]])
+
+
+def _counts(tokens: Sequence[Token], first: Sequence[int], second: Sequence[int]) -> bool:
+    """Whether the `first` run is the "1)", "1." or "1:" of a list, with the `second` behind it."""
+    label, *gap = tokens[first[-1] + 1 : second[0]] or [None]
+    return (
+        label is not None
+        and (label.text in ".:" or label.kind == "close")
+        and all(token.kind == "open" for token in tokens[: first[-1]])
+        and all(token.kind in ("open", "currency", "sign") for token in gap)
+    )
 
 
 def _expression(tokens: Sequence[Token], run: Sequence[int]) -> NumericAnswer | None:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from reoac_jax.tasks.families.gsm8k import Gsm8k
+from reoac_jax.tasks.families.math import Math
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / name for name in ("README.md", "README.zh-TW.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -89,3 +92,10 @@ def test_the_translation_has_the_same_parts():
     for kind in ours:
         assert ours[kind] == theirs[kind], f"README.md and README.zh-TW.md differ in their {kind}"
     assert "README.zh-TW.md" in english and "README.md" in chinese
+
+
+def test_the_design_names_the_graders_versions():
+    """Who changes a grader and its version changes the page that says what it does."""
+    design = (ROOT / "docs" / "DESIGN.md").read_text(encoding="utf-8")
+    for grader in (Gsm8k, Math):
+        assert f"`{grader.grader_version.partition('+')[0]}`" in design

@@ -81,6 +81,7 @@ def test_given_texts(case):
         ("3 more than 10", None), ("3 less than 10", None), ("5 percent of 20", None),
         ("5 percent", "5"), ("more than 5", "5"), ("all of 5", "5"),
         ("5 (or 6)", None), ("x = 5 or x = 6", None), ("x = 5, or 6", None),
+        ("f(3, 4) = 5", "5"), ("2 (3 + 4) = 14", "14"), ("5 (or x = 6)", None),
     ],
 )  # fmt: skip
 def test_one_reading_wherever_a_number_stands(written, value):
@@ -91,6 +92,31 @@ def test_one_reading_wherever_a_number_stands(written, value):
         target_answer(written),
     ):
         assert (None if found is None else found.value) == expected
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["x = 5, y = 6", "x=5; y=6", "x = 5 and y = 6", "Tom = 5, Ann = 6", "5 (y = 6)",
+     "5, 24*3 = 72", "5 (48 + 24 = 72)", "48/2 = 24 and 24*3 = 72", "48/2 = 24, 24*3 = 72",
+     "1) 5", "(1) 5", "1. 5", "1: $5", "2] 72 apples"],
+)  # fmt: skip
+def test_a_mark_and_a_box_state_one_number(written):
+    """At the end of a text the last one counts."""
+    assert final_answer(f"#### {written}") is None
+    assert final_answer(rf"\boxed{{{written}}}") is None
+    assert target_answer(written) is None
+    assert final_answer(written) is not None
+    assert not has_final_answer(f"#### {written}")
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["72. 48 + 24 = 72", "72: 48 + 24 = 72", "48 + 24 = 72 apples, 24 * 3 = 72", "72, 24*3 = 72",
+     "x = 72 and y = 72", "72 (48 + 24 = 72)", "72 (= 48 + 24 = 72)", "1) x = 72"],
+)  # fmt: skip
+def test_the_same_number_again_is_no_other(written):
+    assert final_answer(f"#### {written}").value == 72
+    assert final_answer(rf"\boxed{{{written}}}").value == 72
 
 
 def test_the_box_the_mark_and_the_end_in_this_order():
@@ -137,6 +163,10 @@ def test_the_box_the_mark_and_the_end_in_this_order():
         ("12-5", None),  # a range, or a subtraction that is not finished
         ("x = -5", "-5"),
         ("(12)-5", None),
+        ("x = 1,5", None),
+        ("5 (or x = 6)", None),
+        ("x = 5, y = 6", "6"),
+        ("48/2 = 24 and 24*3 = 72", "72"),
         ("1/0", None),
         ("so it is:\n\n* **72** apples", "72"),
         ("24 apples\n* 3", None),  # a product that goes on in the next line

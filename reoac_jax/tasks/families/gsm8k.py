@@ -20,7 +20,7 @@ from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 
 AnswerStyle = Literal["full", "equations", "final"]
 ANSWER_STYLES: tuple[AnswerStyle, ...] = ("full", "equations", "final")
-GRADER_VERSION = "exact-number-4"
+GRADER_VERSION = "exact-number-5"
 
 
 class Gsm8k(Task):
