@@ -10,6 +10,7 @@ table is printed as Markdown.
 
 import argparse
 import platform
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
     write_json(
         options.output.with_suffix(".json"),
         {
-            "command": " ".join(["python scripts/ablations.py", *argv]),
+            "command": shlex.join(["python", "scripts/ablations.py", *argv]),
             "config": to_json(config),
             "config_hash": config_hash(config),
             "machine": f"{platform.machine()}, {jax.devices()[0].device_kind}",

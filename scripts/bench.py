@@ -15,6 +15,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     if options.steps is not None:
         workload = dataclasses.replace(workload, steps=options.steps)
     result: dict[str, Any] = {
-        "command": " ".join(["python", "scripts/bench.py", *argv]),
+        "command": shlex.join(["python", "scripts/bench.py", *argv]),
         "size": options.size,
         "rows": workload.rows,
         "gen_len": workload.gen_len,

@@ -14,6 +14,7 @@ import dataclasses
 import gc
 import importlib.util
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -124,7 +125,7 @@ def main(argv: Sequence[str]) -> int:
 def _begin(options: argparse.Namespace, workload: Workload) -> dict[str, Any]:
     """The parts that are there already, of this device and size; else none."""
     result: dict[str, Any] = {
-        "command": " ".join(["bash scripts/gpu_check.sh", *options.argv]),
+        "command": shlex.join(["bash", "scripts/gpu_check.sh", *options.argv]),
         "size": options.size,
         "rows": workload.rows,
         "update_rows": workload.update_rows,

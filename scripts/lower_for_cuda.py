@@ -12,6 +12,7 @@ speed and numbers, `scripts/gpu_check.sh` asks it.
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
                 wrong += bool(record["faults"])
                 print(_line(record), flush=True)
     if options.output is not None:
-        command = " ".join(["python scripts/lower_for_cuda.py", *argv])
+        command = shlex.join(["python", "scripts/lower_for_cuda.py", *argv])
         result = {"command": command, "jax": jax.__version__, "programs": lowered}
         write_json(options.output, result)
     print(f"{len(lowered)} programs lowered for CUDA, {wrong} of them not as they should be")

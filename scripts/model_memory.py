@@ -21,6 +21,7 @@ GPU's does not.
 import argparse
 import dataclasses
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -107,7 +108,7 @@ def _report(
 ) -> dict[str, Any]:
     """What is written, before anything is compiled."""
     return {
-        "command": " ".join(["python scripts/model_memory.py", *argv]),
+        "command": shlex.join(["python", "scripts/model_memory.py", *argv]),
         "jax": jax.__version__,
         "compiler": "XLA, CPU",
         "attention": "xla",

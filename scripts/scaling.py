@@ -11,6 +11,7 @@ import argparse
 import functools
 import math
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -62,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
             updates.append({"mode": name, "devices": devices} | update_costs(learner, config))
             print(updates[-1], flush=True)
     result = {
-        "command": " ".join(["python scripts/scaling.py", *argv]),
+        "command": shlex.join(["python", "scripts/scaling.py", *argv]),
         "config": options.config,
         "parameters": sum(math.prod(x.shape) for x in jax.tree.leaves(published_params())),
         "jax": jax.__version__,

@@ -166,13 +166,13 @@ def _overlay(file: Path, config: ModelConfig, rank: int) -> dict[str, dict[str, 
     else:
         tensors = SafetensorsFile(file)
     modules = _modules(config)
-    plain = {without_wrappers(module): module for module in modules}
+    plain = {without_wrappers(f"{_PREFIX}{module}"): module for module in modules}
     shapes = {w.path: w.flax_shape for w in weights(config)}
     found: dict[str, dict[str, np.ndarray]] = {}
     for key, shape in tensors.shapes.items():
-        match = _LORA_KEY.fullmatch(key.removeprefix(_PREFIX))
+        match = _LORA_KEY.fullmatch(key)
         module = plain.get(without_wrappers(match["module"])) if match else None
-        if match is None or module is None or not key.startswith(_PREFIX):
+        if match is None or module is None:
             raise InputError(
                 f"{file}: key {key} is no LoRA weight of the backbone; expected keys such as "
                 f"{_PREFIX}{next(iter(modules))}{_SUFFIXES['a']}"

@@ -314,7 +314,7 @@ def _download(hub_id: str, revision: str | None) -> Path:
 
 def _averaged_weights(checkpoint: Any, config: ModelConfig, path: Path) -> dict[str, Any]:
     """`ema.shadow_params` under the published keys; the list has no names, only an order."""
-    ema = checkpoint.get("ema")
+    ema = checkpoint.get("ema") if isinstance(checkpoint, Mapping) else None
     if not isinstance(ema, Mapping) or not isinstance(ema.get("shadow_params"), (list, tuple)):
         raise InputError(f"{path} has no ema.shadow_params; expected them with --ema")
     shadow, order = ema["shadow_params"], weights(config)

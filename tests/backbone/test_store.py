@@ -2,6 +2,7 @@
 
 import gc
 import json
+import shlex
 import shutil
 
 import jax
@@ -186,6 +187,10 @@ def test_options_that_cannot_be(saved, options, named):
 
 
 def test_a_file_is_no_backbone(tmp_path):
-    (tmp_path / "x.ckpt").write_bytes(b"")
-    with pytest.raises(InputError, match="convert it first"):
-        load_backbone(tmp_path / "x.ckpt")
+    path = tmp_path / "my 'x' $(touch ran).ckpt"
+    path.write_bytes(b"")
+    with pytest.raises(InputError) as refusal:
+        load_backbone(path)
+    command = shlex.split(str(refusal.value).partition("convert it first: ")[2])
+    assert command[1:] == ["-m", "reoac_jax.convert.to_flax", "--source", str(path),
+                           "--output", "DIR"]  # fmt: skip

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import runpy
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -103,7 +104,7 @@ def finished(backbone, tmp_path_factory):
 
     @functools.cache
     def run(mode: str) -> tuple[Path, str]:
-        options = sft_options(backbone, tmp_path_factory.mktemp(mode))
+        options = sft_options(backbone, tmp_path_factory.mktemp(mode) / "my $(touch ran)")
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             assert (
                 run_command(sft.main, ["--config", TINY, *options, f"--config.sft.mode={mode}"])
@@ -118,7 +119,9 @@ def finished(backbone, tmp_path_factory):
 def test_result_is_taken_by_everything_else(mode, finished, backbone, tmp_path):
     before = {path: path.read_bytes() for path in backbone.rglob("*") if path.is_file()}
     run, printed = finished(mode)
-    assert f"--config.backbone.path={run / 'backbone'}" in printed
+    use = shlex.split(last_line(printed).partition("use it: ")[2])  # as a shell reads it
+    path = f"--config.backbone.path={run / 'backbone'}"
+    assert use == ["python", "-m", "reoac_jax.train", "--config", "FILE", path]
     assert before == {path: path.read_bytes() for path in backbone.rglob("*") if path.is_file()}
 
     lines = metrics(run)

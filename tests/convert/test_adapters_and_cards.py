@@ -24,11 +24,11 @@ from reoac_jax.backbone.store import derived_source, read_source
 from reoac_jax.config import load_config
 from reoac_jax.convert import flax_to_mdlm, mdlm_to_flax, peft_to_flax
 from reoac_jax.convert.mdlm_torch import MDLM
-from reoac_jax.learning.parts import load_parts, restore_backbone, untrained
+from reoac_jax.learning.parts import load_parts, restore_backbone, starting_overlay, untrained
 from reoac_jax.learning.state import checkpoint_record
 from reoac_jax.runs.checkpoints import RunCheckpoints, read_item
 from reoac_jax.runs.folder import RunLock, create_run
-from reoac_jax.system.errors import run_command
+from reoac_jax.system.errors import InputError, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = str(ROOT / "configs" / "tiny.py")
@@ -234,6 +234,18 @@ def test_an_adapter_must_be_what_the_configuration_says(
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and named in error
     assert not list(tmp_path.iterdir())
+
+
+def test_the_command_that_merges_an_adapter_can_be_pasted():
+    config = load_config(TINY, [])
+    config.lora.adapter, config.backbone.path = "my 'adapter'; $(touch ran)", "the base"
+    with pytest.raises(InputError) as refusal:
+        starting_overlay(config, None, "frozen")
+    command = shlex.split(str(refusal.value).partition("adapter merged: ")[2])
+    assert command[1:] == [
+        "-m", "reoac_jax.convert.peft_to_flax", "--adapter", config.lora.adapter,
+        "--base", "the base", "--output", "DIR",
+    ]  # fmt: skip
 
 
 def edit_fields(**changes):

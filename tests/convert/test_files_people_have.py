@@ -120,6 +120,12 @@ def test_a_safetensors_file_by_itself(tmp_path):
     assert_golden(tmp_path / "out")
 
 
+def test_a_safetensors_file_has_no_averages(tmp_path, capsys):
+    save_file(golden_state(), tmp_path / "epoch3.safetensors")
+    argv = ["--source", tmp_path / "epoch3.safetensors", "--output", tmp_path / "out", "--ema"]
+    refused(mdlm_to_flax.main, argv, "has no ema.shadow_params", tmp_path, capsys)
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
 def test_doubles_are_rounded_to_float32(tmp_path, name):
     doubles = {key: value.double() * (1 + 1e-12) for key, value in golden_state().items()}
@@ -195,6 +201,10 @@ def _edit_index(change):
     return edit
 
 
+def _index_holding(value):
+    return lambda index: index.write_text(json.dumps({"weight_map": value}))
+
+
 FIRST = "model-00001-of-00003.safetensors"
 SHARD_FAULTS = {
     "a file missing": (
@@ -209,6 +219,18 @@ SHARD_FAULTS = {
     ),
     "a key not listed": (_edit_index(lambda m: m.pop(INV_FREQ_KEY)), "has a key"),
     "an empty index": (_edit_index(dict.clear), "has no weight_map"),
+    "no weight_map": (lambda index: index.write_text('{"metadata": {}}'), "has no weight_map"),
+    "a weight_map that is no dict": (_index_holding([FIRST]), "has no weight_map"),
+    "a weight_map that is a number": (_index_holding(3), "has no weight_map"),
+    "a shard name that is no string": (
+        _edit_index(lambda m: m.update({INV_FREQ_KEY: 3})),
+        f"{INV_FREQ_KEY} lies in 3; expected a file's name",
+    ),
+    "a shard name that is a list": (
+        _edit_index(lambda m: m.update({INV_FREQ_KEY: [FIRST]})),
+        f"{INV_FREQ_KEY} lies in ['{FIRST}']",
+    ),
+    "an index that is no object": (lambda index: index.write_text("[]"), "holds no JSON object"),
 }
 
 
@@ -218,6 +240,21 @@ def test_shards_that_are_not_whole_are_refused(tmp_path, capsys, fault):
     damage(write_shards(tmp_path / "source"))
     argv = ["--source", tmp_path / "source", "--output", tmp_path / "out"]
     refused(mdlm_to_flax.main, argv, named, tmp_path, capsys)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_shards_are_given_by_their_folder_and_without_options_of_single_files(
+    tmp_path, capsys, kind
+):
+    index = write_shards(tmp_path / "source", kind)
+    argv = ["--source", index, "--output", tmp_path / "out"]
+    refused(
+        mdlm_to_flax.main, argv, f"is a file; give its folder, {index.parent}", tmp_path, capsys
+    )
+    argv[1] = index.parent
+    for option in (["--ema"], CONFIG):
+        named = f"{option[0]} is for a Lightning .ckpt, which {index} is not"
+        refused(mdlm_to_flax.main, [*argv, *option], named, tmp_path, capsys)
 
 
 @pytest.fixture(scope="module")
@@ -254,8 +291,9 @@ def adapter(timecond, tmp_path):
         lambda key: key,
         lambda key: key.replace(".weight", ".default.weight"),
         lambda key: key.replace("base_model.model.", "base_model.model._orig_mod.module."),
+        lambda key: f"_orig_mod.module.{key}",
     ],
-    ids=["plain", "default", "wrapped"],
+    ids=["plain", "default", "wrapped", "wrapped with PEFT's own part"],
 )
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])
 def test_adapters_of_older_and_inner_names(adapter, timecond, tmp_path, kind, rename):

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 
 import pytest
@@ -58,7 +59,7 @@ def two_runs(tmp_path_factory):
 
     The second run was killed while it wrote its metrics.
     """
-    folder = tmp_path_factory.mktemp("two_runs")
+    folder = tmp_path_factory.mktemp("two_runs") / 'my "runs" $(touch ran)'
     for name in ("one", "two"):
         write_run(folder / name, iterations=3, seed=len(name) + ord(name[0]), exp_name=name)
     with (folder / "two" / "metrics.jsonl").open("a") as file:
@@ -67,6 +68,22 @@ def two_runs(tmp_path_factory):
     argv = [folder / "one", folder / "two", "--eval", *files, "--output", folder / "report"]
     assert report(*argv) == 0
     return folder
+
+
+def test_its_commands_can_be_pasted(two_runs):
+    page = Page((two_runs / "report" / "index.html").read_text())
+    lines = [line for line in page.text.splitlines() if "python -m reoac_jax." in line]
+    expected = []
+    for run in (two_runs / "one", two_runs / "two"):
+        config = ["--config", str(run / "config.json")]
+        expected += [
+            ["train", *config],
+            ["train", "--resume", str(run)],
+            ["evaluate", *config, "--checkpoint", str(run / "checkpoints"),
+             "--output", str(run / "evaluation.json")],
+        ]  # fmt: skip
+    found = [shlex.split(line[line.index("python -m") :]) for line in lines]
+    assert found == [["python", "-m", f"reoac_jax.{words[0]}", *words[1:]] for words in expected]
 
 
 def test_every_picture_and_every_series_is_written(two_runs):
