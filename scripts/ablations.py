@@ -19,37 +19,38 @@ import reoac_jax  # first: it says in one line what JAX refuses of the environme
 
 # isort: split
 import jax
-from study import Study, explained_variance, score, trained_run, with_changes
+from frontier.measure import Study, as_options, trained_run
 
 from reoac_jax.config import config_hash, load_config, parse_command_line, to_json
 from reoac_jax.evaluation.policies import ACTOR
 from reoac_jax.learning.parts import load_parts, load_trained
-from reoac_jax.runs.folder import CHECKPOINTS
+from reoac_jax.report.runs import read_metrics
+from reoac_jax.runs.folder import CHECKPOINTS, METRICS
 from reoac_jax.system.errors import run_command
 from reoac_jax.system.files import write_json
 from reoac_jax.tasks import make_task
 
-# What is changed, in words, and the keys, `__` for the dot.
+# What is changed, in words, and the keys.
 VARIANTS: dict[str, dict[str, object]] = {
     "as configured": {},
-    "original objective: soft_q, temperature 1": {"objective__actor": "soft_q"},
+    "original objective: soft_q, temperature 1": {"objective.actor": "soft_q"},
     "soft_q, temperature 0.02": {
-        "objective__actor": "soft_q", "objective__soft_q__temperature": 0.02,
+        "objective.actor": "soft_q", "objective.soft_q.temperature": 0.02,
     },
-    "advantage by the critic (GAE, lambda 0.9)": {"objective__advantage": "critic"},
-    "no entropy bonus": {"objective__policy_gradient__entropy_weight": 0.0},
-    "entropy weight 0.03": {"objective__policy_gradient__entropy_weight": 0.03},
-    "4 episodes a prompt instead of 12": {"train__episodes_per_prompt": 4},
-    "shaped reward": {"reward__mode": "shaped"},
-    "relation temperature 0.1": {"features__relation_temperature": 0.1},
-    "without progress and confidence": {"features__extra_features": False},
-    "without the operators' preview": {"features__operator_preview": False},
+    "advantage by the critic (GAE, lambda 0.9)": {"objective.advantage": "critic"},
+    "no entropy bonus": {"objective.policy_gradient.entropy_weight": 0.0},
+    "entropy weight 0.03": {"objective.policy_gradient.entropy_weight": 0.03},
+    "4 episodes a prompt instead of 12": {"train.episodes_per_prompt": 4},
+    "shaped reward": {"reward.mode": "shaped"},
+    "relation temperature 0.1": {"features.relation_temperature": 0.1},
+    "without progress and confidence": {"features.extra_features": False},
+    "without the operators' preview": {"features.operator_preview": False},
     "11 features alone": {
-        "features__extra_features": False, "features__operator_preview": False,
+        "features.extra_features": False, "features.operator_preview": False,
     },
-    "with the pooled hidden state": {"features__use_hidden": True},
-    "O_SCOPE a window of 2 positions": {"operators__O_SCOPE__scope_len": 2},
-    "rows of 13: the answer's length is known": {"rollout__gen_len": 13},
+    "with the pooled hidden state": {"features.use_hidden": True},
+    "O_SCOPE a window of 2 positions": {"operators.O_SCOPE.scope_len": 2},
+    "rows of 13: the answer's length is known": {"rollout.gen_len": 13},
 }  # fmt: skip
 
 
@@ -59,25 +60,25 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--config", required=True)
     parser.add_argument("--output", type=Path, required=True, help="path without an ending")
-    parser.add_argument("--problems", type=int, default=1000, help="test problems")
+    parser.add_argument(
+        "--problems", type=int, default=1000, dest="test", metavar="N", help="test problems"
+    )
     options, overrides = parse_command_line(parser, argv)
+    overrides = [*overrides, *as_options({"task.test_size": options.test})]
     config = load_config(options.config, overrides)
-    study = Study(options.output.with_suffix(".jsonl"))
     task = make_task(config.task, config.grader)
+    study = Study(options, overrides, task)
+    rows = []
     try:
         for number, (words, changes) in enumerate(VARIANTS.items()):
-            name = f"{options.output.name}_{number}"
-            own = with_changes(options, overrides, exp_name=name, **changes)
-
-            def measure(own=own, name=name, changes=changes):
-                run = trained_run(own, options, overrides, name, changes)
-                trained = load_trained(run / CHECKPOINTS, load_parts(own))
-                result = score(ACTOR, own, trained, task, options.problems)
-                return result | {"explained_variance": explained_variance(run)}
-
-            key = {"policy": words, "mode": config.backbone.finetune_mode, "trained": True,
-                   "seed": config.seed, "steps": config.rollout.max_steps}  # fmt: skip
-            study.add(key, measure)
+            own = study.config(**changes)
+            run = trained_run(study, str(number), options.config, own, changes)
+            parts = load_parts(own)
+            trained = load_trained(run / CHECKPOINTS, parts)
+            row = study.row(words, own.seed, ACTOR, ACTOR, "test", own, parts, trained)
+            last = read_metrics(run / METRICS)[0][-1]
+            rows.append(row | {key: last[key] for key in ("explained_variance", "operator_shares")})
+            study.forget_programs()
     finally:
         task.close()
     write_json(
@@ -88,16 +89,16 @@ def main(argv: Sequence[str]) -> int:
             "config_hash": config_hash(config),
             "machine": f"{platform.machine()}, {jax.devices()[0].device_kind}",
             "versions": {"reoac-jax": reoac_jax.__version__, "jax": jax.__version__},
-            "rows": study.rows,
+            "rows": rows,
         },
     )
     print("| variant | accuracy | 95 % interval | critic's explained variance | operators |")
     print("|---|---|---|---|---|")
-    for row in study.rows:
+    for row in rows:
         shares = sorted(row["operator_shares"].items(), key=lambda item: -item[1])
         listed = ", ".join(f"{name} {share:.0%}" for name, share in shares if share >= 0.05)
         print(
-            f"| {row['policy']} | {row['accuracy']:.1%} | {row['low']:.1%} to {row['high']:.1%} | "
+            f"| {row['subject']} | {row['accuracy']:.1%} | {row['low']:.1%} to {row['high']:.1%} | "
             f"{row['explained_variance']:.2f} | {listed} |"
         )
     return 0

@@ -4,6 +4,7 @@ They run in a copy of the project's outline whose `.venv/bin/python` and `pip` o
 they were called, so nothing is installed here.
 """
 
+import ast
 import json
 import os
 import runpy
@@ -179,3 +180,27 @@ def test_console_script_forwards(monkeypatch):
     assert console.main() == 0
     expected = {"run_name": "__main__", "alter_sys": True}
     assert calls == [("reoac_jax.train", ["--config", "a.py"], expected)]
+
+
+def _names(path: Path) -> set[str]:
+    """What a module defines or imports at its top level."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {(name.asname or name.name).partition(".")[0] for name in node.names}
+        else:
+            found |= {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+    return found
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "scripts").rglob("*.py")), ids=lambda p: p.stem)
+def test_what_scripts_import_of_each_other_is_there(script):
+    """No type checker reads them, and a long study is not run to find out."""
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for folder in (ROOT / "scripts", ROOT):
+                module = (folder / node.module.replace(".", "/")).with_suffix(".py")
+                if module.is_file():
+                    assert {name.name for name in node.names} <= _names(module), node.module
