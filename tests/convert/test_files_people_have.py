@@ -315,7 +315,9 @@ def test_adapters_of_older_and_inner_names(adapter, timecond, tmp_path, kind, re
     assert read_source(tmp_path / "merged")["weights"] == f"adapter_model.{kind}"
 
 
-def test_an_adapter_with_a_weight_twice_or_none_is_refused(adapter, timecond, tmp_path, capsys):
+def test_an_adapter_with_a_weight_twice_or_none_or_other_keys_is_refused(
+    adapter, timecond, tmp_path, capsys
+):
     folder, _, _ = adapter
     argv = ["--adapter", folder, "--base", timecond, "--output", tmp_path / "merged"]
     file = folder / "adapter_model.safetensors"
@@ -323,6 +325,11 @@ def test_an_adapter_with_a_weight_twice_or_none_is_refused(adapter, timecond, tm
     key = next(iter(tensors))
     save_file(tensors | {key.replace(".weight", ".default.weight"): tensors[key].clone()}, file)
     refused(peft_to_flax.main, argv, "under another name too", tmp_path, capsys)
+    save_file(
+        {key.removeprefix("base_model.model."): value for key, value in tensors.items()}, file
+    )
+    line = refused(peft_to_flax.main, argv, "is no LoRA weight of the backbone", tmp_path, capsys)
+    assert "expected keys such as base_model.model.backbone." in line
     file.unlink()
     line = refused(peft_to_flax.main, argv, "adapter_model.bin", tmp_path, capsys)
     assert "adapter_model.safetensors" in line
