@@ -118,7 +118,8 @@ def test_bad_files(tmp_path, capsys, fault, name):
     source = write_folder(tmp_path / "source", data=data, name=name)
     given = source / name if name.endswith(".ckpt") else source
     argv = ["--source", given, "--output", tmp_path / "out"]
-    refused(mdlm_to_flax.main, argv, name, tmp_path, capsys)
+    line = refused(mdlm_to_flax.main, argv, name, tmp_path, capsys)
+    assert "expected a whole one (fetch or save it again)" in line
 
 
 PICKLE_FAULTS = {

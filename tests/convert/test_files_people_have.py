@@ -215,9 +215,12 @@ SHARD_FAULTS = {
     "a file elsewhere": (_edit_index(lambda m: m.update({INV_FREQ_KEY: "../x"})), "'../x'"),
     "a key elsewhere": (
         _edit_index(lambda m: m.update({k: FIRST for k, v in m.items() if "00002" in v})),
-        f"{FIRST} has no key",
+        "index.json says it has; expected both of one save (fetch them again)",
     ),
-    "a key not listed": (_edit_index(lambda m: m.pop(INV_FREQ_KEY)), "has a key"),
+    "a key not listed": (
+        _edit_index(lambda m: m.pop(INV_FREQ_KEY)),
+        "index.json says nothing; expected both of one save (fetch them again)",
+    ),
     "an empty index": (_edit_index(dict.clear), "has no weight_map"),
     "no weight_map": (lambda index: index.write_text('{"metadata": {}}'), "has no weight_map"),
     "a weight_map that is no dict": (_index_holding([FIRST]), "has no weight_map"),
