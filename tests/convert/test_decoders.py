@@ -151,7 +151,7 @@ def test_numbers_beyond_a_formats_range_are_refused(tmp_path, capsys):
 
     folder = changed(tmp_path, "qwen3", None, enlarge)
     convert(folder, tmp_path / "out", "--dtype", "float16", code=2)
-    assert "beyond float16" in capsys.readouterr().err
+    assert "beyond float16; expected another --dtype" in capsys.readouterr().err
 
 
 def test_the_mask_of_the_tokenizer_is_kept(tmp_path):
