@@ -237,14 +237,16 @@ def test_an_adapter_must_be_what_the_configuration_says(
 
 
 def test_the_command_that_merges_an_adapter_can_be_pasted():
-    config = load_config(TINY, [])
-    config.lora.adapter, config.backbone.path = "my 'adapter'; $(touch ran)", "the base"
+    adapter, base = "my 'adapter'; $(touch ran)", "the base"
+    config = load_config(
+        TINY, [f"--config.lora.adapter={adapter}", f"--config.backbone.path={base}"]
+    )
     with pytest.raises(InputError) as refusal:
         starting_overlay(config, None, "frozen")
     command = shlex.split(str(refusal.value).partition("adapter merged: ")[2])
     assert command[1:] == [
-        "-m", "reoac_jax.convert.peft_to_flax", "--adapter", config.lora.adapter,
-        "--base", "the base", "--output", "DIR",
+        "-m", "reoac_jax.convert.peft_to_flax", "--adapter", adapter, "--base", base,
+        "--output", "DIR",
     ]  # fmt: skip
 
 
