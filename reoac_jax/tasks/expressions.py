@@ -87,12 +87,12 @@ def _is_equation(tokens: Sequence[Token], run: Sequence[int]) -> bool:
 
 def _counts(tokens: Sequence[Token], first: Sequence[int], second: Sequence[int]) -> bool:
     """Whether the `first` run is the "1)", "1." or "1:" of a list, with the `second` behind it."""
-    label, *gap = tokens[first[-1] + 1 : second[0]] or [None]
+    gap = tokens[first[-1] + 1 : second[0]]
     return (
-        label is not None
-        and (label.text in ".:" or label.kind == "close")
+        len(gap) > 0
+        and (gap[0].text in ".:" or gap[0].kind == "close")
         and all(token.kind == "open" for token in tokens[: first[-1]])
-        and all(token.kind in ("open", "currency", "sign") for token in gap)
+        and all(token.kind in ("open", "currency", "sign") for token in gap[1:])
     )
 
 
