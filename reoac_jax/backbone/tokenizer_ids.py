@@ -38,15 +38,24 @@ def read_tokenizer_ids(files: Sequence[Path]) -> TokenizerIds:
         if name not in by_name or (name == "vocab.json" and "tokenizer.json" in by_name):
             continue
         values = read_json_object(by_name[name], "a tokenizer's file")
-        for text, index in entries(values):
-            if not isinstance(index, int):
+        try:
+            found = list(entries(values))
+        except (AttributeError, IndexError, KeyError, TypeError):
+            raise InputError(
+                f"{by_name[name]} does not list tokens as a tokenizer's file does; expected it as "
+                "transformers writes it"
+            ) from None
+        for text, index in found:
+            if type(index) is not int or index < 0:
                 raise InputError(f"{by_name[name]}: token {text!r} has id {index!r}; expected one")
             highest = max(highest, index)
             if text == MASK_TOKEN:
                 masks[index] = by_name[name]
     if len(masks) > 1:
-        found = ", ".join(f"{index} in {file.name}" for index, file in masks.items())
-        raise InputError(f"{files[0].parent}: {MASK_TOKEN} has several ids ({found}); expected one")
+        places = ", ".join(f"{index} in {file.name}" for index, file in masks.items())
+        raise InputError(
+            f"{files[0].parent}: {MASK_TOKEN} has several ids ({places}); expected one"
+        )
     return TokenizerIds(next(iter(masks), None), highest + 1 if highest >= 0 else None)
 
 

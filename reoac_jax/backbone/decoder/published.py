@@ -94,6 +94,15 @@ class DecoderArchitecture(Architecture):
             raise InputError(
                 f"{where}: {told_by} is {mask}; expected an id below the embedding's {rows} rows"
             )
+        ends = {name: keys.token(name) for name in ("eos_token_id", "pad_token_id")}
+        for name, value in ends.items():
+            if value is not None and value >= rows:
+                raise keys.refusal(name, f"an id below the embedding's {rows} rows")
+        if mask == ends["eos_token_id"]:
+            raise InputError(
+                f"{where}: {told_by} is {mask}, and so is eos_token_id; expected a mask that is no "
+                "other token"
+            )
         if words.size is not None and words.size > rows:
             raise InputError(
                 f"{where}: the tokenizer has {words.size} ids; expected at most the embedding's "
@@ -104,8 +113,8 @@ class DecoderArchitecture(Architecture):
             **sizes,
             mask_id=mask,
             token_count=rows if words.size is None else words.size,
-            eos_id=keys.token("eos_token_id"),
-            pad_id=keys.token("pad_token_id"),
+            eos_id=ends["eos_token_id"],
+            pad_id=ends["pad_token_id"],
             published=dict(values),
         )
 

@@ -107,6 +107,9 @@ def test_a_variant_that_is_not_computed_is_refused_by_name(family, changed):
         ("qwen3", {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]}, "'a2d-qwen3'"),
         ("dream", {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}, "causal model"),
         ("dream", {"model_type": "gpt2"}, "model_type is 'gpt2'"),
+        ("llada", {"eos_token_id": 304}, "eos_token_id is 304; expected an id below"),
+        ("qwen3", {"pad_token_id": [300, 2]}, "pad_token_id is [300, 2]; expected an id below"),
+        ("dream", {"eos_token_id": 297}, "is 297, and so is eos_token_id"),
     ],
 )
 def test_what_does_not_fit_is_refused(family, changed, words):
@@ -176,6 +179,25 @@ def test_tokenizer_files_may_disagree_only_on_nothing(tmp_path):
     assert read_tokenizer_ids([tmp_path / name for name in names]) == (2, 3)
     with pytest.raises(InputError, match="several ids"):
         read_tokenizer_ids([tmp_path / name for name in (*names, "tokenizer_config.json")])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("tokenizer.json", '{"model": null}', "tokenizer.json does not list tokens"),
+        ("tokenizer.json", '{"model": {"vocab": [5]}}', "tokenizer.json does not list tokens"),
+        ("tokenizer.json", '{"added_tokens": [7]}', "tokenizer.json does not list tokens"),
+        ("vocab.json", '{"a": true}', "'a' has id True"),
+        ("added_tokens.json", '{"a": -1}', "'a' has id -1"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": []}', "does not list tokens"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"x": {}}}', "None has id 'x'"),
+    ],
+)
+def test_a_tokenizers_file_that_is_none_is_one_line(tmp_path, name, text, words):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError) as refused:
+        read_tokenizer_ids([tmp_path / name])
+    assert words in str(refused.value) and "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("family", ["qwen3", "llada", "dream"])
