@@ -60,7 +60,7 @@ def attention(
     """Softmax attention scaled by 1/sqrt(head_dim); keys at or beyond a row's length are masked.
 
     Args:
-      query: `[B, L, heads, head_dim]`.
+      query: `[B, L, heads, head_dim]`, of these or some of these positions.
       key, value: `[B, L, key-value heads, head_dim]`; fewer heads than the query's are each shared
         by a run of heads / key-value heads neighbours (Ainslie et al. 2023, arXiv 2305.13245).
       lengths: int32 `[B]`, at least 1. Given as lengths and not as a mask: the fused kernel takes
@@ -80,9 +80,17 @@ def attention(
 def rotary_table(
     length: int, head_dim: int, base: float = ROTARY_BASE
 ) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines of position * base^(-2k/head_dim), float32 `[L, head_dim / 2]` each."""
+    """Of the positions 0 .. L, as `rotary_at` gives it."""
+    return rotary_at(jnp.arange(length), head_dim, base)
+
+
+def rotary_at(positions: jax.Array, head_dim: int, base: float) -> tuple[jax.Array, jax.Array]:
+    """Cosines and sines of position * base^(-2k/head_dim), float32 `[..., head_dim / 2]` each.
+
+    positions: integers `[...]`.
+    """
     frequency = rotary_frequencies(head_dim, base)
-    angle = jnp.arange(length, dtype=jnp.float32)[:, None] * frequency
+    angle = positions.astype(jnp.float32)[..., None] * frequency
     return jnp.cos(angle), jnp.sin(angle)
 
 
@@ -92,8 +100,11 @@ def rotary_frequencies(head_dim: int, base: float = ROTARY_BASE) -> jax.Array:
 
 
 def rotate(x: jax.Array, cosine: jax.Array, sine: jax.Array) -> jax.Array:
-    """Rotates `[B, L, heads, head_dim]` by position, two-halves form, in the tables' dtype."""
+    """Rotates `[B, L, heads, head_dim]` by position, two-halves form, in the tables' dtype.
+
+    cosine, sine: `[L, head_dim / 2]`, or `[B, L, head_dim / 2]` where rows differ in it.
+    """
     first, second = jnp.split(x.astype(cosine.dtype), 2, axis=-1)
-    cosine, sine = cosine[:, None, :], sine[:, None, :]
+    cosine, sine = cosine[..., None, :], sine[..., None, :]
     rotated = [first * cosine - second * sine, second * cosine + first * sine]
     return jnp.concatenate(rotated, axis=-1).astype(x.dtype)

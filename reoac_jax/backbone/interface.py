@@ -8,6 +8,7 @@ Shapes: `B` batch, `L` row length, `N` chosen positions, `D` width, `V` rows of 
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.backbone.attention import Implementation
+from reoac_jax.backbone.kept import Kept, Window
 from reoac_jax.system.errors import InputError
 
 Params = dict[str, Any]
@@ -92,10 +94,14 @@ class Denoiser(Protocol):
 
     variables: Flax collections, {"params": ...} and possibly {"lora": ...} (see `lora`).
     dropout_key: turns dropout on; None is the deterministic network.
+    keeps_keys: whether keys and values can be kept from pass to pass.
     """
 
     @property
     def spec(self) -> ModelSpec: ...
+
+    @property
+    def keeps_keys(self) -> bool: ...
 
     dtype: Any
 
@@ -117,13 +123,20 @@ class Denoiser(Protocol):
         prepared: Prepared,
         *,
         dropout_key: jax.Array | None = None,
-        cache: Any = None,
+        window: Window | None = None,
     ) -> jax.Array:
         """The last block's output, float32 `[B, L, D]`.
 
-        rows: int32 `[B, L]`, right-padded. lengths: int32 `[B]`, at least 1. cache: keys and values
-        computed before, where the architecture has such a thing; None computes all.
+        rows: int32 `[B, L]`, right-padded. lengths: int32 `[B]`, at least 1. window: rows are
+        `[B, W]`, so many positions from its `begin` on, and those before it are read from the keys
+        and values that were kept; where `keeps_keys`.
         """
+        ...
+
+    def hidden_and_kept(
+        self, variables: Any, rows: jax.Array, lengths: jax.Array, prepared: Prepared
+    ) -> tuple[jax.Array, Kept]:
+        """What `hidden` gives of whole rows, and their keys and values; where `keeps_keys`."""
         ...
 
     def generated(self, hidden: jax.Array, first: jax.Array, count: int) -> jax.Array:
@@ -145,7 +158,9 @@ class Denoiser(Protocol):
         ...
 
     def cast_for_compute(self, params: Any) -> Any:
-        """The parameters with the matrices that are multiplied in `dtype` stored so, once."""
+        """The parameters, or some of them, with the matrices that are multiplied in `dtype` stored
+        so, once.
+        """
         ...
 
 
@@ -188,6 +203,8 @@ class DenoiserModule(nn.Module):
 
     # Names of the layers whose kernels `cast_for_compute` casts.
     compute_layers: ClassVar[tuple[str, ...]] = ()
+    # Whether `trunk_keeping` and `trunk_window` are there.
+    keeps_keys: ClassVar[bool] = False
     # Regular expressions over kernels' paths, for LoRA where the configuration names none.
     lora_targets: ClassVar[tuple[str, ...]] = ()
 
@@ -208,9 +225,20 @@ class DenoiserModule(nn.Module):
         prepared: Prepared,
         *,
         deterministic: bool = True,
-        cache: Any = None,
     ) -> jax.Array:
         """The last block's output, float32 `[B, L, D]`, from `prepared.trunk`."""
+        raise NotImplementedError
+
+    def trunk_keeping(
+        self, rows: jax.Array, lengths: jax.Array, prepared: Prepared
+    ) -> tuple[jax.Array, Kept]:
+        """As `trunk`, and the keys and values; where `keeps_keys`."""
+        raise NotImplementedError
+
+    def trunk_window(
+        self, rows: jax.Array, lengths: jax.Array, prepared: Prepared, window: Window
+    ) -> jax.Array:
+        """As `trunk`, of the positions in `window`; where `keeps_keys`."""
         raise NotImplementedError
 
     def head(
@@ -270,12 +298,19 @@ class DenoiserModule(nn.Module):
         prepared: Prepared,
         *,
         dropout_key: jax.Array | None = None,
-        cache: Any = None,
+        window: Window | None = None,
     ) -> jax.Array:
+        if window is not None:
+            return self.apply(variables, rows, lengths, prepared, window, method="trunk_window")
         return self.apply(
-            variables, rows, lengths, prepared, cache=cache, method="trunk",
-            **_dropout(dropout_key),
-        )  # fmt: skip
+            variables, rows, lengths, prepared, method="trunk", **_dropout(dropout_key)
+        )
+
+    @nn.nowrap
+    def hidden_and_kept(
+        self, variables: Any, rows: jax.Array, lengths: jax.Array, prepared: Prepared
+    ) -> tuple[jax.Array, Kept]:
+        return self.apply(variables, rows, lengths, prepared, method="trunk_keeping")
 
     @nn.nowrap
     def generated(self, hidden: jax.Array, first: jax.Array, count: int) -> jax.Array:
@@ -297,10 +332,14 @@ class DenoiserModule(nn.Module):
         return self.apply(variables, hidden, prepared, method="head", **_dropout(dropout_key))
 
     @nn.nowrap
+    def is_multiplied(self, names: Sequence[str]) -> bool:
+        """Whether the parameter at this place of the tree is an operand of a product in `dtype`."""
+        return names[-1] == "kernel" and names[-2] in self.compute_layers
+
+    @nn.nowrap
     def cast_for_compute(self, params: Any) -> Any:
         def cast(path: tuple, leaf: jax.Array) -> jax.Array:
-            names = [part.key for part in path]
-            multiplied = names[-1] == "kernel" and names[-2] in self.compute_layers
+            multiplied = self.is_multiplied([part.key for part in path])
             return leaf.astype(self.dtype) if multiplied else leaf
 
         return jax.tree_util.tree_map_with_path(cast, params)

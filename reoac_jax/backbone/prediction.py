@@ -58,7 +58,7 @@ class Prediction(NamedTuple):
     """The backbone's view of a batch of rows.
 
     tokens: `TokenPrediction` over the generated positions `[B, G]`.
-    pooled: float32 `[B, D]`, mean hidden state over a row's real tokens.
+    pooled: float32 `[B, D]`, mean hidden state over a row's real tokens; 0 of a pass over a window.
     states: of this pass, for the divergence of the next one, and for whoever looks at them; None
     unless that is measured, or they are asked for.
     """
@@ -304,9 +304,30 @@ def predict(
         the divergence alone. None: there was none.
       keep_states: the result has its states.
     """
-    spec, batch = model.spec, rows.shape[0]
-    first = lengths - gen_len
     hidden = model.hidden(variables, rows, lengths, prepared)
+    return predict_from(
+        model, variables, prepared, hidden, rows, lengths, gen_len, uniforms, draw, ends, before,
+        seen, keep_states,
+    )  # fmt: skip
+
+
+def predict_from(
+    model: Denoiser,
+    variables: Any,
+    prepared: Prepared,
+    hidden: jax.Array,
+    rows: jax.Array,
+    lengths: jax.Array,
+    gen_len: int,
+    uniforms: jax.Array,
+    draw: DrawSettings,
+    ends: jax.Array | None = None,
+    before: States | None = None,
+    seen: jax.Array | None = None,
+    keep_states: bool = False,
+) -> Prediction:
+    """As `predict`, of the trunk's output float32 `[B, L, D]`."""
+    batch, first = rows.shape[0], lengths - gen_len
     states = States(model.generated(hidden, first, gen_len), prepared.head_rows(batch))
     position = first[:, None] + jnp.arange(gen_len)
     standing = jnp.take_along_axis(rows, position, axis=1) if draw.standing else None
@@ -314,6 +335,28 @@ def predict(
     if draw.divergence:
         seen = jnp.zeros(batch, bool) if before is None or seen is None else seen
         compared = (states if before is None else before), seen
+    tokens = predict_states(model, variables, states, uniforms, draw, ends, standing, compared)
+    real = jnp.arange(rows.shape[1]) < lengths[:, None]
+    pooled = jnp.where(real[:, :, None], hidden, 0.0).sum(axis=1) / lengths[:, None]
+    return Prediction(tokens, pooled, states if keep_states or draw.divergence else None)
+
+
+def predict_states(
+    model: Denoiser,
+    variables: Any,
+    states: States,
+    uniforms: jax.Array,
+    draw: DrawSettings,
+    ends: jax.Array | None,
+    standing: jax.Array | None,
+    compared: tuple[States, jax.Array] | None,
+) -> TokenPrediction:
+    """`predict_tokens` of states `[B, N, D]`, the logits of a few rows at a time; `[B, N]`.
+
+    uniforms: float32 `[B, N, 2]`. standing: int32 `[B, N]`. compared: the states that the
+    divergence is measured from, and bool `[B]`, whether there were any.
+    """
+    spec, (batch, count) = model.spec, uniforms.shape[:2]
 
     def head(part: tuple[States, jax.Array, jax.Array | None, Any]) -> TokenPrediction:
         """A few rows, `[C, ...]`; results `[C, G]`."""
@@ -328,15 +371,12 @@ def predict(
             beside = beside._replace(standing=standing.reshape(-1))
         if compared is not None:
             before, seen = compared
-            beside = beside._replace(logits=logits(before), seen=jnp.repeat(seen, gen_len))
+            beside = beside._replace(logits=logits(before), seen=jnp.repeat(seen, count))
         tokens = predict_tokens(logits(states), noise.reshape(-1, 2), spec.drawable(), draw, beside)
         return jax.tree.map(lambda x: x.reshape(noise.shape[:2]), tokens)
 
-    chunk = rows_per_chunk(batch, gen_len, spec.vocab_size)
+    chunk = rows_per_chunk(batch, count, spec.vocab_size)
     chunks = jax.tree.map(
         lambda x: x.reshape(-1, chunk, *x.shape[1:]), (states, uniforms, standing, compared)
     )
-    tokens = jax.tree.map(lambda x: x.reshape(batch, gen_len), jax.lax.map(head, chunks))
-    real = jnp.arange(rows.shape[1]) < lengths[:, None]
-    pooled = jnp.where(real[:, :, None], hidden, 0.0).sum(axis=1) / lengths[:, None]
-    return Prediction(tokens, pooled, states if keep_states or draw.divergence else None)
+    return jax.tree.map(lambda x: x.reshape(batch, count), jax.lax.map(head, chunks))

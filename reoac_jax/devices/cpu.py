@@ -58,8 +58,9 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array, lengths: jax.A
     are in the operands' dtype, the softmax in float32.
 
     Args:
-      query: `[B, L, heads, head_dim]`. key, value: `[B, L, key-value heads, head_dim]`, of which
-        each serves a run of neighbouring query heads. lengths: int32 `[B]`.
+      query: `[B, L, heads, head_dim]`, of these or some of these positions. key, value: `[B, L,
+        key-value heads, head_dim]`, of which each serves a run of neighbouring query heads.
+        lengths: int32 `[B]`.
 
     Returns:
       `[B, L, heads, head_dim]` in the query's dtype.

@@ -9,15 +9,23 @@ softmax and the residual stream are float32.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from reoac_jax.backbone.attention import Implementation, attention, rotary_table, rotate
+from reoac_jax.backbone.attention import (
+    Implementation,
+    attention,
+    rotary_at,
+    rotary_table,
+    rotate,
+)
 from reoac_jax.backbone.decoder.config import DecoderConfig
 from reoac_jax.backbone.interface import DenoiserModule, Prepared
+from reoac_jax.backbone.kept import Kept, Window, put
 from reoac_jax.backbone.layers import INIT, Linear
 from reoac_jax.backbone.products import matmul
 
@@ -78,12 +86,32 @@ class Block(nn.Module):
         self.mlp_down = linear(config.hidden_dim, use_bias=False)
 
     def __call__(self, x: jax.Array, lengths: jax.Array, deterministic: bool) -> jax.Array:
-        x = x + self._attend(self.attn_norm(x), lengths, deterministic)
-        h = self.mlp_norm(x)
-        gate = nn.silu(self.mlp_gate(h, deterministic))
-        return x + self.mlp_down(gate * self.mlp_up(h, deterministic), deterministic)
+        query, key, value = self._read(x, deterministic, None)
+        return self._write(x, query, key, value, lengths, deterministic)
 
-    def _attend(self, h: jax.Array, lengths: jax.Array, deterministic: bool) -> jax.Array:
+    def keeping(self, x: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The block's output, and the keys and values in it."""
+        query, key, value = self._read(x, True, None)
+        return self._write(x, query, key, value, lengths, True), key, value
+
+    def window(
+        self,
+        x: jax.Array,
+        lengths: jax.Array,
+        positions: jax.Array,
+        keys: jax.Array,
+        values: jax.Array,
+    ) -> jax.Array:
+        """The block's output at `positions`, int32 `[B, W]`; elsewhere kept keys and values."""
+        query, key, value = self._read(x, True, positions)
+        key, value = put(keys, key, positions), put(values, value, positions)
+        return self._write(x, query, key, value, lengths, True)
+
+    def _read(
+        self, x: jax.Array, deterministic: bool, positions: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries, keys and values; positions: of x, None: 0 .. L."""
+        h = self.attn_norm(x)
         batch, length, _ = h.shape
         split = (batch, length, -1, self.config.head_dim)
         query = self.q_proj(h, deterministic).reshape(split)
@@ -93,11 +121,29 @@ class Block(nn.Module):
             query, key = self.q_norm(query), self.k_norm(key)
         # The families differ in how a 16-bit model rotates, and were trained so.
         precision = jnp.float32 if self.config.rope_float32 else self.dtype
-        table = rotary_table(length, self.config.head_dim, self.config.rope_theta)
+        if positions is None:
+            table = rotary_table(length, self.config.head_dim, self.config.rope_theta)
+        else:
+            table = rotary_at(positions, self.config.head_dim, self.config.rope_theta)
         cosine, sine = (part.astype(precision) for part in table)
         query, key = (rotate(x.astype(self.dtype), cosine, sine) for x in (query, key))
+        return query, key, value
+
+    def _write(
+        self,
+        x: jax.Array,
+        query: jax.Array,
+        key: jax.Array,
+        value: jax.Array,
+        lengths: jax.Array,
+        deterministic: bool,
+    ) -> jax.Array:
+        """x with what attention and the MLP add to it."""
         mixed = attention(query, key, value, lengths, self.attention)
-        return self.attn_out(mixed.reshape(batch, length, -1), deterministic)
+        x = x + self.attn_out(mixed.reshape(*x.shape[:2], -1), deterministic)
+        h = self.mlp_norm(x)
+        gate = nn.silu(self.mlp_gate(h, deterministic))
+        return x + self.mlp_down(gate * self.mlp_up(h, deterministic), deterministic)
 
 
 class Decoder(DenoiserModule):
@@ -117,6 +163,7 @@ class Decoder(DenoiserModule):
         "q_proj", "k_proj", "v_proj", "attn_out", "mlp_gate", "mlp_up", "mlp_down", "lm_head",
     )  # fmt: skip
     lora_targets = ("q_proj", "k_proj", "v_proj", "attn_out")
+    keeps_keys = True
 
     def setup(self):
         config = self.config
@@ -143,13 +190,30 @@ class Decoder(DenoiserModule):
         prepared: Prepared,
         *,
         deterministic: bool = True,
-        cache: Any = None,
     ) -> jax.Array:
-        if cache is not None:
-            raise ValueError("the decoder has no cache of keys and values; expected cache=None")
         x = self.embed(rows)
         for block in self.blocks:
             x = block(x, lengths, deterministic)
+        return x
+
+    def trunk_keeping(
+        self, rows: jax.Array, lengths: jax.Array, prepared: Prepared
+    ) -> tuple[jax.Array, Kept]:
+        x = self.embed(rows)
+        keys, values = [], []
+        for block in self.blocks:
+            x, key, value = block.keeping(x, lengths)
+            keys.append(key)
+            values.append(value)
+        return x, Kept(tuple(keys), tuple(values))
+
+    def trunk_window(
+        self, rows: jax.Array, lengths: jax.Array, prepared: Prepared, window: Window
+    ) -> jax.Array:
+        x = self.embed(rows)
+        positions, kept = window.positions(rows.shape[1]), window.kept
+        for block, keys, values in zip(self.blocks, kept.keys, kept.values, strict=True):
+            x = block.window(x, lengths, positions, keys, values)
         return x
 
     def head(
@@ -161,7 +225,5 @@ class Decoder(DenoiserModule):
         return self.lm_head(normed, deterministic)
 
     @nn.nowrap
-    def cast_for_compute(self, params: Any) -> Any:
-        params = super().cast_for_compute(params)
-        embedding = params["embed"]["embedding"].astype(self.dtype)
-        return {**params, "embed": {"embedding": embedding}}
+    def is_multiplied(self, names: Sequence[str]) -> bool:
+        return names[-1] == "embedding" or super().is_multiplied(names)

@@ -173,10 +173,7 @@ class Backbone(DenoiserModule):
         prepared: Prepared,
         *,
         deterministic: bool = True,
-        cache: Any = None,
     ) -> jax.Array:
-        if cache is not None:
-            raise ValueError("MDLM has no cache of keys and values; expected cache=None")
         x = self.vocab_embed(rows)
         for block, modulation in zip(self.blocks, prepared.trunk, strict=True):
             x = block(x, lengths, modulation, deterministic)
