@@ -87,9 +87,13 @@ def main(argv: Sequence[str]) -> int:
         if checkpoint is not None:
             state, start = restore_finetuning(checkpoint, parts, finetuner, state)
         # Where all weights are trained the state holds the only copies that are needed.
-        base = sharding.replicate(mesh, parts.base) if settings.trainable.keeps_base else None
-        merge = jax.jit(finetuner.params, out_shardings=sharding.whole(mesh))
+        base = None
+        if settings.trainable.keeps_base:
+            base = sharding.place_parameters(mesh, parts.base, config.sharding.fsdp)
         evaluation = AnswerEvaluation.create(config, parts, task, mesh)
+
+        def evaluated() -> dict[str, float]:
+            return evaluation(finetuner.params(base, state.average, parts.model.cast_for_compute))
 
         # ---- Run folder
         session.start(
@@ -108,7 +112,7 @@ def main(argv: Sequence[str]) -> int:
 
         # ---- Loop
         if checkpoint is None:
-            first = evaluation(merge(base, state.average))
+            first = evaluated()
             session.log(0, first)
             session.note("before: " + _shown(first))
         batches = session.hold(Ahead(batch, range(start, settings.steps)))
@@ -136,7 +140,7 @@ def main(argv: Sequence[str]) -> int:
                 check_finite(done, values, parameter_groups(finetuner, state))
                 state = state._replace(sums=sharding.replicate(mesh, zero_sums()))
                 if evaluate:
-                    measured = evaluation(merge(base, state.average))
+                    measured = evaluated()
                     session.note(f"step {done}: " + _shown(measured))
                     values |= measured
                 session.log(done, values)
@@ -153,7 +157,7 @@ def main(argv: Sequence[str]) -> int:
         if done == settings.steps:
             if not result.exists():
                 with stopped_from_outside(session.run):
-                    export(result, config, parts, merge(base, state.average), done)
+                    export(result, config, parts, finetuner.params(base, state.average), done)
             use = shell_command("train", "--config", "FILE", f"--config.backbone.path={result}")
             print(f"done: {result}\nuse it: {use}")
     return code

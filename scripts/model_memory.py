@@ -4,9 +4,10 @@
     python scripts/model_memory.py --architecture qwen3 --devices 8 --output FILE.json
 
 A batch of 32 rows, prompts of 256 and texts of 256 tokens, is shared out among the devices; weights
-lie whole on each. Of every share two programs are compiled from shapes alone, a forward pass of a
-rollout and the gradient of a LoRA update (each block computed anew in the backward pass): nothing
-is run and no weight exists. Weights and products in bfloat16, LoRA of rank 8 on attention.
+lie whole on each, and once more, of several devices, in parts (`sharding.fsdp`). Of every share two
+programs are compiled from shapes alone, a forward pass of a rollout and the gradient of a LoRA
+update (each block computed anew in the backward pass): nothing is run and no weight exists. Weights
+and products in bfloat16, LoRA of rank 8 on attention.
 Compiling all blocks takes long; with `--blocks` models of so many blocks, and of the published
 width, are compiled, and a line through the first and the last depth is followed to the published
 one.
@@ -34,6 +35,7 @@ from unittest import mock
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     "--xla_backend_optimization_level=0 --xla_disable_hlo_passes=cse "
+    "--xla_force_host_platform_device_count=8 "
     "--xla_cpu_scheduler_type=CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"
 )
 
@@ -51,6 +53,7 @@ from reoac_jax.backbone.likelihood import reference_log_probs  # noqa: E402
 from reoac_jax.backbone.prediction import DrawSettings, predict, rows_per_chunk  # noqa: E402
 from reoac_jax.backbone.published import parameter_count  # noqa: E402
 from reoac_jax.config import parse_options  # noqa: E402
+from reoac_jax.devices import sharding  # noqa: E402
 from reoac_jax.system.errors import InputError, run_command  # noqa: E402
 from reoac_jax.system.files import write_json  # noqa: E402
 from reoac_jax.system.progress import working  # noqa: E402
@@ -70,7 +73,11 @@ def main(argv: Sequence[str]) -> int:
         for record in report["models"] if not options.only_computed else ():
             model = models[record["architecture"]]
             for share in record["devices"]:
-                share["compiled"] = dict(compiled(model, share["rows"], options.blocks))
+                given = model, share["rows"], options.blocks
+                if not options.only_in_parts:
+                    share["compiled"] = dict(compiled(*given))
+                if share["devices"] > 1:
+                    share["compiled_in_parts"] = dict(compiled(*given, share["devices"]))
                 print(record["architecture"], share, flush=True)
                 # After each: whoever stops it early keeps what it has found.
                 write_json(options.output, report)
@@ -89,6 +96,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "--blocks", type=int, nargs="+", metavar="N", help="depths to compile (the published one)"
     )
     parser.add_argument("--only-computed", action="store_true", help="compile nothing")
+    parser.add_argument(
+        "--only-in-parts", action="store_true", help="do not compile what has whole weights"
+    )
     parser.add_argument("--output", required=True, help="the JSON file to write")
     options = parse_options(parser, argv)
     for devices in options.devices:
@@ -121,7 +131,7 @@ def _report(
                 "architecture": family,
                 "parameters": parameter_count(model.config),
                 "devices": [
-                    {"devices": count, "rows": rows, "computed": computed(model, rows)}
+                    {"devices": count, "rows": rows, "computed": computed(model, rows, count)}
                     for count in options.devices
                     for rows in (options.batch // count,)
                 ],
@@ -136,13 +146,14 @@ def published_model(family: str) -> DenoiserModule:
     return build(BACKBONES[family], dtype=jnp.bfloat16, attention="xla", remat=True)
 
 
-def computed(model: Any, rows: int) -> dict[str, int]:
+def computed(model: Any, rows: int, devices: int = 1) -> dict[str, int]:
     """Bytes on a device by hand, of so many rows.
 
-    weights: 2 a parameter. lora: weights, gradients and two moments in float32. merged: the
-    matrices that a rollout merges the overlay into, in float32 and bfloat16. residuals: what the
-    backward pass keeps, each block's input in float32. scores: of one block's attention in float32,
-    which the fused kernel has not. logits: of the rows that exist at a time, float32.
+    weights: 2 a parameter. weights_in_parts: a device's share of them. gathered: of these, whole at
+    a time at least, the largest matrix. lora: weights, gradients and two moments in float32.
+    merged: the matrices that a rollout merges the overlay into, beside the base's. residuals: what
+    the backward pass keeps, each block's input in float32. scores: of one block's attention in
+    float32, which the fused kernel has not. logits: of the rows that exist at a time, float32.
     """
     config, length = model.config, PROMPT + GENERATED
     params, overlay = _shapes(model)
@@ -151,8 +162,10 @@ def computed(model: Any, rows: int) -> dict[str, int]:
     at_once = rows_per_chunk(rows, GENERATED, config.vocab_size)
     return {
         "weights": 2 * parameter_count(config),
+        "weights_in_parts": 2 * parameter_count(config) // devices,
+        "gathered": 2 * max(leaf.size for leaf in jax.tree.leaves(params)),
         "lora": 16 * trained,
-        "merged": 6 * sum(_leaf(params, path).size for path in targets),
+        "merged": 2 * sum(_leaf(params, path).size for path in targets),
         "residuals": 4 * rows * length * config.hidden_dim * config.n_blocks,
         "scores": 4 * rows * config.n_heads * length**2,
         "logits": 4 * at_once * GENERATED * config.vocab_size,
@@ -160,10 +173,11 @@ def computed(model: Any, rows: int) -> dict[str, int]:
 
 
 def compiled(
-    model: Any, rows: int, blocks: Sequence[int] | None = None
+    model: Any, rows: int, blocks: Sequence[int] | None = None, parts: int = 1
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """What XLA says of the two programs: bytes of all that exists at once beside their arguments.
 
+    rows: of each device. parts: devices that the weights are parted among.
     blocks: depths that are compiled, instead of the published one. `by_blocks` holds what each
     needs, `temporary` where the line through the first and the last one has the published depth.
     """
@@ -172,7 +186,11 @@ def compiled(
         found, began = {}, time.monotonic()
         for count in blocks or (depth,):
             config = dataclasses.replace(model.config, n_blocks=count)
-            function, arguments = _program(program, model.clone(config=config), rows)
+            one = model.clone(config=config)
+            made = (
+                _program(program, one, rows) if parts == 1 else _parted(program, one, rows, parts)
+            )
+            function, arguments = made
             with working(f"compiling the {program} of {rows} rows and {count} blocks"):
                 memory = jax.jit(function).lower(*arguments).compile().memory_analysis()
             found[count] = memory.temp_size_in_bytes
@@ -214,6 +232,42 @@ def _program(program: str, model: Any, rows: int) -> tuple[Callable[..., Any], t
     if program == "forward":
         return forward, (params, tokens, lengths, uniforms)
     return gradient, (overlay, params, tokens, lengths, written)
+
+
+def _parted(
+    program: str, model: Any, rows: int, parts: int
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """As `_program`, of weights in parts: so many rows on each of `parts` devices."""
+    mesh = sharding.make_mesh(jax.devices()[:parts])
+    params, overlay = _shapes(model)
+    params = sharding.split_parameters(mesh, params)
+
+    def each(*shape: int, kind: Any = jnp.int32) -> Any:
+        return sharding.split(mesh, jax.ShapeDtypeStruct((parts * rows, *shape), kind))
+
+    tokens, lengths = each(PROMPT + GENERATED), each()
+
+    def forward(own: sharding.OwnParts, tokens: Any, lengths: Any, uniforms: Any) -> Any:
+        variables = {"params": own.whole(tokens)}
+        draw = DrawSettings("sample", 1.0)
+        prepared = model.prepare(variables)
+        return predict(model, variables, prepared, tokens, lengths, GENERATED, uniforms, draw)
+
+    def gradient(overlay: Any, params: Any, tokens: Any, lengths: Any, written: Any) -> Any:
+        def loss(overlay: Any) -> Any:
+            whole, overlay = sharding.gather_parameters(mesh, (params, overlay))
+            variables = {"params": whole, "lora": lora.collection(overlay, 2.0)}
+            return reference_log_probs(
+                model, variables, tokens, lengths, written, shares=parts
+            ).mean()
+
+        return jax.grad(sharding.gathering_again(loss))(overlay)
+
+    if program == "forward":
+        function = sharding.per_device(mesh, forward, replicated=1, in_parts=True)
+        return function, (params, tokens, lengths, each(GENERATED, 2, kind=jnp.float32))
+    overlay = sharding.split_parameters(mesh, overlay)
+    return gradient, (overlay, params, tokens, lengths, each(GENERATED))
 
 
 def _shapes(model: Any) -> tuple[Any, Any]:

@@ -5,14 +5,16 @@
 The base parameters stay an argument of their own: never donated, optimised or saved again.
 """
 
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from reoac_jax.devices import sharding
 from reoac_jax.system.errors import InputError
 
 Overlay = dict[str, dict[str, jax.Array]]
@@ -79,6 +81,39 @@ def merge(params: Any, overlay: Overlay, scale: float) -> Any:
         change = jnp.matmul(pair["a"], pair["b"], precision=jax.lax.Precision.HIGHEST)
         flat[path] = flat[path] + scale * change
     return unflatten_dict(flat, sep="/")
+
+
+def merge_in_place(
+    params: Any, overlay: Overlay, scale: float, finish: Callable[[Any], Any]
+) -> Any:
+    """`finish` of what `merge` gives; the matrices by one program, which lie as the base's do.
+
+    So no float32 copy of a matrix exists that `finish` rounds, and a device that holds a part of
+    the base holds a part of the result. What has no overlay is shared with the base, or with what
+    `finish` makes of it.
+
+    Args:
+      finish: of a tree of parameters, or of some of them, to the same tree; hashable.
+    """
+    flat = dict(flatten_dict(params, sep="/"))
+    matrices = {path: flat.pop(path) for path in overlay}
+    merged = merged_matrices(matrices, overlay, scale, finish, sharding.placement(matrices))
+    return unflatten_dict(
+        {**flatten_dict(finish(unflatten_dict(flat, sep="/")), sep="/"), **merged}, sep="/"
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def merged_matrices(
+    matrices: Mapping[str, jax.Array],
+    overlay: Overlay,
+    scale: float,
+    finish: Callable[[Any], Any],
+    placement: sharding.Placement,
+) -> dict[str, jax.Array]:
+    """By path, those that have an overlay, merged and finished, placed as `placement` says."""
+    merged = finish(merge(unflatten_dict(matrices, sep="/"), overlay, scale))
+    return sharding.keep_placed(dict(flatten_dict(merged, sep="/")), placement)
 
 
 def collection(overlay: Overlay, scale: float) -> dict[str, Any]:

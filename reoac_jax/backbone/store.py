@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from flax.traverse_util import unflatten_dict
+from jax.sharding import Mesh
 
 import reoac_jax
 from reoac_jax.backbone.architectures import architecture, build
@@ -25,7 +26,8 @@ from reoac_jax.backbone.pytorch_files import (
     read_config,
 )
 from reoac_jax.backbone.tensor_files import PICKLE, SAFETENSORS
-from reoac_jax.runs.pytrees import restore_pytree
+from reoac_jax.devices import sharding
+from reoac_jax.runs.pytrees import gb_in_flight, restore_pytree
 from reoac_jax.runs.quiet_orbax import quiet_orbax
 from reoac_jax.system import formats
 from reoac_jax.system.errors import InputError
@@ -43,6 +45,9 @@ STORED = "stored"  # of a dtype: as it lies on the disk
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 _VERSIONS_OF = ("jax", "flax", "orbax-checkpoint", "safetensors", "numpy")
 _ORIGIN = ("source", "weights", "sha256", "revision", "ema", "task", "steps", "mode", "base")
+# Larger arrays lie in pieces of at most this size, so that a host that holds a part of one reads
+# little more than that.
+PIECE_BYTES = 2**26
 # At most this much is in flight between memory and disk beside the parameters themselves.
 _CONCURRENT_GB = 1
 
@@ -89,9 +94,11 @@ def write_backbone(
         # Asked beforehand: Orbax's own threads print tracebacks when a disk fills under them.
         raise OSError(f"{needed / 1e6:.0f} MB are needed, the disk has {free / 1e6:.0f} MB free")
     ocp = quiet_orbax()
-    with ocp.StandardCheckpointer(save_concurrent_gb=_CONCURRENT_GB) as checkpointer:
+    in_flight = gb_in_flight(params, _CONCURRENT_GB)
+    with ocp.StandardCheckpointer(save_concurrent_gb=in_flight) as checkpointer:
         try:
-            checkpointer.save(folder.absolute() / PARAMS, params)
+            pieces = jax.tree.map(lambda _: ocp.SaveArgs(chunk_byte_size=PIECE_BYTES), params)
+            checkpointer.save(folder.absolute() / PARAMS, params, save_args=pieces)
             checkpointer.wait_until_finished()
         except ValueError as error:  # how TensorStore reports a failed write
             raise OSError(str(error)) from error
@@ -120,6 +127,7 @@ def load_backbone(
     compute_dtype: Any = "auto",
     attention: str = "auto",
     param_dtype: str = "float32",
+    mesh: Mesh | None = None,
 ) -> tuple[DenoiserModule, Params]:
     """The model and its parameters, from a folder written by `save_backbone`.
 
@@ -128,7 +136,7 @@ def load_backbone(
         compute_dtype: operand format of the matrix products: "auto" (bfloat16 on GPU, float32
             elsewhere), "float32", "bfloat16" or a JAX dtype.
         attention: "auto", "xla" or "cudnn" (see `choose_implementation`).
-        param_dtype: "float32" or "stored", see `read_backbone`.
+        param_dtype, mesh: see `read_backbone`.
 
     Returns:
         `(model, params)` for `model.apply({"params": params}, tokens, lengths, sigma)`.
@@ -136,7 +144,7 @@ def load_backbone(
     Raises:
         InputError: the folder is absent, damaged or of another kind, or an option is unknown.
     """
-    config, params = read_backbone(path, param_dtype)
+    config, params = read_backbone(path, param_dtype, mesh)
     return build_here(config, compute_dtype=compute_dtype, attention=attention), params
 
 
@@ -160,7 +168,7 @@ def build_here(
 
 
 def read_backbone(
-    path: str | os.PathLike, param_dtype: str = "float32"
+    path: str | os.PathLike, param_dtype: str = "float32", mesh: Mesh | None = None
 ) -> tuple[ModelConfig, Params]:
     """Sizes and parameters, checked against the shapes of the sizes and the stored hash.
 
@@ -168,6 +176,8 @@ def read_backbone(
         path: the folder.
         param_dtype: "float32", which is exact for every format, or "stored", the format in the
             folder: half the memory where that has 16 bits, for weights that are not trained.
+        mesh: read in parts, each device's from the disk into it, as `sharding.split_parameters`
+            places them; of several processes all must ask. None: whole, on the first device.
 
     Raises:
         InputError: naming the folder, file or parameter that is absent or damaged.
@@ -181,7 +191,7 @@ def read_backbone(
         raise InputError(
             f"{path / SOURCE}: dtype is {stored!r}; expected one of {', '.join(STORE_DTYPES)}"
         )
-    params = _restore(path / PARAMS, config, STORE_DTYPES[stored])
+    params = _restore(path / PARAMS, config, STORE_DTYPES[stored], mesh)
     found = backbone_hash(params)
     if found != record["backbone_hash"]:
         raise InputError(
@@ -250,7 +260,8 @@ def backbone_hash(params: Params) -> str:
     leaves = jax.tree_util.tree_leaves_with_path(params)
     named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
     for name in sorted(named):
-        value = np.ascontiguousarray(named[name], dtype=np.float32)
+        # One after another: weights in parts are never whole on a host, but for one of them.
+        value = np.ascontiguousarray(sharding.to_host(named[name]), dtype=np.float32)
         digest.update(f"{name}{list(value.shape)}".encode())
         digest.update(value.data)
     return digest.hexdigest()
@@ -278,11 +289,15 @@ def _check_kind(path: Path) -> None:
             raise InputError(f"{path} has no {name}; expected a folder that the converter wrote")
 
 
-def _restore(path: Path, config: ModelConfig, dtype: np.dtype) -> Params:
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+def _restore(path: Path, config: ModelConfig, dtype: np.dtype, mesh: Mesh | None) -> Params:
+    def place(shape: tuple[int, ...]) -> jax.sharding.Sharding:
+        if mesh is None:
+            return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        return sharding.parameter_sharding(mesh, shape)
+
     expected: Params = unflatten_dict(
         {
-            path: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=sharding)
+            path: jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=place(leaf.shape))
             for path, leaf in parameter_shapes(config).items()
         },
         sep="/",

@@ -9,8 +9,8 @@ from reoac_jax.system.errors import InputError
 OPTIONS: Mapping[str, Option] = {
     "sharding.fsdp": Option(
         "bool",
-        "finetune_mode full: weights and optimiser state lie in parts over the devices (FSDP) and "
-        "are gathered where they are used",
+        "weights and optimiser state lie in parts over the devices (FSDP), are read in parts and "
+        "gathered where they are used: in rollouts, evaluation and every kind of training",
         False,
     ),
     "distributed.mode": Option(

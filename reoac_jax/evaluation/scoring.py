@@ -65,7 +65,8 @@ def evaluate_policy(
     computed_before = policy.tokens_computed
     key = jax.random.fold_in(jax.random.key(config.seed), RunStream.EVALUATION)
     requests = [Request.of(problem_set, index, index) for index in range(len(problem_set))]
-    params, heads = sharding.replicate(mesh, (params, heads))
+    params = sharding.place_parameters(mesh, params, config.sharding.fsdp)
+    heads = sharding.replicate(mesh, heads)
     began = time.monotonic()
     batches = []
     with Grading(task, problem_set.problems, parts, "strict") as grading:

@@ -55,7 +55,9 @@ class AnswerEvaluation:
         kept = np.full(len(reference), reference.shape[1], np.int32)
         answers = Answers(*pad_prompts(problems.encoded), reference, kept)
         pad_id, rows = parts.tokenizer.eos_token_id, config.evaluation.batch_size
-        nelbo = NelboProgram(parts.model, pad_id, mesh, rows, sft.eval_samples, config.seed)
+        nelbo = NelboProgram(
+            parts.model, pad_id, mesh, rows, sft.eval_samples, config.seed, config.sharding.fsdp
+        )
         decoding = ConfigDict(config)
         decoding.rollout.max_steps = sft.eval_steps
         decoding.evaluation.sample_strategy = "argmax"

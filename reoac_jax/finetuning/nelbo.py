@@ -29,12 +29,19 @@ class NelboProgram:
     """
 
     def __init__(
-        self, model: Denoiser, pad_id: int, mesh: Mesh, batch_size: int, samples: int, seed: int
+        self,
+        model: Denoiser,
+        pad_id: int,
+        mesh: Mesh,
+        batch_size: int,
+        samples: int,
+        seed: int,
+        in_parts: bool = False,
     ):
-        """batch_size: rows at a time on one device."""
+        """batch_size: rows at a time on one device. in_parts: so the parameters lie on the mesh."""
         self._model, self._pad_id, self._mesh = model, pad_id, mesh
         self._batch_size = batch_size * mesh.size
-        self._samples, self._seed = samples, seed
+        self._samples, self._seed, self._in_parts = samples, seed, in_parts
         self._run = jax.jit(self._nats)
 
     def _nats(
@@ -46,6 +53,8 @@ class NelboProgram:
         gen_len = answers.answer.shape[1]
         uniforms = jax.vmap(lambda key: jax.random.uniform(key, (gen_len,)))(keys)
         noised = add_noise(answers, t, uniforms, self._model.spec.mask_id, self._pad_id)
+        if self._in_parts:
+            params = sharding.gather_parameters(self._mesh, params)
         log_probs = reference_log_probs(
             self._model, {"params": params}, noised.rows, noised.lengths, answers.answer,
             noise_level(t), first=answers.prompt_length, shares=self._mesh.size,

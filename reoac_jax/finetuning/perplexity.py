@@ -25,13 +25,13 @@ def evaluate_text(config: ConfigDict, text: str) -> int:
     mesh = sharding.make_mesh()
     rows = max(1, _TEXT_TOKENS_AT_A_TIME // blocks.blocks.shape[1])
     program = NelboProgram(
-        parts.model, parts.tokenizer.eos_token_id, mesh, rows, config.sft.eval_samples, config.seed
-    )
+        parts.model, parts.tokenizer.eos_token_id, mesh, rows, config.sft.eval_samples, config.seed,
+        config.sharding.fsdp,
+    )  # fmt: skip
+    params = sharding.place_parameters(mesh, adapted_base(config, parts), config.sharding.fsdp)
     began = time.monotonic()
     with ProgressLine(len(blocks.blocks), "measuring", unit="block") as progress:
-        nats = program(
-            sharding.replicate(mesh, adapted_base(config, parts)), blocks.answers(), progress.update
-        )
+        nats = program(params, blocks.answers(), progress.update)
     nelbo = nats.sum() / tokens
     errors = (nats - nelbo * blocks.lengths).std() * math.sqrt(len(nats)) / tokens
     report = {

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +30,7 @@ from reoac_jax.finetuning.objective import (
 )
 from reoac_jax.learning.accumulation import accumulated_gradient
 from reoac_jax.learning.optimizer import clipped_adamw
-from reoac_jax.learning.trainable import TRAINABLES, Trainable, place, trainable
+from reoac_jax.learning.trainable import Trainable, as_they_are, trainable
 from reoac_jax.system.errors import InputError
 
 
@@ -143,11 +144,14 @@ class Finetuner:
 
     def place(self, state: FinetuneState) -> FinetuneState:
         """The state on the mesh; with `fsdp` all but the sums in parts."""
-        return place(self.mesh, state, self.settings.fsdp)
+        return sharding.place_parameters(self.mesh, state, self.settings.fsdp)
 
-    def params(self, base: Any, weights: Any) -> Any:
-        """Backbone parameters of `state.average` or `state.weights`, LoRA merged in."""
-        return self.settings.trainable.params(base, weights)
+    def params(self, base: Any, weights: Any, finish: Callable[[Any], Any] = as_they_are) -> Any:
+        """Backbone parameters of `state.average` or `state.weights`, LoRA merged in.
+
+        finish: as in `Trainable.merged`.
+        """
+        return self.settings.trainable.merged(base, weights, finish)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def step(
@@ -183,6 +187,8 @@ class Finetuner:
             loss = self._loss(weights, base, answers, t, uniforms, share, part_key)
             return loss, loss
 
+        if settings.fsdp:
+            loss_fn = sharding.gathering_again(loss_fn)
         # Neighbours have like times: each microbatch gets every so-manyth row.
         loss, gradient = accumulated_gradient(
             loss_fn, state.weights, (answers, t, uniforms, share), keys[FinetuningStream.DROPOUT],
@@ -212,7 +218,7 @@ class Finetuner:
         """The microbatch's part of the mean; share: `[b, G]`, of each token in the mean."""
         noised = add_noise(answers, t, uniforms, self.model.spec.mask_id, self.eos_id)
         if self.settings.fsdp:
-            weights = sharding.gather_parameters(self.mesh, weights)
+            base, weights = sharding.gather_parameters(self.mesh, (base, weights))
         variables = self.settings.trainable.variables(base, weights)
         log_probs = reference_log_probs(
             self.model, variables, noised.rows, noised.lengths, answers.answer, noise_level(t),
@@ -226,15 +232,13 @@ def zero_sums() -> Sums:
 
 
 def check_fit(config: ConfigDict, mesh: Mesh) -> None:
-    """Raises `InputError` where a microbatch or the kind of training does not fit the devices."""
+    """Raises `InputError` where a microbatch does not fit the devices."""
     sft = config.sft
     if (sft.batch_size // sft.accumulate) % mesh.size:
         raise InputError(
             f"sft.batch_size / sft.accumulate is {sft.batch_size // sft.accumulate}; expected a "
             f"multiple of the {mesh.size} devices"
         )
-    if config.sharding.fsdp and not TRAINABLES[sft.mode].splits:
-        raise InputError("sharding.fsdp is True; expected False, or sft.mode full")
 
 
 def batch_rows(seed: int, count: int, size: int, step: int) -> np.ndarray:

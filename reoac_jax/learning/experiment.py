@@ -1,7 +1,6 @@
 """What a training run is made of: everything that does not change while it goes on."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +13,6 @@ from reoac_jax.devices.streams import RunStream
 from reoac_jax.learning.learner import Learner, LearnerSettings, LearnerState
 from reoac_jax.learning.order import FixedOrder
 from reoac_jax.learning.parts import Parts, adapted_base, starting_overlay
-from reoac_jax.learning.trainable import TRAINABLES, place
 from reoac_jax.policy.heads import AppliesHeads, HeadParams
 from reoac_jax.rollout import RolloutProgram
 from reoac_jax.system.errors import InputError
@@ -27,11 +25,11 @@ class Experiment:
     """A run's configuration with what it names, loaded and ready.
 
     learner: the updates, on the mesh of all devices of all processes. program: rollouts, on this
-    process's own devices, `own_mesh`. base: the backbone's frozen parameters on the mesh; None
-    where the state holds the only copy that is needed. start: the backbone's parameters before any
-    training, for an objective that measures the distance from them, else None. merge: jitted,
-    (base, trained weights) to the backbone's parameters for rollouts. key: all that is random
-    derives from it.
+    process's own devices, `rollout_mesh`, or with `sharding.fsdp` on all, of which each holds a
+    part of the backbone. base: the backbone's frozen parameters on the mesh; None where the state
+    holds the only copy that is needed. start: the backbone's parameters before any training, for an
+    objective that measures the distance from them, else None. key: all that is random derives from
+    it.
     """
 
     config: ConfigDict
@@ -40,10 +38,9 @@ class Experiment:
     problem_set: ProblemSet
     learner: Learner
     program: RolloutProgram
-    own_mesh: Mesh
+    rollout_mesh: Mesh
     base: Any
     start: Any
-    merge: Callable[[Any, Any], Any]
     key: jax.Array
 
     @classmethod
@@ -52,7 +49,8 @@ class Experiment:
     ) -> "Experiment":
         """Puts the parts on the devices. Raises `InputError` where they do not fit those."""
         _check_devices(config)
-        mesh, own_mesh = sharding.make_mesh(), sharding.make_mesh(jax.local_devices())
+        mesh, fsdp = sharding.make_mesh(), config.sharding.fsdp
+        rollout_mesh = mesh if fsdp else sharding.make_mesh(jax.local_devices())
         settings = parts.rollout_settings(config)
         learner = Learner(
             parts.training_model(config), parts.heads, settings,
@@ -63,7 +61,7 @@ class Experiment:
             places = map(config.operators.names.index, config.train.order)
             heads = FixedOrder(parts.heads, tuple(places))
         program = RolloutProgram(
-            parts.model, heads, parts.vocabulary, settings, own_mesh,
+            parts.model, heads, parts.vocabulary, settings, rollout_mesh,
             config.rollout.batch_size,
         )  # fmt: skip
         keeps_base = learner.settings.trainable.keeps_base
@@ -74,10 +72,9 @@ class Experiment:
             problem_set=problem_set,
             learner=learner,
             program=program,
-            own_mesh=own_mesh,
-            base=sharding.replicate(mesh, parts.base) if keeps_base else None,
+            rollout_mesh=rollout_mesh,
+            base=sharding.place_parameters(mesh, parts.base, fsdp) if keeps_base else None,
             start=_start(config, parts, learner),
-            merge=jax.jit(learner.rollout_params, out_shardings=sharding.whole(mesh)),
             key=jax.random.key(config.seed),
         )
 
@@ -93,9 +90,13 @@ class Experiment:
         return self.learner.place(self.learner.init(key, self.parts.base, overlay))
 
     def policy(self, state: LearnerState) -> tuple[Any, HeadParams]:
-        """The backbone's parameters and the heads, on this process's own devices."""
-        params = self.merge(self.base, state.backbone)
-        return sharding.on_own_devices(self.own_mesh, (params, state.heads))
+        """The backbone's parameters and the heads, on the devices that make the rollouts."""
+        params = self.learner.rollout_params(
+            self.base, state.backbone, self.parts.model.cast_for_compute
+        )
+        if self.rollout_mesh == self.learner.mesh:
+            return params, state.heads
+        return sharding.on_own_devices(self.rollout_mesh, (params, state.heads))
 
 
 def _start(config: ConfigDict, parts: Parts, learner: Learner) -> Any:
@@ -106,15 +107,10 @@ def _start(config: ConfigDict, parts: Parts, learner: Learner) -> Any:
     start = adapted_base(config, parts)
     if not settings.trainable.keeps_base:
         start = jax.tree.map(jnp.copy, start)
-    return place(learner.mesh, start, settings.fsdp)
+    return sharding.place_parameters(learner.mesh, start, settings.fsdp)
 
 
 def _check_devices(config: ConfigDict) -> None:
-    if config.sharding.fsdp and not TRAINABLES[config.backbone.finetune_mode].splits:
-        raise InputError(
-            "sharding.fsdp is True; expected False, or backbone.finetune_mode full, which alone "
-            "has weights and an optimiser state worth splitting"
-        )
     episodes = config.train.episodes_per_iter
     if episodes < jax.process_count():
         raise InputError(

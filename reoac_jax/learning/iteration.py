@@ -53,30 +53,40 @@ def collect(
 ) -> Collected:
     """Rolls out and grades the episodes of one iteration, in the order of the problems drawn.
 
-    Each process does its share of them with its own devices, and has the results of all. Raises
-    `Interrupted` between two batches, and `FloatingPointError` for a reward that is NaN.
+    Each process does its share of them with its own devices, and has the results of all; where the
+    devices of all hold the backbone in parts, they do all of them together, and each grades its
+    share. Raises `Interrupted` between two batches, and `FloatingPointError` for a reward that is
+    NaN.
     """
     config, problem_set = experiment.config, experiment.problem_set
     params, heads = experiment.policy(state)
     key = jax.random.fold_in(experiment.key, RunStream.ROLLOUT)
     indices = episode_problems(config, len(problem_set), iteration)
     share = processes.own_share(len(indices))
-    first, own = iteration * len(indices) + share.start, indices[share]
-    requests = [Request.of(problem_set, index, first + i) for i, index in enumerate(own)]
-    problems = [problem_set.problems[index] for index in own]
+    together = config.sharding.fsdp
+    rolled = slice(0, len(indices)) if together else share
+    first = iteration * len(indices) + rolled.start
+    requests = [
+        Request.of(problem_set, index, first + i) for i, index in enumerate(indices[rolled])
+    ]
+    # Of the requests, those that are graded here.
+    own = range(share.start - rolled.start, share.stop - rolled.start)
+    problems = [problem_set.problems[index] for index in indices[share]]
     batches, abandoned = [], False
     with Grading(experiment.task, problems, experiment.parts, config.reward.mode) as grading:
         try:
-            for batch in interrupt.until_asked(experiment.program(params, heads, key, requests)):
+            results = experiment.program(params, heads, key, requests)
+            for batch in interrupt.until_asked(results, _any_process if together else bool):
                 batches.append(batch)
                 members, part = batch
-                grading.add(members, part.tokens)
+                here = [row for row, member in enumerate(members) if member in own]
+                grading.add([members[row] - own.start for row in here], part.tokens[here])
         except Interrupted:
             abandoned = True
         if processes.all_reduce_max(abandoned):
             raise Interrupted
         rolled_out = time.monotonic()
-        rollout = in_order(batches)
+        rollout = jax.tree.map(lambda x: x[own.start : own.stop], in_order(batches))
         texts, grades = grading.finish()
     graded = Graded(
         np.array([grade.reward for grade in grades], np.float32),
@@ -87,6 +97,11 @@ def collect(
     check_finite(iteration, {"reward": graded.reward.mean()}, {})
     returns = episode_returns(graded.reward, rollout.steps, config.reward.cost_lambda)
     return Collected(indices, rollout, graded, returns, texts, grades, rolled_out)
+
+
+def _any_process(asked: bool) -> bool:
+    """Whether some process was asked to stop: where one makes a pass, all must."""
+    return bool(processes.all_reduce_max(asked))
 
 
 def episode_problems(config: ConfigDict, problem_count: int, iteration: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +27,7 @@ from reoac_jax.learning.objectives import (
 )
 from reoac_jax.learning.optimizer import clipped_adamw
 from reoac_jax.learning.replay import BackboneBatch, HeadBatch
-from reoac_jax.learning.trainable import Trainable, place, trainable
+from reoac_jax.learning.trainable import Trainable, as_they_are, trainable
 from reoac_jax.policy.heads import HeadParams, Heads, among_legal
 from reoac_jax.policy.observation import Observation, with_hidden
 from reoac_jax.rollout import RolloutSettings, sigma_of
@@ -144,17 +145,23 @@ class Learner:
         """The state on the mesh; with `fsdp` the backbone and its optimiser's state in parts."""
         actor, critic, opt = state.optimizers
         heads, actor, critic = sharding.replicate(self.mesh, (state.heads, actor, critic))
-        backbone, opt = place(self.mesh, (state.backbone, opt), self.settings.fsdp)
+        backbone, opt = sharding.place_parameters(
+            self.mesh, (state.backbone, opt), self.settings.fsdp
+        )
         return LearnerState(heads, backbone, OptimizerStates(actor, critic, opt))
 
-    def rollout_params(self, base: Any, backbone: Any) -> Any:
-        """The backbone's parameters for rollouts, an overlay merged in."""
-        return self.settings.trainable.params(base, backbone)
+    def rollout_params(
+        self, base: Any, backbone: Any, finish: Callable[[Any], Any] = as_they_are
+    ) -> Any:
+        """The backbone's parameters for rollouts, an overlay merged in. finish: as in
+        `Trainable.merged`.
+        """
+        return self.settings.trainable.merged(base, backbone, finish)
 
     def training_variables(self, base: Any, backbone: Any) -> dict[str, Any]:
         """Flax collections for the update; LoRA stays in the layers, split weights are gathered."""
         if self.settings.fsdp:
-            backbone = sharding.gather_parameters(self.mesh, backbone)
+            base, backbone = sharding.gather_parameters(self.mesh, (base, backbone))
         return self.settings.trainable.variables(base, backbone)
 
     def observed(
@@ -287,6 +294,8 @@ class Learner:
             means = {name: (x * mean_share).sum() for name, x in measured.items()}
             return loss.value, {"backbone_loss": loss.value, **means}
 
+        if settings.fsdp:
+            loss_fn = sharding.gathering_again(loss_fn)
         parts = (tokens, lengths, sigma, batch, share, mean_share)
         metrics, gradient = accumulated_gradient(
             loss_fn, state.backbone, parts, key, settings.backbone_accumulate

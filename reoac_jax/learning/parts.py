@@ -14,9 +14,16 @@ from reoac_jax.backbone import load_backbone, lora, stored_hash
 from reoac_jax.backbone.interface import DenoiserModule, ModelConfig, ModelSpec
 from reoac_jax.backbone.peft import Adapter, read_adapter
 from reoac_jax.backbone.store import read_sizes
+from reoac_jax.devices import sharding
 from reoac_jax.devices.streams import RunStream
 from reoac_jax.learning.learner import initial_heads
-from reoac_jax.learning.trainable import TRAINABLES, Lora, trained_by
+from reoac_jax.learning.trainable import (
+    TRAINABLES,
+    Lora,
+    Trainable,
+    as_they_are,
+    trained_by,
+)
 from reoac_jax.policy.heads import HeadParams, Heads
 from reoac_jax.policy.rows import RowSizes
 from reoac_jax.policy.vocabulary import Vocabulary, build_vocabulary
@@ -34,7 +41,8 @@ NO_ADAPTER = "none"  # of the key lora.adapter
 class Parts:
     """What a configuration names: model, frozen parameters, tokenizer, tables, heads.
 
-    base: the backbone's parameters, on the first device. base_hash: their hash.
+    base: the backbone's parameters, on the first device, or with `sharding.fsdp` in parts on all.
+    base_hash: their hash.
     """
 
     model: DenoiserModule
@@ -72,6 +80,7 @@ def load_parts(config: ConfigDict) -> Parts:
         compute_dtype=backbone.compute_dtype,
         attention=backbone.attention,
         param_dtype=backbone.param_dtype,
+        mesh=sharding.make_mesh() if config.sharding.fsdp else None,
     )
     rollout = config.rollout
     longest = rollout.max_prompt_len + rollout.gen_len
@@ -148,14 +157,19 @@ def adapted_base(config: ConfigDict, parts: Parts) -> Any:
     if config.lora.adapter == NO_ADAPTER:
         return parts.base
     adapter = read_adapter(config.lora.adapter, parts.model.config)
-    return lora.merge(parts.base, jax.tree.map(jnp.asarray, adapter.overlay), adapter.scale)
+    return _for_rollouts(parts, Lora(adapter.scale), adapter.overlay)
+
+
+def _for_rollouts(parts: Parts, trained: Trainable, weights: Any) -> Any:
+    """The backbone's parameters with these weights, in the formats in which they are multiplied."""
+    return trained.merged(parts.base, weights, parts.model.cast_for_compute)
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """A checkpoint's policy.
 
-    params: the backbone's parameters, LoRA merged. heads: of actor and critic.
+    params: the backbone's parameters for rollouts, LoRA merged. heads: of actor and critic.
     checkpoint: its folder; None if nothing was trained. record: what the run wrote beside it.
     """
 
@@ -194,7 +208,8 @@ def load_weights(checkpoint: str | Path, parts: Parts) -> tuple[Any, Path, dict[
     """
     folder = find_checkpoint(checkpoint)
     record = read_own_record(folder, parts)
-    return _merged(folder, record, parts.base), folder, record
+    trained = trained_by(record)
+    return _for_rollouts(parts, trained, _weights(folder, trained, parts.base)), folder, record
 
 
 def read_own_record(checkpoint: Path, parts: Parts) -> dict[str, Any]:
@@ -239,11 +254,18 @@ def restore_backbone(checkpoint: str | Path) -> tuple[ModelConfig, Any, Path]:
             f"the backbone in {record['backbone_path']} is not the one that {folder} was trained "
             f"over; expected hash {record['base_hash'][:12]}"
         )
-    params = jax.tree.map(np.asarray, _merged(folder, record, base))
-    return model.config, params, Path(record["backbone_path"])
-
-
-def _merged(folder: Path, record: dict[str, Any], base: Any) -> Any:
     trained = trained_by(record)
-    weights = read_item(folder, trained.item) if trained.item is not None else {}
-    return trained.params(base, weights)
+    merged = trained.merged(base, _weights(folder, trained, base), as_they_are)
+    return model.config, jax.tree.map(np.asarray, merged), Path(record["backbone_path"])
+
+
+def _weights(folder: Path, trained: Trainable, base: Any) -> Any:
+    """What a checkpoint holds of the backbone; all of it is read to where the base lies."""
+    if trained.item is None:
+        return {}
+    like = None
+    if not trained.keeps_base:
+        like = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32, sharding=x.sharding), base
+        )
+    return read_item(folder, trained.item, like)

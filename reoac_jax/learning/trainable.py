@@ -2,16 +2,19 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from reoac_jax.backbone import lora
-from reoac_jax.devices import sharding
 from reoac_jax.system.errors import InputError
+
+
+def as_they_are(params: Any) -> Any:
+    """For `Trainable.merged`: in the formats in which they are stored and merged."""
+    return params
 
 
 class Trainable(abc.ABC):
@@ -19,14 +22,12 @@ class Trainable(abc.ABC):
 
     name: as `backbone.finetune_mode` and `sft.mode` have it. item: what a checkpoint calls the
     weights; None where there are none. keeps_base: the base is needed beside the weights.
-    splits: weights and optimiser state are worth parting over devices (FSDP). takes_adapter: a
-    PEFT adapter can be their start.
+    takes_adapter: a PEFT adapter can be their start.
     """
 
     name: ClassVar[str]
     item: ClassVar[str | None] = None
     keeps_base: ClassVar[bool] = True
-    splits: ClassVar[bool] = False
     takes_adapter: ClassVar[bool] = False
 
     @abc.abstractmethod
@@ -46,6 +47,16 @@ class Trainable(abc.ABC):
     @abc.abstractmethod
     def params(self, base: Any, weights: Any) -> Any:
         """The backbone's parameters with the weights in place. base: None unless `keeps_base`."""
+
+    def merged(self, base: Any, weights: Any, finish: Callable[[Any], Any]) -> Any:
+        """`finish` of `params`, on the devices as the base and the weights lie there.
+
+        What stays as it was is no copy.
+
+        Args:
+          finish: such as `Denoiser.cast_for_compute`; hashable.
+        """
+        return finish(self.params(base, weights))
 
     @abc.abstractmethod
     def variables(self, base: Any, weights: Any) -> dict[str, Any]:
@@ -78,6 +89,9 @@ class Lora(Trainable):
     def params(self, base: Any, weights: Any) -> Any:
         return lora.merge(base, weights, self.scale)
 
+    def merged(self, base: Any, weights: Any, finish: Callable[[Any], Any]) -> Any:
+        return lora.merge_in_place(base, weights, self.scale, finish)
+
     def variables(self, base: Any, weights: Any) -> dict[str, Any]:
         return {"params": base, "lora": lora.collection(weights, self.scale)}
 
@@ -87,7 +101,6 @@ class Full(Trainable):
     name: ClassVar[str] = "full"
     item: ClassVar[str] = "backbone"
     keeps_base: ClassVar[bool] = False
-    splits: ClassVar[bool] = True
 
     def init(
         self,
@@ -148,8 +161,3 @@ def trained_by(record: Mapping[str, Any]) -> Trainable:
     """What a checkpoint with this record holds the weights of."""
     mode = record["finetune_mode"]
     return Lora(record["lora_scale"]) if mode == Lora.name else TRAINABLES[mode]()
-
-
-def place(mesh: Mesh, tree: Any, fsdp: bool) -> Any:
-    """Weights or their optimiser's state on the mesh: in parts, or the same on every device."""
-    return sharding.split_parameters(mesh, tree) if fsdp else sharding.replicate(mesh, tree)

@@ -16,9 +16,10 @@ from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.policy.heads import AppliesHeads, HeadParams
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.grouping import Group, plan_groups
-from reoac_jax.rollout.loop import backbone_denoiser, rollout
+from reoac_jax.rollout.loop import KeepingBackbone, backbone_denoiser, rollout
 from reoac_jax.rollout.types import (
     DenoiseFn,
+    KeepingDenoiser,
     Prompts,
     Rollout,
     RolloutSettings,
@@ -59,7 +60,8 @@ class _Batch(NamedTuple, Generic[ArrayT]):
 
 
 class BatchResult(NamedTuple):
-    """rows: pytree with the queue's axis `[N, ...]` in front. passes: int32 `[]`, forward passes
+    """rows: pytree with the queue's axis `[N, ...]` in front. passes: int32 `[]` or, where keys and
+    values are kept, `[1 + windows]` of those over whole rows and over each window, forward passes
     that were made of all slots together.
     """
 
@@ -67,8 +69,9 @@ class BatchResult(NamedTuple):
     passes: jax.Array
 
 
-# How tokens are drawn, None for as configured -> one forward pass of the backbone.
-DenoiseWith = Callable[[DrawSettings | None], DenoiseFn]
+# How tokens are drawn, None for as configured -> one forward pass of the backbone, a `DenoiseFn`;
+# with `RolloutSettings.windows` a `KeepingDenoiser`.
+DenoiseWith = Callable[[DrawSettings | None], Any]
 # (denoise_with, parameters of who decides, prompts [N], vocabulary, slots, count int32 []) ->
 # BatchResult; pure.
 BatchFn = Callable[[DenoiseWith, Any, Prompts, Vocabulary, int, jax.Array], BatchResult]
@@ -76,6 +79,9 @@ BatchFn = Callable[[DenoiseWith, Any, Prompts, Vocabulary, int, jax.Array], Batc
 
 class BatchedProgram:
     """A jitted function of prompts, with its tables on the devices.
+
+    Where `weights_in_parts`, the backbone's parameters are to lie in parts on the mesh; it may then
+    span several processes, all of which make the same calls.
 
     Compiles once for each shape that `plan_groups` makes.
 
@@ -110,7 +116,8 @@ class BatchedProgram:
         run = functools.partial(self._denoise, slots // self._mesh.size)
         # The program's name, as the compilation announces it.
         functools.update_wrapper(run, self._batch_fn)
-        return jax.jit(sharding.per_device(self._mesh, run, replicated=4))
+        in_parts = self._settings.weights_in_parts
+        return jax.jit(sharding.per_device(self._mesh, run, replicated=4, in_parts=in_parts))
 
     def _denoise(
         self,
@@ -124,11 +131,17 @@ class BatchedProgram:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch.row_ids)
         prompts = Prompts(batch.tokens, batch.lengths, batch.key_mask, keys, batch.given)
 
-        def denoise_with(draw: DrawSettings | None) -> DenoiseFn:
-            variables = {"params": params}
-            return backbone_denoiser(
-                self._model, variables, self._settings, draw, jnp.asarray(vocabulary.is_eos)
-            )
+        def gathered(after: Any) -> Any:
+            return {"params": params.whole(after)}
+
+        variables = gathered if isinstance(params, sharding.OwnParts) else {"params": params}
+
+        def denoise_with(draw: DrawSettings | None) -> DenoiseFn | KeepingDenoiser:
+            ends = jnp.asarray(vocabulary.is_eos)
+            if self._settings.windows:
+                own = self._settings.draw if draw is None else draw
+                return KeepingBackbone(self._model, variables, self._settings, own, ends)
+            return backbone_denoiser(self._model, variables, self._settings, draw, ends)
 
         count = batch.real.sum(dtype=jnp.int32)
         result = self._batch_fn(denoise_with, head_params, prompts, vocabulary, slots, count)
@@ -153,9 +166,12 @@ class BatchedProgram:
             result = self._run(group.slots)(
                 params, head_params, self._vocabulary, key, sharding.split(self._mesh, batch)
             )
-            rows, passes = jax.device_get(result)
-            row_tokens = group.width + self._settings.gen_len
-            self.tokens_computed += int(passes.sum()) * group.slots // len(passes) * row_tokens
+            rows, passes = sharding.to_host(result)
+            of_kind = passes.reshape(len(passes), -1).sum(axis=0)
+            tokens = [group.width + self._settings.gen_len]
+            tokens += [width + self._model.spec.reads_left for width in self._settings.windows]
+            slots = group.slots // len(passes)
+            self.tokens_computed += slots * int(np.dot(of_kind.astype(np.int64), tokens))
             yield group.members, jax.tree.map(lambda x, real=batch.real: x[real], rows)
 
     def traced(

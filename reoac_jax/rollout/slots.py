@@ -17,7 +17,8 @@ class Turn(NamedTuple):
     state: pytree `[B, ...]`, also of slots that did not act. record: pytree `[B, ...]`.
     outcome: pytree `[B, ...]`, what is kept of a row that is done. acted: bool `[B]`, the slots
     whose row took a step. done: bool `[B]`, the row is finished: by this step, or from the start.
-    passes: int32 `[]`, forward passes of all slots together that the turn made.
+    passes: int32 `[]`, forward passes of all slots together that the turn made; `[K]` where they
+    are of several kinds.
     """
 
     state: Any
@@ -32,11 +33,13 @@ class Turn(NamedTuple):
 TurnFn = Callable[[Any, Any, jax.Array, jax.Array], Turn]
 # rows [B, ...] of the queue -> state [B, ...] before their first step
 BeginFn = Callable[[Any], Any]
+# flag bool [] -> bool []
+Anywhere = Callable[[jax.Array], jax.Array]
 
 
 class Worked(NamedTuple):
     """records: `[T, N, ...]`, zero where a row took no step. outcomes: `[N, ...]`, zero for rows
-    that were not worked on. passes: int32 `[]`, forward passes of all slots together.
+    that were not worked on. passes: int32 `[]` or `[K]`, forward passes of all slots together.
     """
 
     records: Any
@@ -53,16 +56,24 @@ class _Loop(NamedTuple):
 
 
 def work_through(
-    queue: Any, count: jax.Array | int, slots: int, begin: BeginFn, turn: TurnFn, max_steps: int
+    queue: Any,
+    count: jax.Array | int,
+    slots: int,
+    begin: BeginFn,
+    turn: TurnFn,
+    max_steps: int,
+    anywhere: Anywhere = lambda flag: flag,
 ) -> Worked:
     """Runs every row of the queue to its end; pure, for `jit`.
 
-    A turn need not move every busy slot, but it must move one.
+    A turn need not move every busy slot, but it must move one, here or where else turns are taken
+    together with these.
 
     Args:
       queue: pytree `[N, ...]`, what a turn reads of a row. count: how many rows, the first ones.
       slots: B, rows worked on together; at most N. begin: gives rows their first state.
       turn: one step. max_steps: T; a row is finished after that many.
+      anywhere: whether a flag is set on some device, where all take their turns together.
     """
     size = jax.tree.leaves(queue)[0].shape[0]
     first = jnp.arange(slots, dtype=jnp.int32)
@@ -78,11 +89,11 @@ def work_through(
             lambda x: jnp.zeros((max_steps, size, *x.shape[1:]), x.dtype), shapes.record
         ),
         outcomes=jax.tree.map(lambda x: jnp.zeros((size, *x.shape[1:]), x.dtype), shapes.outcome),
-        passes=jnp.int32(0),
+        passes=jnp.zeros(shapes.passes.shape, jnp.int32),
     )
 
     def running(loop: _Loop) -> jax.Array:
-        return (loop.entry < count).any()
+        return anywhere((loop.entry < count).any())
 
     def advance(loop: _Loop) -> _Loop:
         entry, step, worked = loop.entry, loop.step, loop.worked

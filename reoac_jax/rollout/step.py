@@ -79,14 +79,18 @@ class OperatorDecider:
         own = act(generated, prediction, chosen, step, choices.selected, settings)
 
         scheduled = branching = jnp.zeros_like(active)
+        looks_ahead = jnp.zeros((), bool)
         done = Branching(own, prediction, no_candidates(active.shape[0], settings.branch_k))
         if settings.branch:
             scheduled = jnp.isin(step, jnp.array(settings.branch_steps, jnp.int32))
             branches = jnp.array([operator.branches for operator in settings.operators])
             branching = active & (scheduled | branches[own.operator])
             branching &= step < settings.max_steps - 1
+            looks_ahead = branching.any()
+            if settings.together is not None:
+                looks_ahead = settings.together(looks_ahead)
             done = jax.lax.cond(
-                branching.any(),
+                looks_ahead,
                 lambda: look_ahead(
                     generated,
                     prediction,
@@ -137,10 +141,10 @@ class OperatorDecider:
             record=record,
             finished=self.finished(following, step + 1),
             prediction=done.following,
-            fresh=kept | branching.any(),
+            fresh=kept | looks_ahead,
             kept=kept,
             operator=operator,
-            passes=branching.any() * jnp.int32(settings.branch_k),
+            passes=looks_ahead * jnp.int32(settings.branch_k),
         )
 
 

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from reoac_jax.backbone.kept import Kept
 from reoac_jax.backbone.prediction import DrawSettings, Prediction, States
 from reoac_jax.devices.arrays import ArrayT
+from reoac_jax.devices.sharding import anywhere
 from reoac_jax.policy.heads import HeadOutput
 from reoac_jax.policy.observation import Observation
 from reoac_jax.policy.operators import Operator, make_operators
@@ -36,6 +38,10 @@ class RolloutSettings:
     time_conditioned: whether the backbone sees sigma; sigma: what it follows, "masked_share" or
     "schedule"; sigma_*: the schedule (section 3).
     operators: what the actor chooses from, A of them. scope_anchor: where their windows lie.
+    weights_in_parts: each device holds a part of the backbone, so that all make their passes
+    together.
+    windows: generated positions that a pass may compute where what stands before a block is kept,
+    ascending (`backbone.kept.window_widths`); empty: every pass computes whole rows.
     """
 
     max_steps: int
@@ -66,6 +72,8 @@ class RolloutSettings:
     scope_anchor: str
     rows: bool = False
     keep_hidden: bool = False
+    weights_in_parts: bool = False
+    windows: tuple[int, ...] = ()
 
     @classmethod
     def from_config(
@@ -122,7 +130,13 @@ class RolloutSettings:
             scope_anchor=rollout.scope_anchor,
             rows=rows,
             keep_hidden=keep_hidden,
+            weights_in_parts=config.sharding.fsdp,
         )
+
+    @property
+    def together(self) -> Callable[[jax.Array], jax.Array] | None:
+        """Whether a flag is set on some device, where all make their passes together; else None."""
+        return anywhere if self.weights_in_parts else None
 
     @property
     def sees_step(self) -> bool:
@@ -285,6 +299,43 @@ class DenoiseFn(Protocol):
           prompts: `[B]`. generated: int32 `[B, G]`. step: int32 `[B]`, from 0.
           before: `Prediction.states` of each row's last pass, of no meaning at step 0; given only
             where predictions have states.
+        """
+
+
+class KeepingDenoiser(Protocol):
+    """Forward passes that keep keys and values.
+
+    widths: generated positions that a pass over a window may compute, ascending; the last is G.
+    """
+
+    @property
+    def widths(self) -> tuple[int, ...]: ...
+
+    def whole(
+        self,
+        prompts: Prompts,
+        generated: jax.Array,
+        step: jax.Array,
+        before: States | None = None,
+        /,
+    ) -> tuple[Prediction, Kept]:
+        """As `DenoiseFn`, and the rows' keys and values."""
+
+    def window(
+        self,
+        prompts: Prompts,
+        generated: jax.Array,
+        step: jax.Array,
+        kept: Kept,
+        start: jax.Array,
+        width: int,
+        before: States | None = None,
+        /,
+    ) -> Prediction:
+        """The backbone's view of the generated positions from int32 `[B]`, `start`, on.
+
+        width: static, enough for every row that is asked about. kept: of the rows; what stands
+        before `start` is read from it.
         """
 
 

@@ -1,5 +1,6 @@
 """A pytree that Orbax wrote, read back into the shapes that are expected, compared by name."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +21,40 @@ def restore_pytree(
       template: pytree of `jax.ShapeDtypeStruct`s (with shardings) to restore into; None gives the
         stored tree of dicts as NumPy arrays.
       fits: what the template was made from, for the message.
-      concurrent_gb: at most this much is in flight between disk and memory.
+      concurrent_gb: at most this much is in flight between disk and memory, or as much as the
+        largest array needs.
 
     Raises:
       InputError: the folder is damaged, or an array is missing, unknown or of another shape.
     """
     ocp = quiet_orbax()
     folder = folder.absolute()
-    with ocp.StandardCheckpointer(restore_concurrent_gb=concurrent_gb) as checkpointer:
+    with ocp.StandardCheckpointer() as checkpointer:
         # Orbax and TensorStore raise many kinds of errors for a damaged folder.
         try:
             stored = checkpointer.metadata(folder).item_metadata.tree
         except Exception as error:
             raise _damaged(folder) from error
-        if template is None:
-            template = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), stored)
-        # Before the arrays: Orbax finds a wrong shape only when others are already being read, and
-        # then the reads it leaves behind print their own tracebacks.
-        _check_shapes(folder, stored, template, fits)
+    if template is None:
+        template = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), stored)
+    # Before the arrays: Orbax finds a wrong shape only when others are already being read, and then
+    # the reads it leaves behind print their own tracebacks.
+    _check_shapes(folder, stored, template, fits)
+    in_flight = gb_in_flight(stored, concurrent_gb)
+    with ocp.StandardCheckpointer(restore_concurrent_gb=in_flight) as checkpointer:
         try:
             return checkpointer.restore(folder, template)
         except Exception as error:
             raise _damaged(folder) from error
+
+
+def gb_in_flight(tree: Any, gb: int) -> int:
+    """So many GB (10^9 bytes), or as many more as Orbax needs to move the largest array of a tree.
+
+    It refuses an array that is not smaller than all that may be in flight.
+    """
+    sizes = (math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))
+    return max(gb, 1 + max(sizes, default=0) // 10**9)
 
 
 def _damaged(folder: Path) -> InputError:

@@ -9,7 +9,14 @@ import jax.numpy as jnp
 from reoac_jax.backbone.prediction import Prediction
 from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.devices.streams import StepStream
-from reoac_jax.rollout import DenoiseFn, Generated, Prompts, RolloutSettings, StepWatcher
+from reoac_jax.rollout import (
+    DenoiseFn,
+    Generated,
+    KeepingDenoiser,
+    Prompts,
+    RolloutSettings,
+    StepWatcher,
+)
 from reoac_jax.rollout.act import step_keys
 from reoac_jax.rollout.denoising import Decision, denoise_rows
 from reoac_jax.samplers.interface import Sampler, View
@@ -66,6 +73,11 @@ class SamplerDecider:
 
     def tokens(self, state: SampledRows) -> jax.Array:
         return state.sampled.tokens
+
+    def start(self, state: SampledRows) -> jax.Array:
+        """int32 `[B]`: where the present block begins."""
+        size = self.sampler.block_len or self.settings.gen_len
+        return jnp.minimum(state.block * size, self.settings.gen_len - 1)
 
     def outcome(self, state: SampledRows) -> Sampled:
         return state.sampled
@@ -160,7 +172,7 @@ def reveal_keys(keys: jax.Array, step: jax.Array) -> jax.Array:
 
 
 def sample(
-    denoise: DenoiseFn,
+    denoise: DenoiseFn | KeepingDenoiser,
     prompts: Prompts,
     settings: RolloutSettings,
     sampler: Sampler,
@@ -178,9 +190,11 @@ def sample(
       slots, count, on_step: as in `denoise_rows`.
 
     Returns:
-      `Sampled`, and int32 `[]`, the forward passes that were made of all slots together.
+      `Sampled`, and the forward passes that were made of all slots together, as in `Worked`.
     """
     decider = SamplerDecider(sampler, ends, settings)
     steps = sampler.row_steps(settings)
-    worked = denoise_rows(denoise, decider, prompts, (), steps, slots, count, on_step)
+    worked = denoise_rows(
+        denoise, decider, prompts, (), steps, slots, count, on_step, settings.together
+    )
     return worked.outcomes, worked.passes

@@ -9,7 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from reoac_jax.backbone.prediction import DrawSettings, Prediction, TokenPrediction, measured
-from reoac_jax.rollout import DenoiseFn, Prompts, RolloutSettings, StepWatcher
+from reoac_jax.rollout import (
+    DenoiseFn,
+    KeepingDenoiser,
+    Prompts,
+    RolloutSettings,
+    StepWatcher,
+)
 from reoac_jax.rollout.denoising import Decision, denoise_rows
 from reoac_jax.rollout.slots import select_rows
 from reoac_jax.samplers.interface import Sampler
@@ -57,6 +63,9 @@ class _RewritingDecider:
 
     def tokens(self, state: _Attempts) -> jax.Array:
         return state.present.sampled.tokens
+
+    def start(self, state: _Attempts) -> jax.Array:
+        return self.inner.start(state.present)
 
     def outcome(self, state: _Attempts) -> Sampled:
         return state.present.sampled
@@ -134,7 +143,7 @@ def _first_surely(proposal: TokenPrediction, first: jax.Array) -> TokenPredictio
 
 
 def sample_checked(
-    denoise: DenoiseFn,
+    denoise: DenoiseFn | KeepingDenoiser,
     prompts: Prompts,
     settings: RolloutSettings,
     sampler: Sampler,
@@ -158,5 +167,7 @@ def sample_checked(
       The rest is as for `sample`.
     """
     decider = _RewritingDecider(SamplerDecider(sampler, ends, settings), check, passes)
-    worked = denoise_rows(denoise, decider, prompts, (), passes, slots, count, on_step)
+    worked = denoise_rows(
+        denoise, decider, prompts, (), passes, slots, count, on_step, settings.together
+    )
     return worked.outcomes, worked.passes

@@ -78,7 +78,8 @@ class Solver:
         self._name, self._on_step = policy, on_step
         # Whoever looks on sees whole batches, in order: one device.
         self._mesh = sharding.make_mesh(jax.local_devices()[:1] if on_step else None)
-        self._params, self._heads = sharding.replicate(self._mesh, (params, heads))
+        self._params = sharding.place_parameters(self._mesh, params, config.sharding.fsdp)
+        self._heads = sharding.replicate(self._mesh, heads)
         self._policies: dict[int, Policy] = {}  # by length of the generated region
 
     @classmethod

@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -36,10 +36,16 @@ class Interrupt:
         """130 for SIGINT, 143 for SIGTERM; 0 if nothing was asked."""
         return 0 if self._signal is None else 128 + self._signal
 
-    def until_asked(self, items: Iterable[Any]) -> Iterator[Any]:
-        """Passes `items` on; raises `Interrupted` in the place of the next one once asked."""
+    def until_asked(
+        self, items: Iterable[Any], anywhere: Callable[[bool], bool] = bool
+    ) -> Iterator[Any]:
+        """Passes `items` on; raises `Interrupted` in the place of the next one once asked.
+
+        anywhere: of whether this process was asked, whether one was of those that must stop at the
+          same item.
+        """
         for item in items:
-            if self.asked:
+            if anywhere(self.asked):
                 raise Interrupted
             yield item
 

@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from lowering.backbones import abstract_parts, longest_problems
+from reoac_jax.backbone import lora
 from reoac_jax.backbone.interface import ModelConfig
 from reoac_jax.devices import sharding
 from reoac_jax.evaluation.policies import POLICIES, Policy
@@ -25,6 +27,7 @@ from reoac_jax.learning.parts import Parts
 from reoac_jax.learning.replay import Replay
 from reoac_jax.learning.samples import final_relation
 from reoac_jax.learning.state import parameter_groups
+from reoac_jax.learning.trainable import Lora
 from reoac_jax.policy.heads import HeadParams
 from reoac_jax.policy.operators import OPERATOR_TYPES
 from reoac_jax.policy.options import ROWS
@@ -131,9 +134,14 @@ def _updates(config: ConfigDict, parts: Parts, episodes: Any) -> Iterator[Case]:
                 yield Case(f"{name}, {mode}, remat {remat}", step, forward, 1)
             elif mode == MODES[0] and remat == "none":
                 yield Case(name, step, 0, 0)
-    merge = experiment.merge.trace(experiment.base, state.backbone)
-    stored = config.backbone.param_dtype == "stored"  # the result is as the base is
-    yield Case(f"merge, {mode}", merge, 0, 0, casts=stored)
+    if mode == Lora.name:
+        flat = flatten_dict(experiment.base, sep="/")
+        matrices = {path: flat[path] for path in state.backbone}
+        merge = lora.merged_matrices.trace(
+            matrices, state.backbone, 1.0, parts.model.cast_for_compute,
+            sharding.placement(matrices),
+        )  # fmt: skip
+        yield Case(f"merge, {mode}", merge, 0, 0, casts=True)
     groups = parameter_groups(learner, state)
     yield Case(f"are all finite, {mode}", all_finite.trace(groups), 0, 0)
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore as ts
 
 from reoac_jax.backbone import (
     Backbone,
@@ -21,6 +22,8 @@ from reoac_jax.backbone import (
     stored_hash,
     tokenizer_files,
 )
+from reoac_jax.devices import sharding
+from reoac_jax.runs.pytrees import gb_in_flight
 from reoac_jax.system.errors import InputError
 
 CONFIG = BackboneConfig(23, 16, 16, 8, 2, 2)
@@ -53,6 +56,49 @@ def test_what_is_saved_is_loaded(saved, params):
     assert jax.tree.structure(loaded) == jax.tree.structure(params)
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
     assert json.loads((saved / "source.json").read_text())["source"] == "a test"
+
+
+def test_weights_are_read_into_their_parts(saved, params):
+    """Each device holds a fourth of every matrix, as FSDP wants it."""
+    if jax.device_count() < 4:
+        pytest.skip("needs four devices")
+    mesh = sharding.make_mesh(jax.devices()[:4])
+    _, parts = read_backbone(saved, mesh=mesh)
+    placed = sharding.split_parameters(mesh, params)
+    for got, want in zip(jax.tree.leaves(parts), jax.tree.leaves(placed), strict=True):
+        assert got.sharding == want.sharding
+        np.testing.assert_array_equal(got, want)
+    held = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(parts))
+    assert held < 0.27 * sum(x.nbytes for x in jax.tree.leaves(params))
+
+
+def test_a_large_array_lies_in_pieces_on_the_disk(params, tmp_path, monkeypatch):
+    """So that who reads a part of it does not read all of it."""
+    sizes = {}
+    for name, limit in (("whole", store.PIECE_BYTES), ("pieces", 256)):
+        monkeypatch.setattr(store, "PIECE_BYTES", limit)
+        save_backbone(tmp_path / name, CONFIG, params, source={})
+        shape = pieces_of(tmp_path / name, "vocab_embed.embedding")
+        sizes[name] = 4 * int(np.prod(shape))
+        _, loaded = read_backbone(tmp_path / name)
+        jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    assert sizes["whole"] == params["vocab_embed"]["embedding"].nbytes
+    assert sizes["pieces"] <= 256
+
+
+def test_what_may_be_in_flight_is_more_than_the_largest_array():
+    """LLaDA's embedding is 1.04 GB in bfloat16; Orbax moves nothing that fills its bound."""
+    shapes = {"embed": (126464, 4096), "small": (5,)}
+    tree = {name: jax.ShapeDtypeStruct(shape, jnp.bfloat16) for name, shape in shapes.items()}
+    assert gb_in_flight(tree, 1) == 2 and gb_in_flight(tree, 5) == 5
+    assert gb_in_flight({"small": tree["small"]}, 1) == 1 and gb_in_flight({}, 1) == 1
+
+
+def pieces_of(folder, name):
+    """The shape of the pieces that an array is stored in, as the disk says."""
+    driver = {"driver": "zarr", "kvstore": {"driver": "ocdbt", "base": f"file://{folder}/params",
+                                            "path": f"{name}/"}}  # fmt: skip
+    return ts.open(driver, open=True, read=True).result().chunk_layout.read_chunk.shape
 
 
 def test_compute_dtype_reaches_the_model(saved):

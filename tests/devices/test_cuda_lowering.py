@@ -33,9 +33,10 @@ BLOCKS = 2
 # Where the package calls jax.jit, and the program of that name in the script's list.
 JITTED = {
     "reoac_jax/convert/to_flax.py:compare": None,  # compares in float32, on the CPU
+    "reoac_jax/devices/sharding.py:_moved": None,  # computes nothing
     "reoac_jax/finetuning/nelbo.py:__init__": "nelbo",
     "reoac_jax/finetuning/step.py:step": "fine-tuning step, full",
-    "reoac_jax/learning/experiment.py:create": "merge, lora",
+    "reoac_jax/backbone/lora.py:merged_matrices": "merge, lora",
     "reoac_jax/learning/learner.py:actor_step": "actor_step",
     "reoac_jax/learning/learner.py:backbone_step": "backbone_step, full, remat none",
     "reoac_jax/learning/learner.py:critic_step": "critic_step",
@@ -43,7 +44,6 @@ JITTED = {
     "reoac_jax/learning/samples.py:final_relation": "relation of an episode",
     "reoac_jax/rollout/program.py:_compiled_for": "rollout",
     "reoac_jax/runs/finite.py:all_finite": "are all finite, full",
-    "reoac_jax/sft.py:main": "merge, lora",
 }
 
 

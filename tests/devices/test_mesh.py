@@ -1,5 +1,6 @@
 """Several devices: the same numbers as one, and nothing that the devices must tell each other."""
 
+import dataclasses
 import functools
 import re
 from pathlib import Path
@@ -81,6 +82,49 @@ def test_rollouts_do_not_depend_on_the_number_of_devices(count):
         pairs = jax.tree.leaves(getattr(several.steps, name)), jax.tree.leaves(values)
         for x, y in zip(*pairs, strict=True):
             np.testing.assert_allclose(x[active], y[active], atol=1e-5, err_msg=name)
+
+
+def held(tree):
+    """Bytes of the first device's part of each array."""
+    return sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(tree))
+
+
+@functools.cache
+def program_in_parts():
+    settings, model, _, modules, _ = world()
+    settings = dataclasses.replace(settings, weights_in_parts=True)
+    return RolloutProgram(model, modules, toy.vocabulary(), settings, mesh_of(4), BATCH_SIZES[4])
+
+
+def in_parts():
+    _, _, params, _, head_params = world()
+    split = sharding.split_parameters(mesh_of(4), params)
+    assert held(split) < 0.3 * held(params)
+    return split, head_params
+
+
+def test_rollouts_with_weights_in_parts():
+    """Rows of look-aheads and rows that are done early, on devices that must keep step."""
+    one = jax.tree.map(lambda x: x[:8], rolled_out(1))
+    several = in_order(program_in_parts()(*in_parts(), jax.random.key(5), questions(8)))
+    assert len(set(one.steps.active.sum(axis=1))) > 1
+    np.testing.assert_array_equal(several.tokens, one.tokens)
+    np.testing.assert_array_equal(several.steps.active, one.steps.active)
+    np.testing.assert_array_equal(several.steps.forward_passes, one.steps.forward_passes)
+
+
+def test_a_compiled_rollout_gathers_parts_and_agrees():
+    """What is held for the loop are the parts: each gathers inside it, anew for every pass."""
+    built, (split, head_params) = program_in_parts(), in_parts()
+    group, *_ = built._groups(questions(4))
+    batch = sharding.split(mesh_of(4), built._batch(group, questions(4)))
+    arguments = split, head_params, built._vocabulary, jax.random.key(0), batch
+    lowered = built._run(group.slots).lower(*arguments)
+    kinds = {c.kind for c in collectives(lowered.compile().as_text())}
+    assert kinds == {"all-gather", "all-reduce"}
+    # Before XLA moves anything: a barrier ties the parts to the turn.
+    loop = lowered.as_text().partition("stablehlo.while")[2]
+    assert loop.count("all_gather") > 0 and "optimization_barrier" in loop
 
 
 def test_one_file_knows_the_mesh():

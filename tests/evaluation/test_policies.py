@@ -149,6 +149,24 @@ def test_what_is_counted(loaded):
     assert result["padding_share"] == pytest.approx(sum(padding) / tokens.size)
 
 
+def test_an_evaluation_with_weights_in_parts(loaded, overrides):
+    """Read in parts, and never whole on a device but for a pass: the same answers."""
+    if jax.device_count() < 4:
+        pytest.skip("needs four devices")
+    name = "threshold:threshold=0.5"
+    config, parts, task, problems = loaded
+    whole = evaluate_policy(name, config, parts, parts.base, None, task, problems)
+    config = load_config(TINY, [*overrides, "--config.sharding.fsdp=True"])
+    parts = load_parts(config)
+    for x in jax.tree.leaves(parts.base):
+        assert x.addressable_shards[0].data.size in (x.size, x.size // 4)
+    held = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(parts.base))
+    assert held < 0.27 * sum(x.nbytes for x in jax.tree.leaves(parts.base))
+    found = evaluate_policy(name, config, parts, parts.base, None, task, problems)
+    assert found.texts == whole.texts
+    np.testing.assert_array_equal(found.outcome.forward_passes, whole.outcome.forward_passes)
+
+
 def test_a_sequence_of_operators_is_told_its_step(loaded):
     """O_NUM selects nothing of these rows and the fallback acts; the sequence acts as written."""
     config, parts, *_ = loaded

@@ -18,7 +18,7 @@ from reoac_jax.backbone.noise import noise_level
 from reoac_jax.config import load_config
 from reoac_jax.devices import sharding
 from reoac_jax.finetuning.examples import Examples
-from reoac_jax.finetuning.nelbo import row_times, text_blocks
+from reoac_jax.finetuning.nelbo import NelboProgram, row_times, text_blocks
 from reoac_jax.finetuning.objective import (
     Answers,
     add_noise,
@@ -256,19 +256,25 @@ def settings_of(**changes):
     return FinetuneSettings(**(values | changes))
 
 
-def run_steps(count: int, seed: int = 0, **changes):
+def run_steps(count: int, seed: int = 0, devices: int = 1, **changes):
     model, params = backbone(seed)
     given = answers(16, seed=1)
-    tuner = Finetuner(model, EOS_ID, settings_of(**changes), sharding.make_mesh(jax.devices()[:1]))
+    mesh = sharding.make_mesh(jax.devices()[:devices])
+    tuner = Finetuner(model, EOS_ID, settings_of(**changes), mesh)
     state = tuner.init(jax.random.key(9), params)
     keeps_base = tuner.settings.trainable.keeps_base
     if keeps_base:
         state = state._replace(weights=randomise(state.weights, 1, 0.1))
     before = jax.device_get(state)
     base = params if keeps_base else None
+    if devices > 1:
+        base = sharding.place_parameters(mesh, base, tuner.settings.fsdp)
+        state = tuner.place(state)
     for step in range(count):
         chosen = np.random.default_rng(step).permutation(16)[:8]
         examples = Examples(given.prompt[chosen], given.prompt_length[chosen], given.answer[chosen])
+        if devices > 1:
+            examples = sharding.split(mesh, examples)
         state = tuner.step(state, base, examples, jax.random.key(7), np.int32(step))
     return tuner, params, given, before, jax.device_get(state)
 
@@ -348,6 +354,29 @@ def test_lora_trains_the_overlay_alone_and_merges():
     changed = jax.tree.map(lambda a, b: bool((a != b).any()), before.weights, state.weights)
     assert all(jax.tree.leaves(changed))
     allclose(tuner.params(params, state.average), lora.merge(params, state.average, 2.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("trainable", [Lora(2.0, (), 2), Full()], ids=lambda kind: kind.name)
+def test_parts_on_four_devices_learn_as_one_device_does(trainable):
+    """Of LoRA it is the base that lies in parts."""
+    if jax.device_count() < 4:
+        pytest.skip("needs four devices")
+    one = run_steps(2, trainable=trainable)[-1]
+    tuner, _, _, _, four = run_steps(2, devices=4, trainable=trainable, fsdp=True)
+    np.testing.assert_allclose(four.sums.loss, one.sums.loss, rtol=1e-5)
+    np.testing.assert_allclose(four.sums.gradient_norm, one.sums.gradient_norm, rtol=1e-4)
+
+
+def test_nelbo_of_parts():
+    if jax.device_count() < 4:
+        pytest.skip("needs four devices")
+    model, params = backbone()
+    given, found = answers(6), []
+    for devices, in_parts in ((1, False), (4, True)):
+        mesh = sharding.make_mesh(jax.devices()[:devices])
+        program = NelboProgram(model, EOS_ID, mesh, 2, 3, 0, in_parts)
+        found.append(program(sharding.place_parameters(mesh, params, in_parts), given))
+    np.testing.assert_allclose(*found, rtol=1e-5)
 
 
 def test_rate_rises_and_falls():

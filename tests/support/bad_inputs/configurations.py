@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from support.bad_inputs.case import EVALUATE, LONG, RESUMED, SFT, TINY, Case, cut, edit, write
+from support.bad_inputs.case import EVALUATE, LONG, RESUMED, TINY, Case, cut, edit, write
 
 
 def nested(folder: Path) -> None:
@@ -82,10 +82,6 @@ CASES = {
     "coordinator without port": Case(
         f"train {TINY} --config.distributed.coordinator=host", "'host'|expected HOST:PORT"
     ),
-    "parts of what is frozen": Case(
-        f"train {TINY} --config.sharding.fsdp=True", "sharding.fsdp is True|finetune_mode full"
-    ),
-    "parts of an overlay": Case(f"sft {SFT} --config.sharding.fsdp=True", "fsdp|sft.mode full"),
     "override of nothing": Case(f"solve {TINY} --config.=3 q", "--config.=3|--config.KEY=VALUE"),
     "unknown key far from all": Case(f"solve {TINY} --config.zzz=3 q", "'zzz'|expected"),
 }
