@@ -5,7 +5,7 @@ has a prediction already. What is decided, and what is remembered of a row, is t
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +70,7 @@ class Decider(Protocol):
         """
 
 
+@runtime_checkable
 class InBlocks(Protocol):
     """A `Decider` that leaves what stands before some position as it is."""
 
@@ -131,12 +132,12 @@ def denoise_rows(
     size = prompts.lengths.shape[0]
     slots = size if slots is None else slots
 
-    keeping = None if callable(denoise) else denoise
+    keeping = denoise if isinstance(denoise, KeepingDenoiser) else None
+    a_pass: Callable[..., Any] = denoise.whole if isinstance(denoise, KeepingDenoiser) else denoise
 
     def begin(rows: tuple[Prompts, Any]) -> _Carry:
         state = decider.begin(rows)
         nowhere, first = jnp.zeros(slots, bool), jnp.zeros(slots, jnp.int32)
-        a_pass = denoise if keeping is None else keeping.whole
         shapes = jax.eval_shape(a_pass, rows[0], decider.tokens(state), first)
         made = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         if keeping is None:
@@ -181,7 +182,7 @@ def denoise_rows(
             passes = anywhere(passes & open_rows.any())
         prediction = jax.lax.cond(
             passes,
-            lambda: denoise(prompts, tokens, step, *_states(carry)),
+            lambda: a_pass(prompts, tokens, step, *_states(carry)),
             lambda: carry.prediction,
         )
         if anywhere is not None:
@@ -193,7 +194,7 @@ def denoise_rows(
         prompts: Prompts, carry: _Carry, step: jax.Array, active: jax.Array, ready: jax.Array
     ) -> tuple[Prediction, jax.Array, _Memory, jax.Array]:
         """The prediction, bool `[1 + widths]`: which pass was made, what is kept, who acts."""
-        assert keeping is not None and carry.memory is not None
+        assert keeping is not None and carry.memory is not None and isinstance(decider, InBlocks)
         tokens, start = decider.tokens(carry.state), decider.start(carry.state)
         keys, known = carry.memory
         stale = active & ~ready & (known != start)
@@ -207,7 +208,7 @@ def denoise_rows(
             return carry.prediction, keys
 
         def whole() -> tuple[Prediction, Kept]:
-            return keeping.whole(prompts, tokens, step, *_states(carry))
+            return a_pass(prompts, tokens, step, *_states(carry))
 
         def window(width: int) -> Callable[[], tuple[Prediction, Kept]]:
             def run() -> tuple[Prediction, Kept]:

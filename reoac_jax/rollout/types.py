@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Generic, NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -302,6 +302,7 @@ class DenoiseFn(Protocol):
         """
 
 
+@runtime_checkable
 class KeepingDenoiser(Protocol):
     """Forward passes that keep keys and values.
 
