@@ -10,8 +10,8 @@ minibatches. The run's accuracy is that of drawn tokens; with the most probable 
     python -m reoac_jax.evaluate --config RUN/config.json --checkpoint RUN/checkpoints \\
         --policy schedule:counts=1-1-1-1-1-2 --output FILE
 
-Cost: 60 iterations, 12 minutes on 2 CPU cores beside other work. Result to expect: 63 to 67 % of
-1 000 unseen problems in 7 passes, 53.4 % before (seed 0; benchmarks/README.md).
+Cost: 60 iterations, 12 minutes on 2 CPU cores beside other work. Result to expect: 63 to 65 % of
+1 000 unseen problems in 7 passes, 53.4 % before (3 seeds; benchmarks/README.md).
 """
 
 from ml_collections import ConfigDict
