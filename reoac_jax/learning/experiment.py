@@ -15,6 +15,7 @@ from reoac_jax.learning.order import FixedOrder
 from reoac_jax.learning.parts import Parts, adapted_base, starting_overlay
 from reoac_jax.policy.heads import AppliesHeads, HeadParams
 from reoac_jax.rollout import RolloutProgram
+from reoac_jax.rollout.options import NO_CACHE
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import Task
 from reoac_jax.tasks.problem_set import ProblemSet
@@ -48,7 +49,7 @@ class Experiment:
         cls, config: ConfigDict, parts: Parts, task: Task, problem_set: ProblemSet
     ) -> "Experiment":
         """Puts the parts on the devices. Raises `InputError` where they do not fit those."""
-        _check_devices(config)
+        _check_fit(config)
         mesh, fsdp = sharding.make_mesh(), config.sharding.fsdp
         rollout_mesh = mesh if fsdp else sharding.make_mesh(jax.local_devices())
         settings = parts.rollout_settings(config)
@@ -110,7 +111,12 @@ def _start(config: ConfigDict, parts: Parts, learner: Learner) -> Any:
     return sharding.place_parameters(learner.mesh, start, settings.fsdp)
 
 
-def _check_devices(config: ConfigDict) -> None:
+def _check_fit(config: ConfigDict) -> None:
+    if config.rollout.cache != NO_CACHE:
+        raise InputError(
+            f"rollout.cache is {config.rollout.cache}, which is for samplers and not exact; "
+            f"expected {NO_CACHE} in training"
+        )
     episodes = config.train.episodes_per_iter
     if episodes < jax.process_count():
         raise InputError(

@@ -7,6 +7,7 @@ from reoac_jax.config.schema import Option
 from reoac_jax.system.errors import InputError
 
 _DRAW = ("sample", "argmax")
+NO_CACHE = "none"  # of rollout.cache
 
 OPTIONS: Mapping[str, Option] = {
     "rollout.max_steps": Option("int", "denoising steps", 32, low=1, high=1024),
@@ -57,6 +58,15 @@ OPTIONS: Mapping[str, Option] = {
     "rollout.branch_steps": Option("ints", "steps, from 0, at which every row branches", (), low=0),
     "rollout.branch_k": Option(
         "int", "candidates that a branching step compares; 0: no branching", 0, low=0, high=64
+    ),
+    "rollout.cache": Option(
+        "str",
+        "samplers, on decoders: none, every pass computes whole rows; prefix, keys and values of "
+        "the prompt and of finished blocks are kept from each block's first pass, which computes "
+        "less and is not exact",
+        NO_CACHE,
+        choices=(NO_CACHE, "prefix"),
+        before=NO_CACHE,
     ),
     "rollout.sigma": Option(
         "str",

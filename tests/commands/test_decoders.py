@@ -93,6 +93,19 @@ def test_convert_evaluate_fine_tune_train_resume_export(family, problems, tmp_pa
     for line in (tmp_path / "eval.jsonl").read_text().splitlines():
         assert "<|" not in json.loads(line)["text"]
 
+    if family == "qwen3":
+        computed = {}
+        for cache in ("none", "prefix"):
+            argv = [*shared, f"--config.rollout.cache={cache}", "--limit", "3"]
+            argv += ["--policy", "low_confidence:steps=8,block_len=4"]
+            file = tmp_path / f"{cache}.json"
+            assert run_command(evaluate.main, [*argv, "--output", str(file)]) == 0
+            values = json.loads(file.read_text())
+            assert values["forward_passes"] == 8.0
+            computed[cache] = values["tokens_computed"]
+        # Of two passes a block the second computes 16, 12, 8, 4 tokens and none of the prompt.
+        assert computed["prefix"] < 0.6 * computed["none"]
+
     assert run_command(sft.main, shared) == 0
     tuned = newest(tmp_path / "sft") / "backbone"
     model, params = read_backbone(tuned)

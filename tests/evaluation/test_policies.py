@@ -1,8 +1,10 @@
 """Policies by name: what a name may say, one program for a swept number, what is counted."""
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -12,7 +14,13 @@ from support import toy
 from reoac_jax import evaluate, solve
 from reoac_jax.config import load_config
 from reoac_jax.devices import sharding
-from reoac_jax.evaluation.policies import POLICIES, Policy, heads_of, parse_policy
+from reoac_jax.evaluation.policies import (
+    POLICIES,
+    Policy,
+    Surroundings,
+    heads_of,
+    parse_policy,
+)
 from reoac_jax.evaluation.scoring import evaluate_policy, scores
 from reoac_jax.learning.parts import load_parts
 from reoac_jax.rollout import Request, in_order
@@ -147,6 +155,22 @@ def test_what_is_counted(loaded):
         len(row) - row.index(ends) if ends in row else 0 for row in (t.tolist() for t in tokens)
     ]
     assert result["padding_share"] == pytest.approx(sum(padding) / tokens.size)
+
+
+def test_a_cache_is_refused_where_it_cannot_be(loaded, overrides):
+    """By MDLM, which has none; where operators decide; and where weights lie in parts."""
+    _, parts, _, _ = loaded
+    config = load_config(TINY, [*overrides, "--config.rollout.cache=prefix"])
+    with pytest.raises(InputError, match="Backbone keeps no keys.*expected none"):
+        Policy("threshold", config, parts, one_device())
+    with pytest.raises(InputError, match="is for samplers; expected none"):
+        Policy("O_FAST", config, parts, one_device())
+    decoder = SimpleNamespace(model=SimpleNamespace(keeps_keys=True))
+    where = Surroundings(config, decoder, one_device())
+    settings = toy.rollout_settings(gen_len=8)
+    assert where.in_blocks(settings, 4).windows == (4, 8)
+    with pytest.raises(InputError, match="sharding.fsdp True"):
+        where.in_blocks(dataclasses.replace(settings, weights_in_parts=True), 4)
 
 
 def test_an_evaluation_with_weights_in_parts(loaded, overrides):

@@ -89,6 +89,7 @@ class CheckAndRewrite(PolicyType):
         rule.check(settings)
         steps = rule.row_steps(settings)
         settings = dataclasses.replace(settings, max_steps=steps, branch=False, rows=False)
+        settings = where.in_blocks(settings, rule.block_len)
         check = make_check(task, where)
 
         def run_checked(

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from reoac_jax.backbone.kept import window_widths
 from reoac_jax.config.parameters import Parametric, parse_member
 from reoac_jax.learning.parts import Parts
 from reoac_jax.policy.heads import AppliesHeads
@@ -19,6 +20,8 @@ from reoac_jax.rollout import (
     RolloutSettings,
     StepWatcher,
 )
+from reoac_jax.rollout.options import NO_CACHE
+from reoac_jax.system.errors import InputError
 
 
 class Outcome(NamedTuple):
@@ -59,8 +62,33 @@ class Surroundings:
     def settings(self) -> RolloutSettings:
         return self.parts.rollout_settings(self.config, evaluation=True)
 
+    def in_blocks(self, settings: RolloutSettings, block_len: int) -> RolloutSettings:
+        """The settings of a sampler's program, with what `rollout.cache` says of its blocks.
+
+        Raises `InputError` where the backbone, or how it lies on the devices, does not allow it.
+        """
+        if self.config.rollout.cache == NO_CACHE:
+            return settings
+        if not self.parts.model.keeps_keys:
+            raise InputError(
+                f"rollout.cache is {self.config.rollout.cache}, but "
+                f"{type(self.parts.model).__name__} keeps no keys and values; expected {NO_CACHE}"
+            )
+        if settings.weights_in_parts:
+            raise InputError(
+                f"rollout.cache is {self.config.rollout.cache} and sharding.fsdp True; expected "
+                f"{NO_CACHE}, or whole weights on every device"
+            )
+        windows = window_widths(settings.gen_len, block_len)
+        return dataclasses.replace(settings, windows=windows)
+
     def rollout(self, heads: AppliesHeads, settings: RolloutSettings) -> RolloutProgram:
-        """The rollout in which these heads choose."""
+        """The rollout in which these heads choose. Raises `InputError` with a cache."""
+        if self.config.rollout.cache != NO_CACHE:
+            raise InputError(
+                f"rollout.cache is {self.config.rollout.cache}, which is for samplers; expected "
+                f"{NO_CACHE} where operators decide"
+            )
         return RolloutProgram(
             self.parts.model, heads, self.parts.vocabulary, settings, self.mesh,
             self.rows, self.on_step,

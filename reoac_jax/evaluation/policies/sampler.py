@@ -24,6 +24,7 @@ def prepare_sampler(sampler: Sampler, where: Surroundings) -> Running:
     sampler.check(settings)
     steps = sampler.row_steps(settings)
     settings = dataclasses.replace(settings, max_steps=steps, branch=False, rows=False)
+    settings = where.in_blocks(settings, sampler.block_len)
 
     program = sampler_program(
         sampler, where.parts.model, where.parts.vocabulary, settings, where.mesh, where.rows,

@@ -79,8 +79,9 @@ def test_later_tokens_reach_earlier_positions(golden):
     model, params, expected = golden
     tokens = np.array(expected["input_ids"])
     before, _ = forward(model, params, tokens, full(expected))
-    tokens[:, -1] = (tokens[:, -1] + 1) % 290
-    after, _ = forward(model, params, tokens, full(expected))
+    changed = tokens.copy()  # what a program was given may still be read
+    changed[:, -1] = (tokens[:, -1] + 1) % 290
+    after, _ = forward(model, params, changed, full(expected))
     assert (np.abs(before[:, 0] - after[:, 0]).max(axis=-1) > 1e-3).all()
 
 

@@ -82,6 +82,13 @@ CASES = {
     "coordinator without port": Case(
         f"train {TINY} --config.distributed.coordinator=host", "'host'|expected HOST:PORT"
     ),
+    "cache of operators": Case(
+        f"train {TINY} --config.rollout.cache=prefix", "rollout.cache is prefix|none in training"
+    ),
+    "cache of MDLM": Case(
+        f"evaluate {EVALUATE} --policy threshold --config.rollout.cache=prefix",
+        "rollout.cache is prefix|Backbone keeps no keys",
+    ),
     "override of nothing": Case(f"solve {TINY} --config.=3 q", "--config.=3|--config.KEY=VALUE"),
     "unknown key far from all": Case(f"solve {TINY} --config.zzz=3 q", "'zzz'|expected"),
 }

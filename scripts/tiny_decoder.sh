@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# A decoder of a million parameters from scratch, on countdown: a random checkpoint in Qwen3's
+# layout, converted, fine-tuned, trained by its own denoising, exported. Minutes on 2 CPU cores.
+#
+#   bash scripts/tiny_decoder.sh OUTPUT
+#
+# OUTPUT: new folder for the fine-tuned backbone (backbone/), what training made of it (exported/, as
+# it would be published), the metrics of both trainings and the evaluations, as JSON.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+[[ $# -eq 1 ]] || { echo "usage: bash scripts/tiny_decoder.sh OUTPUT" >&2; exit 2; }
+[[ ! -e "$1" ]] || { echo "error: $1 exists; expected a new folder" >&2; exit 2; }
+output="$1"
+
+python=.venv/bin/python
+[[ -x "$python" ]] || python=python
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+mkdir -p "$output"
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+
+"$python" scripts/random_checkpoint.py --architecture qwen3 --init training \
+  --tokenizer data/tiny_mdlm --vocab-size 1200 --mask-id 1199 --model-length 128 \
+  --hidden-dim 128 --head-dim 32 --n-heads 4 --n-kv-heads 2 --mlp-dim 384 --n-blocks 4 \
+  --output "$work/random"
+"$python" convert/to_flax.py --source "$work/random" --output "$work/start"
+
+"$python" -m reoac_jax.sft --config configs/tiny.py --config.exp_name=sft \
+  --config.backbone.path="$work/start" --config.output_dir="$work/runs" \
+  --config.sft.steps=2000 --config.sft.batch_size=64 --config.sft.learning_rate=2e-3 \
+  --config.sft.eval_every=1000 --config.sft.eval_problems=200
+mv "$work"/runs/sft/*/backbone "$output/backbone"
+mv "$work"/runs/sft/*/metrics.jsonl "$output/sft.jsonl"
+
+order=(--policy schedule:counts=1-1-1-1-1-2 --limit 500)
+"$python" -m reoac_jax.evaluate --config configs/tiny.py \
+  --config.backbone.path="$output/backbone" "${order[@]}" --output "$output/before.json"
+"$python" -m reoac_jax.train --config configs/tiny_trajectory.py --config.exp_name=trajectory \
+  --config.backbone.path="$output/backbone" --config.output_dir="$work/runs" \
+  --config.train.iterations=4 --config.train.episodes_per_iter=128 \
+  --config.train.backbone_batch=128
+run=("$work"/runs/trajectory/*)
+mv "$run/metrics.jsonl" "$output/trajectory.jsonl"
+"$python" convert/from_flax.py --checkpoint "$run/checkpoints" --output "$output/exported"
+"$python" convert/to_flax.py --source "$output/exported" --output "$work/again" --verify
+"$python" -m reoac_jax.evaluate --config configs/tiny.py \
+  --config.backbone.path="$work/again" "${order[@]}" --output "$output/after.json"
