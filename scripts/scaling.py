@@ -30,6 +30,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 from collectives import bytes_by_kind  # noqa: E402
+from counting import matmul_flop  # noqa: E402
 from ml_collections import ConfigDict  # noqa: E402
 
 from reoac_jax.backbone import Backbone, BackboneConfig  # noqa: E402
@@ -197,26 +198,6 @@ def head_rows(count: int, heads: Heads) -> HeadBatch:
     decided = jax.ShapeDtypeStruct((count,), bool)
     legal = jax.ShapeDtypeStruct((count, heads.actor.outputs), bool)
     return HeadBatch(observation, integer, integer, legal, *[number] * 3, decided)
-
-
-def matmul_flop(jaxpr: Any) -> int:
-    """Multiplications and additions of all matrix products of a jaxpr, those in loops each time."""
-    total = 0
-    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-        times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
-        if equation.primitive.name == "dot_general":
-            ((contracted, _), _) = equation.params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            inner = math.prod(left[axis] for axis in contracted)
-            total += 2 * inner * math.prod(equation.outvars[0].aval.shape)
-        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
-            if _is_jaxpr(value):
-                total += times * matmul_flop(value)
-    return total
-
-
-def _is_jaxpr(value: Any) -> bool:
-    return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
 
 
 if __name__ == "__main__":
