@@ -44,6 +44,7 @@ def encode_problems(
     eos_id: int,
     pad_id: int | None = None,
     prompting: Prompting = PLAIN,
+    keys: bool = True,
 ) -> Encoded:
     """Tokenises prompts and references (DESIGN.md sections 6 and 10).
 
@@ -55,6 +56,7 @@ def encode_problems(
     Args:
       eos_id: ends an answer. pad_id: stands behind it; None: eos_id.
       prompting: how a problem's prompt is written. Behind a chat's the answer follows at once.
+      keys: whether key tokens are looked for, which takes time; else none is.
 
     Raises `InputError` for a prompt without a token, and for a tokenizer without character
     offsets.
@@ -71,10 +73,10 @@ def encode_problems(
         joint = _tokenize(
             tokenizer, [prompt + answer for prompt, answer in zip(written, answers, strict=True)]
         )
-        for row, answer, (tokens, keys), both in zip(
+        for row, answer, (tokens, mask), both in zip(
             rows,
             answers,
-            encode_prompts(prompts, tokenizer, prompting),
+            encode_prompts(prompts, tokenizer, prompting, keys),
             joint["input_ids"],
             strict=True,
         ):
@@ -90,14 +92,19 @@ def encode_problems(
             reference[row, len(answer_tokens) : len(answer_tokens) + 1] = eos_id
             prompts_truncated += len(tokens) > max_prompt_len
             prompt_tokens.append(np.asarray(tokens[-max_prompt_len:], np.int32))
-            key_mask.append(np.asarray(keys[-max_prompt_len:], bool))
+            key_mask.append(np.asarray(mask[-max_prompt_len:], bool))
     return Encoded(prompt_tokens, key_mask, reference, prompts_truncated, references_truncated)
 
 
 def encode_prompts(
-    prompts: Sequence[str], tokenizer: Tokenizer, prompting: Prompting = PLAIN
+    prompts: Sequence[str],
+    tokenizer: Tokenizer,
+    prompting: Prompting = PLAIN,
+    keys: bool = True,
 ) -> list[tuple[list[int], list[bool]]]:
     """Each prompt's tokens, all of them, and which of them are key tokens (DESIGN.md section 6).
+
+    keys: whether they are looked for; else none is one.
 
     Of a chat only the problem's own text has key tokens: not the system's turn, nor examples.
 
@@ -114,7 +121,9 @@ def encode_prompts(
     if not prompts:  # which the tokenizer does not take
         return []
     written = [prompting.text(prompt) for prompt in prompts]
-    encoded = _tokenize(tokenizer, [text for text, _ in written], offsets=True)
+    encoded = _tokenize(tokenizer, [text for text, _ in written], offsets=keys)
+    if not keys:
+        return [(tokens, [False] * len(tokens)) for tokens in encoded["input_ids"]]
     rows = []
     for prompt, (text, first), tokens, offsets in zip(
         prompts, written, encoded["input_ids"], encoded["offset_mapping"], strict=True

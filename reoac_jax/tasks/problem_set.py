@@ -69,7 +69,7 @@ class ProblemSet:
 def encoded_split(
     task: Task, split: Split, tokenizer: Tokenizer, config: ConfigDict
 ) -> Iterator[Encoded]:
-    """A split as tokens, some thousand problems at a time, of which none is kept here.
+    """A split as tokens, without key tokens, some thousand problems at a time; none is kept here.
 
     Raises `InputError` where it comes to a problem that cannot be used.
     """
@@ -77,7 +77,7 @@ def encoded_split(
     problems = task.stream(split)
     while chunk := list(itertools.islice(problems, _CHUNK)):
         references = [task.reference_text(problem) for problem in chunk]
-        yield _encode(chunk, references, tokenizer, config, prompting)
+        yield _encode(chunk, references, tokenizer, config, prompting, keys=False)
 
 
 class Truncated(Protocol):
@@ -102,6 +102,7 @@ def _encode(
     tokenizer: Tokenizer,
     config: ConfigDict,
     prompting: Prompting,
+    keys: bool = True,
 ) -> Encoded:
     return encode_problems(
         problems,
@@ -112,4 +113,5 @@ def _encode(
         eos_id=tokenizer.eos_token_id,
         pad_id=pad_id(tokenizer),
         prompting=prompting,
+        keys=keys,
     )

@@ -114,6 +114,13 @@ def test_many_problems_equal_one_at_a_time(gpt2):
         np.testing.assert_array_equal(alone.reference[0], together.reference[index])
         np.testing.assert_array_equal(alone.prompt_tokens[0], together.prompt_tokens[index])
         np.testing.assert_array_equal(alone.key_mask[0], together.key_mask[index])
+    assert any(mask.any() for mask in together.key_mask)
+    without = encode_problems(rows, answers, gpt2, **options, keys=False)
+    np.testing.assert_array_equal(without.reference, together.reference)
+    for index in range(60):
+        np.testing.assert_array_equal(without.prompt_tokens[index], together.prompt_tokens[index])
+        assert not without.key_mask[index].any()
+        assert len(without.key_mask[index]) == len(together.key_mask[index])
 
 
 def test_a_prompt_without_tokens_is_refused(gpt2):
