@@ -17,7 +17,9 @@ _MOVES = frozenset(
         "dynamic_update_slice", "gather", "if", "optimization_barrier", "pad", "reshape", "return",
         "reverse", "select", "slice", "transpose", "while",
     )
-) | {"func.func", "func.call", "func.return", "builtin.module"}  # fmt: skip
+) | {
+    "func.func", "func.call", "func.return", "builtin.module", "sdy.sharding_constraint",
+}  # fmt: skip
 
 
 class Product(NamedTuple):

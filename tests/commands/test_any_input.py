@@ -254,7 +254,8 @@ TASK_OPTIONS = {
         "test_size": 3, "seed": 0,
     },
     "gsm8k": {
-        "train_file": "none", "dev_size": 0, "test_file": "none", "answer_style": "full",
+        "train_file": "none", "dev_file": "none", "dev_size": 0, "test_file": "none",
+        "answer_style": "full",
     },
     "math": {"train_file": "none", "dev_size": 0, "test_file": "none"},
 }  # fmt: skip
