@@ -1,14 +1,20 @@
-"""What tests start from: four CPU devices, a cache of compiled programs, the shared inputs.
+"""What tests start from: four CPU devices, quick compilation, a cache of it, the shared inputs.
 
 `--fast` leaves out what is marked `slow`, `process` or `browser`; what is marked `parity` stays.
+
+Most of the suite's time is compilation, and most of that is optimisation, which tests of what a
+program does can do without. What compares with published outputs, and what claims that numbers are
+equal in every bit, is marked `parity` or `as_used` and compiled as users have it.
 """
 
 import collections
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before jax is imported
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # of processes that tests start, too
 os.environ["TERM"] = "xterm"  # what pseudo-terminals take themselves for
 
 import jax  # noqa: E402
@@ -43,15 +49,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: -slow[item.path])
 
 
-@pytest.fixture(scope="module")
-def quickly_compiled():
-    """Programs are compiled in half the time and run slower; for tests of what is run, not of bits.
-
-    What is compared bit for bit is compiled as users have it.
-    """
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+@pytest.fixture(scope="module", autouse=True)
+def _compilation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Optimised where a file is marked so; programs that were compiled otherwise are let go of."""
+    if {mark.name for mark in request.node.iter_markers()}.isdisjoint({"as_used", "parity"}):
+        yield
+        return
+    for quick in (False, True):
+        jax.clear_caches()
+        jax.config.update("jax_disable_most_optimizations", quick)
+        if not quick:
+            yield
 
 
 @pytest.fixture(scope="module", autouse=True)

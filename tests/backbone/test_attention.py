@@ -15,6 +15,9 @@ from reoac_jax.backbone.attention import (
     rotate,
 )
 
+pytestmark = pytest.mark.as_used
+
+
 BATCH, LENGTH, HEADS, WIDTH = 4, 11, 3, 8
 LENGTHS = np.array([11, 1, 4, 7], np.int32)
 run = functools.partial(jax.jit, static_argnums=4)(attention)

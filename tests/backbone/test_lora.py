@@ -13,6 +13,7 @@ from reoac_jax.backbone import Backbone, lora
 from reoac_jax.backbone.layers import Linear
 from reoac_jax.system.errors import InputError
 
+pytestmark = pytest.mark.as_used
 SCALE = 2.0
 DEFAULT = Backbone.lora_targets
 TOKENS = np.random.default_rng(0).integers(0, toy.VOCAB_SIZE, (3, 9)).astype(np.int32)

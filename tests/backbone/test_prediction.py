@@ -13,6 +13,9 @@ from reoac_jax.backbone import prediction
 from reoac_jax.backbone.prediction import DrawSettings, assemble_rows, predict, predict_tokens
 from reoac_jax.backbone.products import CPU
 
+pytestmark = pytest.mark.as_used
+
+
 SAMPLE, ARGMAX = DrawSettings("sample", 1.0), DrawSettings("argmax", 1.0)
 BELOW_ONE = np.float32(1 - 2**-24)
 

@@ -8,6 +8,8 @@ import pytest
 
 from reoac_jax.backbone.products import CPU, PLAIN, matmul, products
 
+pytestmark = pytest.mark.as_used
+
 
 @pytest.fixture
 def arrays():

@@ -80,7 +80,6 @@ def test_features_of_any_row(uncertainty, **row):
 
 # ---- Configurations and operators
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 ROOT = Path(__file__).resolve().parents[2]
 TINY = load_config(ROOT / "configs" / "tiny.py")
 _SECTIONS = ("rollout.", "operators.", "features.", "reward.", "evaluation.")

@@ -13,7 +13,6 @@ from reoac_jax.convert import from_flax, to_flax
 from reoac_jax.system.errors import run_command
 from scripts import random_checkpoint
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 ROOT = Path(__file__).resolve().parents[2]
 TOKENIZER = ROOT / "data" / "tiny_chat_tokenizer"
 SMALL = {"hidden-dim": 32, "mlp-dim": 48, "n-blocks": 2, "n-heads": 2, "n-kv-heads": 1}

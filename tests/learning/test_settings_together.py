@@ -13,7 +13,6 @@ from reoac_jax.config import load_config
 from reoac_jax.config.rooms import check_together, fixed_options
 from reoac_jax.system.errors import InputError, run_command
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 TINY = Path(__file__).resolve().parents[2] / "configs" / "tiny.py"
 SECTIONS = ("backbone.finetune_mode", "rollout.", "features.", "objective.", "reward.mode")
 LEFT_OUT = {"rollout.fallback_operator"}  # names an operator, changes no rule

@@ -14,6 +14,7 @@ from reoac_jax.devices import sharding
 from reoac_jax.learning.learner import Learner
 from scripts.collectives import bytes_by_kind, collectives
 
+pytestmark = pytest.mark.as_used
 COUNTS = (1, 2, 4)
 SCALARS = 256  # bytes of losses, weights and norms that may travel beside the gradients
 UPDATES = 3

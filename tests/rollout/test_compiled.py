@@ -15,6 +15,7 @@ from reoac_jax.backbone.mdlm.config import BackboneConfig
 from reoac_jax.backbone.mdlm.model import Backbone
 from reoac_jax.policy.heads import Heads
 
+pytestmark = pytest.mark.as_used
 ROWS, PROMPT, GEN_LEN = 32, 128, 64
 
 

@@ -103,9 +103,9 @@ def prompts(starts: Sequence[Row], seed: int = 7, first: int = 0) -> Prompts:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2, 3, 4))
-def _compiled(sampler, numbers, steps, strategy, slots, prompts, count):
+def _compiled(rule, numbers, steps, strategy, slots, prompts, count):
     own = settings(steps)
-    rule = sampler.with_numbers(numbers)
+    rule = rule.with_numbers(numbers)
     denoise = denoiser(rule.draw(DrawSettings(strategy, 1.0)))
     return sample(denoise, prompts, own, rule, jnp.asarray(ENDS), slots, count)
 
@@ -121,8 +121,10 @@ def run(
 ) -> tuple[Sampled, int]:
     """The compiled loop on rows; also the forward passes of all slots together."""
     sampler.check(settings(steps))
+    # Without its numbers: rules that differ in these alone share a program.
+    rule = sampler.with_numbers(dict.fromkeys(sampler.numbers))
     result = _compiled(
-        sampler, sampler.numbers, steps, strategy, slots, prompts(starts, first=first),
+        rule, sampler.numbers, steps, strategy, slots, prompts(starts, first=first),
         jnp.int32(len(starts) if count is None else count),
     )  # fmt: skip
     return jax.device_get(result)
