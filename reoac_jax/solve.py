@@ -24,7 +24,7 @@ import numpy as np
 from reoac_jax.config import parse_command_line
 from reoac_jax.devices.compilation import set_up_compilation
 from reoac_jax.devices.environment import check_devices, set_up_jax
-from reoac_jax.evaluation.policies import policy_option
+from reoac_jax.evaluation.policy_option import policy_option
 from reoac_jax.solver import Answer, Solver
 from reoac_jax.solver.denoising_view import DenoisingView
 from reoac_jax.solver.infilling import has_blanks, parse_blanks

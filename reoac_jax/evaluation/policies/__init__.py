@@ -5,7 +5,6 @@
 rows, and report the same numbers.
 """
 
-import argparse
 import copy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from reoac_jax.config.parameters import describe, members, nearest, parse_member
-from reoac_jax.evaluation.policies.actor import Actor, UntrainedActor
+from reoac_jax.evaluation.names import ACTOR, HELP
+from reoac_jax.evaluation.policies.actor import UntrainedActor
 from reoac_jax.evaluation.policies.interface import Outcome, PolicyType, Surroundings
 from reoac_jax.evaluation.policies.operators import (
     BETWEEN,
@@ -45,7 +45,6 @@ __all__ = [
     "heads_of",
     "parse_policy",
     "policies_in_words",
-    "policy_option",
     "sequence_program",
 ]
 
@@ -53,9 +52,8 @@ POLICY_TYPES: Mapping[str, type[PolicyType]] = members(
     sys.modules[__name__],
     PolicyType,  # type: ignore[type-abstract]
 )
-ACTOR, UNTRAINED, RANDOM = Actor.name, UntrainedActor.name, RandomOperator.name
+UNTRAINED, RANDOM = UntrainedActor.name, RandomOperator.name
 POLICIES = (*POLICY_TYPES, *OPERATOR_TYPES, *SAMPLERS)
-_HELP = "help"
 _OPERATORS = (
     "operators of operators.names, one at every step (or O_A,O_B,...: one for each); what is not "
     "given is as in the configuration"
@@ -77,7 +75,7 @@ def parse_policy(text: str) -> PolicyType | Sampler:
     if name not in POLICY_TYPES:
         raise InputError(
             f"--policy is {text!r}{nearest(name, POLICIES)}; expected {', '.join(POLICIES)}, an "
-            f"operator for each step with {BETWEEN!r} between them, or {_HELP} for their parameters"
+            f"operator for each step with {BETWEEN!r} between them, or {HELP} for their parameters"
         )
     return POLICY_TYPES[name].parse(text)
 
@@ -100,26 +98,6 @@ def policies_in_words() -> str:
         for member in types.values():
             lines += [f"  {line}" for line in describe(member)]
     return "\n".join(lines)
-
-
-class _PolicyAction(argparse.Action):
-    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
-        if values == _HELP:
-            print(policies_in_words())
-            parser.exit()
-        parse_policy(values)
-        setattr(namespace, self.dest, values)
-
-
-def policy_option() -> dict[str, Any]:
-    """What `add_argument("--policy", ...)` takes: the name is checked while the command line is
-    read, and `--policy help` lists what there is."""
-    return {
-        "action": _PolicyAction,
-        "default": ACTOR,
-        "metavar": "NAME[:PARAMETER=VALUE,...]",
-        "help": f"who decides ({ACTOR}); {_HELP} lists them with their parameters",
-    }
 
 
 class Policy:

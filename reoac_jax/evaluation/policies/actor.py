@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from reoac_jax.config.parameters import parameter
+from reoac_jax.evaluation.names import ACTOR
 from reoac_jax.evaluation.policies.interface import (
     PolicyType,
     Running,
@@ -16,7 +17,7 @@ from reoac_jax.evaluation.policies.interface import (
 class Actor(PolicyType):
     """The trained actor."""
 
-    name: ClassVar[str] = "actor"
+    name: ClassVar[str] = ACTOR
     heads: ClassVar[str | None] = "trained"
 
     selection: str = parameter(
