@@ -147,11 +147,12 @@ class Heads:
     def init(self, key: jax.Array) -> HeadParams:
         """Random parameters, and statistics of nothing."""
         actor_key, critic_key = jax.random.split(key)
-        example = self.example()
+        # Lazily: the modules are not applied, each operation of which would be a program.
+        shapes = jax.eval_shape(self.example)
         return HeadParams(
-            self.actor.init(actor_key, example)["params"],
-            self.critic.init(critic_key, example)["params"],
-            () if self.rows is None else RunningStatistics.start(example),
+            self.actor.lazy_init(actor_key, shapes)["params"],
+            self.critic.lazy_init(critic_key, shapes)["params"],
+            () if self.rows is None else RunningStatistics.start(self.example()),
         )
 
     def standardised(

@@ -93,3 +93,13 @@ def test_named_features_are_all_but_the_pooled_state():
     columns = np.concatenate([seen.alignment, seen.progress, seen.preview], axis=1).T
     np.testing.assert_array_equal(list(named.values()), columns)
     assert list(named_features(Observation(seen.alignment, seen.pooled), names)) == [*FEATURES]
+
+
+def test_parameters_are_those_of_an_initialisation_that_applies_the_modules():
+    """A run's first parameters are part of what it computes, to the last bit."""
+    heads, params = create(True, True)
+    keys = jax.random.split(jax.random.key(0))
+    modules = (heads.actor, params.actor), (heads.critic, params.critic)
+    for key, (module, own) in zip(keys, modules, strict=True):
+        whole = module.init(key, heads.example())["params"]
+        jax.tree.map(np.testing.assert_array_equal, own, whole)
