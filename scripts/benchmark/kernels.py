@@ -1,7 +1,9 @@
 """Pieces whose best form the device decides: attention's kernel, and how many logits at a time."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 from unittest import mock
 
 import jax
@@ -13,6 +15,7 @@ from benchmark.measure import Program
 from benchmark.workload import Workload
 from reoac_jax.backbone import prediction
 from reoac_jax.backbone.attention import Implementation, attention, choose_implementation
+from reoac_jax.backbone.mdlm.config import BackboneConfig
 from reoac_jax.backbone.products import products
 
 
@@ -25,9 +28,6 @@ def attention_programs(
     half as long to as long.
     """
     config, kind = workload.config, jnp.dtype(dtype)
-    kernels: list[Implementation] = ["xla"]
-    if choose_implementation("auto", kind, config.head_dim) == "cudnn":
-        kernels.append("cudnn")
     programs = []
     for length in lengths:
         rows = max(1, tokens // length)
@@ -35,10 +35,30 @@ def attention_programs(
         shape = (rows, length, config.n_heads, config.head_dim)
         operands = [jax.random.normal(key, shape, kind) for key in keys]
         real = np.random.default_rng(0).integers(length // 2, length + 1, rows)
-        for kernel in kernels:
+        for kernel in kernels_here(config, kind):
             for backward in (False, True):
                 programs.append(_attention(operands, real, kernel, backward))
     return programs
+
+
+def kernels_here(config: BackboneConfig, dtype: Any) -> list[Implementation]:
+    """Attention's kernels that the device has for these heads."""
+    chosen = choose_implementation("auto", jnp.dtype(dtype), config.head_dim)
+    return ["xla", "cudnn"] if chosen == "cudnn" else ["xla"]
+
+
+def attention_pass(length: int, kernel: Implementation, backward: bool) -> Any:
+    """A jitted function of query, key and value `[B, L, heads, head_dim]` and lengths int32 `[B]`:
+    the sum of what attention makes of the real positions, and its gradients if `backward`."""
+
+    def forward(
+        query: jax.Array, key: jax.Array, value: jax.Array, lengths: jax.Array
+    ) -> jax.Array:
+        mixed = attention(query, key, value, lengths, kernel)
+        inside = (jnp.arange(length) < lengths[:, None])[:, :, None, None]
+        return jnp.where(inside, mixed, 0).astype(jnp.float32).sum()
+
+    return jax.jit(jax.value_and_grad(forward, argnums=(0, 1, 2)) if backward else forward)
 
 
 def _attention(
@@ -47,18 +67,12 @@ def _attention(
     """operands: query, key and value `[B, L, heads, head_dim]`. real: `[B]`, keys that count."""
     rows, length, heads, head_dim = operands[0].shape
     lengths, dtype = jnp.asarray(real, jnp.int32), operands[0].dtype.name
-
-    def forward(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-        mixed = attention(query, key, value, lengths, kernel)
-        inside = (jnp.arange(length) < lengths[:, None])[:, :, None, None]
-        return jnp.where(inside, mixed, 0).astype(jnp.float32).sum()
-
-    run = jax.jit(jax.value_and_grad(forward, argnums=(0, 1, 2)) if backward else forward)
+    run = attention_pass(length, kernel, backward)
     # Two products of the real queries with the real keys; the gradients take five more.
     needed = 4.0 * heads * head_dim * float(np.square(real, dtype=np.float64).sum())
     return Program(
         name=f"attention {kernel}, {length} tokens{', with gradients' if backward else ''}",
-        run=lambda: float(jax.tree.leaves(jax.block_until_ready(run(*operands)))[0]),
+        run=lambda: float(jax.tree.leaves(jax.block_until_ready(run(*operands, lengths)))[0]),
         operations=needed * (3.5 if backward else 1.0),
         bytes=float(sum(x.nbytes for x in operands)) * (3 if backward else 1),
         rows=rows,
@@ -74,12 +88,17 @@ def logits_programs(workload: Workload, sizes: Sequence[int], dtype: str) -> lis
     return [_with_logits(ours.forward_program(workload, inputs, dtype), size) for size in sizes]
 
 
-def _with_logits(program: Program, size: int) -> Program:
+@contextlib.contextmanager
+def logits_at_a_time(size: int) -> Iterator[None]:
+    """Inside, programs are traced with so many logits at a time in the head."""
     chosen = products()._replace(logits_at_a_time=size)
+    with mock.patch.object(prediction, "products", lambda: chosen):
+        yield
 
+
+def _with_logits(program: Program, size: int) -> Program:
     def run() -> np.ndarray | float:
-        # The first run traces the program, and so fixes the number in it.
-        with mock.patch.object(prediction, "products", lambda: chosen):
+        with logits_at_a_time(size):  # the first run traces the program
             return program.run()
 
     name = f"one block and head, {size / 2**20:g} Mi logits at a time"

@@ -78,7 +78,7 @@ def make_inputs(workload: Workload) -> Inputs:
 
 def forward_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
     """One forward pass with the head's statistics at the generated positions, rows padded alike."""
-    model = _model(workload, dtype)
+    model = model_of(workload, dtype)
     count, gen_len = workload.rows, workload.gen_len
     params = jax.jit(model.cast_for_compute)(inputs.params)
     rows, lengths = assemble_rows(
@@ -86,18 +86,11 @@ def forward_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
     )
     uniforms = jax.random.uniform(jax.random.key(0), (count, gen_len, 2))
 
-    @jax.jit
-    def forward(params: Any, rows: jax.Array, lengths: jax.Array) -> jax.Array:
-        variables = {"params": params}
-        prepared = model.prepare(variables)
-        draw = DrawSettings("sample", 1.0)
-        view = predict(model, variables, prepared, rows, lengths, gen_len, uniforms, draw)
-        return view.tokens.confidence + view.tokens.entropy
-
+    forward = forward_pass(model, gen_len)
     real = inputs.lengths[:count] + gen_len
     return Program(
         name=f"forward, ours {dtype}",
-        run=lambda: np.asarray(forward(params, rows, lengths)),
+        run=lambda: np.asarray(forward(params, rows, lengths, uniforms)),
         operations=forward_operations(workload.config, real, gen_len),
         bytes=weight_bytes(workload.config, model.dtype.itemsize),
         rows=count,
@@ -107,9 +100,24 @@ def forward_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
     )
 
 
+def forward_pass(model: Backbone, gen_len: int) -> Any:
+    """A jitted function of parameters, rows int32 `[B, L]`, their lengths int32 `[B]` and uniform
+    numbers `[B, G, 2]` for the draw: statistics of the generated positions, `[B, G]`."""
+
+    @jax.jit
+    def forward(params: Any, rows: jax.Array, lengths: jax.Array, uniforms: jax.Array) -> jax.Array:
+        variables = {"params": params}
+        prepared = model.prepare(variables)
+        draw = DrawSettings("sample", 1.0)
+        view = predict(model, variables, prepared, rows, lengths, gen_len, uniforms, draw)
+        return view.tokens.confidence + view.tokens.entropy
+
+    return forward
+
+
 def rollout_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
     """A whole rollout of `rows` requests under random heads; its rows are forward passes."""
-    model, settings = _model(workload, dtype), _rollout_settings(workload)
+    model, settings = model_of(workload, dtype), _rollout_settings(workload)
     config = workload.config
     heads = Heads.create((256, 256), (256, 256), config.hidden_dim, True, False, False, 5)
     head_params = jax.jit(heads.init)(jax.random.key(1))
@@ -133,7 +141,7 @@ def threshold_program(workload: Workload, inputs: Inputs, dtype: str) -> Program
 
     Random weights are sure of nothing, so that every pass reveals one token: its slowest case.
     """
-    model, sampler = _model(workload, dtype), SAMPLERS["threshold"]()
+    model, sampler = model_of(workload, dtype), SAMPLERS["threshold"]()
     settings = dataclasses.replace(
         _rollout_settings(workload), max_steps=workload.gen_len, use_hidden=False
     )
@@ -191,7 +199,7 @@ def update_program(
     workload: Workload, inputs: Inputs, mode: str, dtype: str, remat: bool = False
 ) -> Program:
     """One backbone step of `update_rows` transitions, in mode lora or full, with dropout."""
-    model = _model(workload, dtype).clone(dropout=0.1, remat=remat)
+    model = model_of(workload, dtype).clone(dropout=0.1, remat=remat)
     config, count, gen_len = workload.config, workload.update_rows, workload.gen_len
     heads = Heads.create((256, 256), (256, 256), config.hidden_dim, True, False, False, 5)
     settings = LearnerSettings(
@@ -244,7 +252,7 @@ def update_program(
 
 def supervised_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
     """One step of supervised fine-tuning of all weights, without dropout."""
-    model, count, gen_len = _model(workload, dtype), workload.update_rows, workload.gen_len
+    model, count, gen_len = model_of(workload, dtype), workload.update_rows, workload.gen_len
     settings = FinetuneSettings(
         trainable=Full(), steps=1000, accumulate=1, learning_rate=1e-5, warmup_steps=10,
         final_rate=0.1, weight_decay=0.01,
@@ -315,7 +323,7 @@ def products_program(workload: Workload, inputs: Inputs, dtype: str) -> Program:
     )
 
 
-def _model(workload: Workload, dtype: str) -> Backbone:
+def model_of(workload: Workload, dtype: str) -> Backbone:
     compute = jnp.dtype(dtype)
     attention = choose_implementation("auto", compute, workload.config.head_dim)
     return Backbone(workload.config, dtype=compute, attention=attention)
