@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A decoder of a million parameters from scratch, on countdown: a random checkpoint in Qwen3's
-# layout, converted, fine-tuned, trained by its own denoising, exported. Minutes on 2 CPU cores.
+# A decoder of a million parameters from scratch, on countdown with numbers up to 15: a random
+# checkpoint in Qwen3's layout, converted, fine-tuned, trained by its own denoising, exported. Minutes
+# on 2 CPU cores.
 #
 #   bash scripts/tiny_decoder.sh OUTPUT
 #
@@ -19,29 +20,33 @@ mkdir -p "$output"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 
+problems=(--config.task.max_number=15 --config.task.max_intermediate=60 --config.task.ordered=True
+  --config.task.test_size=500)
+
 "$python" scripts/random_checkpoint.py --architecture qwen3 --init training \
   --tokenizer data/tiny_mdlm --vocab-size 1200 --mask-id 1199 --model-length 128 \
   --hidden-dim 128 --head-dim 32 --n-heads 4 --n-kv-heads 2 --mlp-dim 384 --n-blocks 4 \
   --output "$work/random"
 "$python" convert/to_flax.py --source "$work/random" --output "$work/start"
 
-"$python" -m reoac_jax.sft --config configs/tiny.py --config.exp_name=sft \
+"$python" -m reoac_jax.sft --config configs/tiny.py "${problems[@]}" --config.exp_name=sft \
   --config.backbone.path="$work/start" --config.output_dir="$work/runs" \
-  --config.sft.steps=2000 --config.sft.batch_size=64 --config.sft.learning_rate=2e-3 \
-  --config.sft.eval_every=1000 --config.sft.eval_problems=200
+  --config.sft.steps=800 --config.sft.batch_size=64 --config.sft.learning_rate=2e-3 \
+  --config.sft.eval_every=800 --config.sft.eval_problems=200
 mv "$work"/runs/sft/*/backbone "$output/backbone"
 mv "$work"/runs/sft/*/metrics.jsonl "$output/sft.jsonl"
 
 order=(--policy schedule:counts=1-1-1-1-1-2 --limit 500)
-"$python" -m reoac_jax.evaluate --config configs/tiny.py \
+"$python" -m reoac_jax.evaluate --config configs/tiny.py "${problems[@]}" \
   --config.backbone.path="$output/backbone" "${order[@]}" --output "$output/before.json"
-"$python" -m reoac_jax.train --config configs/tiny_trajectory.py --config.exp_name=trajectory \
+"$python" -m reoac_jax.train --config configs/tiny_trajectory.py "${problems[@]}" \
+  --config.exp_name=trajectory \
   --config.backbone.path="$output/backbone" --config.output_dir="$work/runs" \
-  --config.train.iterations=4 --config.train.episodes_per_iter=128 \
+  --config.train.iterations=2 --config.train.episodes_per_iter=128 \
   --config.train.backbone_batch=128
 run=("$work"/runs/trajectory/*)
 mv "$run/metrics.jsonl" "$output/trajectory.jsonl"
 "$python" convert/from_flax.py --checkpoint "$run/checkpoints" --output "$output/exported"
 "$python" convert/to_flax.py --source "$output/exported" --output "$work/again" --verify
-"$python" -m reoac_jax.evaluate --config configs/tiny.py \
+"$python" -m reoac_jax.evaluate --config configs/tiny.py "${problems[@]}" \
   --config.backbone.path="$work/again" "${order[@]}" --output "$output/after.json"
