@@ -13,6 +13,7 @@ COMMANDS = {
     "sft": "sft",
     "solve": "solve",
     "watch": "watch",
+    "lm_eval": "lm_eval",
     "report": "report",
     "prepare": "tasks.prepare",
     "to_flax": "convert.to_flax",

@@ -144,22 +144,37 @@ class Solver:
         task = make_task(values.task, values.grader)
         return cls(policy, values, parts, params, heads, task, on_step)
 
-    def solve(self, prompts: Sequence[str]) -> list[Answer]:
+    def solve(
+        self,
+        prompts: Sequence[str],
+        *,
+        prompting: Prompting | None = None,
+        row_ids: Sequence[int] | None = None,
+    ) -> list[Answer]:
         """Answers each prompt with at most `rollout.gen_len` tokens, in order.
 
-        Raises `InputError` for a prompt of no token or of more than `rollout.max_prompt_len`.
+        Args:
+          prompting: how prompts are written; None: as `config.task` says.
+          row_ids: of each prompt the number, 0 to 2**32 - 1, from which all that is random in its
+            row derives; None: its place among the prompts.
+
+        Raises:
+          InputError: a prompt has no token, or more than `rollout.max_prompt_len`.
         """
         longest = self.config.rollout.max_prompt_len
         requests = []
         tokenizer = self.parts.tokenizer
-        prompting = Prompting.create(self.config.task, tokenizer, self._task)
-        for row, (tokens, keys) in enumerate(encode_prompts(prompts, tokenizer, prompting)):
+        if prompting is None:
+            prompting = Prompting.create(self.config.task, tokenizer, self._task)
+        ids = range(len(prompts)) if row_ids is None else row_ids
+        encoded = encode_prompts(prompts, tokenizer, prompting)
+        for prompt, row_id, (tokens, keys) in zip(prompts, ids, encoded, strict=True):
             if not 1 <= len(tokens) <= longest:
                 raise InputError(
-                    f"the question {_short(prompts[row])} has {len(tokens)} tokens; expected 1 to "
+                    f"the question {_short(prompt)} has {len(tokens)} tokens; expected 1 to "
                     f"{longest} (rollout.max_prompt_len)"
                 )
-            requests.append(Request(np.array(tokens, np.int32), np.array(keys, bool), row))
+            requests.append(Request(np.array(tokens, np.int32), np.array(keys, bool), row_id))
         if not requests:
             return []
         outcome = self._run(requests, self.config.rollout.gen_len)

@@ -64,7 +64,7 @@ class Prompting:
         """What stands before the answer. Raises `InputError` where the template refuses it."""
         if self.tokenizer is None:
             return PromptText(question, 0)
-        text = _render(self.tokenizer, self._turns(question), add_generation_prompt=True)
+        text = render(self.tokenizer, self._turns(question), add_generation_prompt=True)
         first = len(self._before)
         own = question.strip()  # templates may strip a turn's text
         first += len(text[first:]) - len(text[first:].lstrip())
@@ -86,7 +86,7 @@ class Prompting:
     def _before(self) -> str:
         """What stands before every question."""
         assert self.tokenizer is not None  # plain prompts have nothing before them
-        text = _render(self.tokenizer, self._turns(_MARK), add_generation_prompt=True)
+        text = render(self.tokenizer, self._turns(_MARK), add_generation_prompt=True)
         return text.rpartition(_MARK)[0]
 
     @property
@@ -110,7 +110,7 @@ def set_up_chat(tokenizer: Tokenizer) -> None:
             " expected one (chat_template.jinja or tokenizer_config.json), or task.prompt plain"
         )
     turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _MARK}]
-    rendered = _render(tokenizer, turns, add_generation_prompt=False)
+    rendered = render(tokenizer, turns, add_generation_prompt=False)
     behind = rendered[rendered.rindex(_MARK) + len(_MARK) :] if _MARK in rendered else ""
     tokens = tokenizer(behind, add_special_tokens=False)["input_ids"] if behind else []
     special = special_ids(tokenizer)
@@ -142,7 +142,8 @@ def end_ids(tokenizer: Tokenizer) -> frozenset[int]:
     return frozenset({tokenizer.eos_token_id, pad_id(tokenizer)})
 
 
-def _render(tokenizer: Tokenizer, turns: list[dict[str, str]], **options: Any) -> str:
+def render(tokenizer: Tokenizer, turns: list[dict[str, str]], **options: Any) -> str:
+    """A conversation in the tokenizer's template. Raises `InputError` where that refuses it."""
     # Models that can think first are asked not to: the answer's length is fixed. Other templates
     # do not read the option.
     try:

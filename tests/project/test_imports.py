@@ -54,8 +54,8 @@ def test_no_command_imports_what_only_some_of_its_uses_need():
     assert not imported_by(*modules) & HEAVY
 
 
-@pytest.mark.parametrize("module", ["watch", "tasks.prepare"])
-def test_commands_without_a_model_do_without_jax(module):
+@pytest.mark.parametrize("module", ["watch", "tasks.prepare", "evaluate", "lm_eval"])
+def test_help_of_what_needs_no_model_yet_does_without_jax(module):
     assert not imported_by(module) & {*HEAVY, "jax", "flax"}
 
 

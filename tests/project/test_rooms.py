@@ -20,7 +20,7 @@ STOREYS = (
     ("finetuning", "report", "solver"),
 )
 LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
-COMMANDS = {"__init__", "__main__", "evaluate", "sft", "solve", "train", "watch"}
+COMMANDS = {"__init__", "__main__", "evaluate", "lm_eval", "sft", "solve", "train", "watch"}
 
 
 def imported(path: Path) -> set[str]:
