@@ -4,9 +4,9 @@
         --output benchmarks/prefix_cache.json --problems 500
 
 FOLDER is a decoder's (`scripts/tiny_decoder.sh` makes one of a million parameters). Of each policy
-and cache: accuracy, the problems that only one of the two solves, mean passes, tokens computed
-(padding and idle slots included) and seconds, of a second round, with everything compiled; the
-rounds of both take turns.
+and cache: accuracy, the problems that only one of the two solves, how many texts are the same, mean
+passes, tokens computed (padding and idle slots included) and seconds, of a second round, with
+everything compiled; the rounds of both take turns.
 """
 
 import argparse
@@ -80,6 +80,8 @@ def main(argv: Sequence[str]) -> int:
             none, prefix = (right[cache] for cache in CACHES)
             record = {"policy": name, "only_none": int((none & ~prefix).sum())}
             record["only_prefix"] = int((prefix & ~none).sum())
+            texts = [one.texts for one in found.values()]
+            record["same_text"] = sum(a == b for a, b in zip(*texts, strict=True))
             for cache, one in found.items():
                 values = scores(one)
                 record[cache] = {key: values[key] for key in _KEPT}

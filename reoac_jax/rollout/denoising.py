@@ -114,8 +114,8 @@ def denoise_rows(
     """Denoises rows; pure, for `jit`.
 
     Rows whose prediction still holds go first and need no forward pass; the others then share one.
-    Where keys and values are kept, rows that begin a block go before those within one: the former
-    share a pass over whole rows, the latter one over what is left of them.
+    Where keys and values are kept, rows within a block go before those that begin one: the former
+    share a pass over what is left of them, the latter one over whole rows.
 
     Args:
       denoise: one forward pass, or those that keep keys and values; then the decider is `InBlocks`
@@ -198,8 +198,11 @@ def denoise_rows(
         tokens, start = decider.tokens(carry.state), decider.start(carry.state)
         keys, known = carry.memory
         stale = active & ~ready & (known != start)
-        renew = stale.any()
-        active = jnp.where(renew, stale, active)
+        within = active & ~stale
+        # Who begins a block waits until all do: a pass over whole rows is the dear one.
+        renew = stale.any() & ~within.any()
+        stale &= renew
+        active = jnp.where(renew, stale, within)
         left = jnp.where(active, tokens.shape[1] - start, 0).max()
         narrower = (left > jnp.array(keeping.widths[:-1], jnp.int32)).sum(dtype=jnp.int32)
         kind = jnp.where(ready, 0, jnp.where(renew, 1, 2 + narrower))
