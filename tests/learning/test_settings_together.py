@@ -15,7 +15,8 @@ from reoac_jax.system.errors import InputError, run_command
 
 TINY = Path(__file__).resolve().parents[2] / "configs" / "tiny.py"
 SECTIONS = ("backbone.finetune_mode", "rollout.", "features.", "objective.", "reward.mode")
-LEFT_OUT = {"rollout.fallback_operator"}  # names an operator, changes no rule
+# The first names an operator and changes no rule; the second is refused in training.
+LEFT_OUT = {"rollout.fallback_operator", "rollout.cache"}
 NUMBERS = {  # what a number switches on
     "rollout.branch_k": (0, 2),
     "rollout.repair_tokens": (0, 1),
