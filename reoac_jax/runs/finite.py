@@ -16,9 +16,8 @@ def check_finite(iteration: int, values: Mapping[str, Any], groups: Mapping[str,
       groups: pytrees of arrays by name, such as a group's parameters and optimiser state.
     """
     wrong = [f"{name} is {float(x)}" for name, x in values.items() if not math.isfinite(x)]
-    # All are asked before the first answer is awaited.
-    finite = {name: [all_finite(x) for x in jax.tree.leaves(tree)] for name, tree in groups.items()}
-    broken = [name for name, leaves in jax.device_get(finite).items() if not all(leaves)]
+    finite = jax.device_get(all_finite(dict(groups))) if groups else {}
+    broken = [name for name, good in finite.items() if not good]
     if broken:
         wrong.append(f"the parameters of {' and '.join(broken)} are no longer finite")
     if wrong:
@@ -26,6 +25,10 @@ def check_finite(iteration: int, values: Mapping[str, Any], groups: Mapping[str,
 
 
 @jax.jit
-def all_finite(x: jax.Array) -> jax.Array:
-    """bool `[]`. An array at a time: one program for each shape, and a pytree has few of them."""
-    return jnp.isfinite(x).all()
+def all_finite(groups: dict[str, Any]) -> dict[str, jax.Array]:
+    """bool `[]` of each pytree by name; one without arrays is left out."""
+
+    def finite(tree: Any) -> jax.Array:
+        return jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]).all()
+
+    return {name: finite(tree) for name, tree in groups.items() if jax.tree.leaves(tree)}

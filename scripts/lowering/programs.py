@@ -141,8 +141,7 @@ def _updates(config: ConfigDict, parts: Parts, episodes: Any) -> Iterator[Case]:
         )  # fmt: skip
         yield Case(f"merge, {mode}", merge, 0, 0, casts=True)
     groups = parameter_groups(learner, state)
-    largest = max(jax.tree.leaves(groups), key=lambda leaf: leaf.size)
-    yield Case(f"is all finite, {mode}", all_finite.trace(largest), 0, 0)
+    yield Case(f"are all finite, {mode}", all_finite.trace(groups), 0, 0)
 
 
 def _heads_that_see_rows(config: ConfigDict, sizes: ModelConfig) -> Iterator[Case]:

@@ -44,7 +44,7 @@ JITTED = {
     "reoac_jax/learning/learner.py:statistics_step": "statistics_step, rows",
     "reoac_jax/learning/samples.py:final_relation": "relation of an episode",
     "reoac_jax/rollout/program.py:_compiled_for": "rollout",
-    "reoac_jax/runs/finite.py:all_finite": "is all finite, full",
+    "reoac_jax/runs/finite.py:all_finite": "are all finite, full",
 }
 
 
