@@ -19,7 +19,6 @@ from reoac_jax.rollout import Prompts, backbone_denoiser
 from reoac_jax.rollout.loop import KeepingBackbone
 from reoac_jax.samplers import SAMPLERS, sample
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 ROWS, PROMPT, SIZE = 4, 6, 8
 RULE = "threshold:threshold=0.9,block_len={}"
