@@ -70,7 +70,8 @@ def test_every_command_that_computes_does_so_first(name, step, monkeypatch):
 
     module = importlib.import_module(f"reoac_jax.{name}")
     # The line of evaluate's command is read without JAX, which is then imported there.
-    body = importlib.import_module("reoac_jax.evaluation.to_files") if name == "evaluate" else module
+    body = {"evaluate": "evaluation.to_files"}.get(name, name)
+    body = importlib.import_module(f"reoac_jax.{body}")
     owner = processes if (name, step) == ("train", "check_devices") else body
     monkeypatch.setattr(owner, step, reached)
     if hasattr(body, "set_up_compilation"):
