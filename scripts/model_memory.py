@@ -48,9 +48,10 @@ from lowering.backbones import BACKBONES  # noqa: E402
 
 from reoac_jax.backbone import lora, products  # noqa: E402
 from reoac_jax.backbone.architectures import build  # noqa: E402
-from reoac_jax.backbone.interface import DenoiserModule  # noqa: E402
+from reoac_jax.backbone.draw import DrawSettings  # noqa: E402
 from reoac_jax.backbone.likelihood import reference_log_probs  # noqa: E402
-from reoac_jax.backbone.prediction import DrawSettings, predict, rows_per_chunk  # noqa: E402
+from reoac_jax.backbone.module import DenoiserModule  # noqa: E402
+from reoac_jax.backbone.prediction import predict, rows_per_chunk  # noqa: E402
 from reoac_jax.backbone.published import parameter_count  # noqa: E402
 from reoac_jax.config import parse_options  # noqa: E402
 from reoac_jax.devices import sharding  # noqa: E402

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reoac_jax.backbone.interface import DenoiserModule, ModelConfig
+from reoac_jax.backbone.interface import ModelConfig
 from reoac_jax.backbone.layout import Architecture
+from reoac_jax.backbone.module import DenoiserModule
 from reoac_jax.system.errors import InputError
 
 

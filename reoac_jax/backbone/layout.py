@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from reoac_jax.backbone.interface import DenoiserModule
+from reoac_jax.backbone.module import DenoiserModule
 from reoac_jax.system.errors import InputError
 
 

@@ -18,7 +18,8 @@ from jax.sharding import Mesh
 import reoac_jax
 from reoac_jax.backbone.architectures import architecture, build
 from reoac_jax.backbone.attention import choose_implementation
-from reoac_jax.backbone.interface import DenoiserModule, ModelConfig, Params
+from reoac_jax.backbone.interface import ModelConfig, Params
+from reoac_jax.backbone.module import DenoiserModule
 from reoac_jax.backbone.published import parameter_count, parameter_shapes
 from reoac_jax.backbone.pytorch_files import (
     CONFIG,

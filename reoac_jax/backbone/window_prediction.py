@@ -5,9 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from reoac_jax.backbone.draw import DrawSettings
 from reoac_jax.backbone.interface import Denoiser, Prepared
 from reoac_jax.backbone.kept import Kept, Window, put
-from reoac_jax.backbone.prediction import DrawSettings, Prediction, States, predict_states
+from reoac_jax.backbone.prediction import Prediction, States, predict_states
 
 
 def predict_window(

@@ -14,8 +14,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from reoac_jax.backbone import lora
-from reoac_jax.backbone.interface import DenoiserModule
 from reoac_jax.backbone.likelihood import reference_log_probs
+from reoac_jax.backbone.module import DenoiserModule
 from reoac_jax.backbone.noise import noise_level
 from reoac_jax.devices import sharding
 from reoac_jax.devices.streams import FinetuningStream

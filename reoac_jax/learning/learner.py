@@ -12,8 +12,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from reoac_jax.backbone import lora
-from reoac_jax.backbone.interface import DenoiserModule
 from reoac_jax.backbone.likelihood import Rows, token_statistics
+from reoac_jax.backbone.module import DenoiserModule
 from reoac_jax.backbone.prediction import assemble_rows
 from reoac_jax.devices import sharding
 from reoac_jax.learning.accumulation import accumulated_gradient

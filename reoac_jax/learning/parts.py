@@ -11,7 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from reoac_jax.backbone import load_backbone, lora, stored_hash
-from reoac_jax.backbone.interface import DenoiserModule, ModelConfig, ModelSpec
+from reoac_jax.backbone.interface import ModelConfig, ModelSpec
+from reoac_jax.backbone.module import DenoiserModule
 from reoac_jax.backbone.peft import Adapter, read_adapter
 from reoac_jax.backbone.store import read_sizes
 from reoac_jax.devices import sharding

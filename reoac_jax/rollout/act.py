@@ -5,7 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from reoac_jax.backbone.prediction import Prediction, TokenPrediction
+from reoac_jax.backbone.draw import TokenPrediction
+from reoac_jax.backbone.prediction import Prediction
 from reoac_jax.devices.streams import StepStream
 from reoac_jax.policy.features import (
     PromptContext,

@@ -6,16 +6,10 @@ from typing import Any
 
 import jax
 
+from reoac_jax.backbone.draw import DrawSettings
 from reoac_jax.backbone.interface import Denoiser
 from reoac_jax.backbone.kept import Kept
-from reoac_jax.backbone.prediction import (
-    DrawSettings,
-    Prediction,
-    States,
-    assemble_rows,
-    predict,
-    predict_from,
-)
+from reoac_jax.backbone.prediction import Prediction, States, assemble_rows, predict
 from reoac_jax.backbone.window_prediction import predict_window
 from reoac_jax.devices.streams import StepStream
 from reoac_jax.policy.features import prompt_context
@@ -105,9 +99,9 @@ class KeepingBackbone:
         prepared = model.prepare(variables)
         hidden, kept = model.hidden_and_kept(variables, rows, lengths, prepared)
         uniforms = _uniforms(prompts.keys, step, settings.gen_len)
-        prediction = predict_from(
-            model, variables, prepared, hidden, rows, lengths, settings.gen_len, uniforms,
-            self.draw, self.ends, before, seen=step > 0,
+        prediction = predict(
+            model, variables, prepared, rows, lengths, settings.gen_len, uniforms, self.draw,
+            self.ends, before, seen=step > 0, hidden=hidden,
         )  # fmt: skip
         return prediction, kept
 

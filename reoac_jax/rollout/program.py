@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from reoac_jax.backbone.draw import DrawSettings
 from reoac_jax.backbone.interface import Denoiser
-from reoac_jax.backbone.prediction import DrawSettings
 from reoac_jax.devices import sharding
 from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.policy.heads import AppliesHeads, HeadParams

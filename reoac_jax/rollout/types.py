@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from reoac_jax.backbone.draw import DrawSettings
 from reoac_jax.backbone.kept import Kept
-from reoac_jax.backbone.prediction import DrawSettings, Prediction, States
+from reoac_jax.backbone.prediction import Prediction, States
 from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.devices.sharding import anywhere
 from reoac_jax.policy.heads import HeadOutput

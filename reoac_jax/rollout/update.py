@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from reoac_jax.backbone.prediction import TokenPrediction
+from reoac_jax.backbone.draw import TokenPrediction
 from reoac_jax.policy.ranking import lowest
 from reoac_jax.rollout.types import Generated, RolloutSettings
 

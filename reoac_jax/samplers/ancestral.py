@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import jax
 
-from reoac_jax.backbone.prediction import DrawSettings
+from reoac_jax.backbone.draw import DrawSettings
 from reoac_jax.config.parameters import parameter
 from reoac_jax.samplers.interface import Move, ScheduledSampler, View
 

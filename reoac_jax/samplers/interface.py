@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from reoac_jax.backbone.prediction import DrawSettings, TokenPrediction
+from reoac_jax.backbone.draw import DrawSettings, TokenPrediction
 from reoac_jax.config.parameters import Parametric, parameter
 from reoac_jax.policy.ranking import lowest
 from reoac_jax.rollout import RolloutSettings

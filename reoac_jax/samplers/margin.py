@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import jax
 
-from reoac_jax.backbone.prediction import DrawSettings, measured
+from reoac_jax.backbone.draw import DrawSettings, measured
 from reoac_jax.samplers.even_quota import EvenQuotaSampler
 from reoac_jax.samplers.interface import View
 

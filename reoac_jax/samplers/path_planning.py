@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from reoac_jax.backbone.prediction import DrawSettings, measured
+from reoac_jax.backbone.draw import DrawSettings, measured
 from reoac_jax.config.parameters import parameter
 from reoac_jax.policy.ranking import lowest
 from reoac_jax.samplers.interface import Move, OrderingSampler, ScheduledSampler, View

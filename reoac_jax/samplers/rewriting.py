@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reoac_jax.backbone.prediction import DrawSettings, Prediction, TokenPrediction, measured
+from reoac_jax.backbone.draw import DrawSettings, TokenPrediction, measured
+from reoac_jax.backbone.prediction import Prediction
 from reoac_jax.rollout import (
     DenoiseFn,
     KeepingDenoiser,

@@ -13,12 +13,8 @@ from benchmark.measure import Program
 from benchmark.workload import Workload, forward_operations, weight_bytes
 from reoac_jax.backbone import Backbone
 from reoac_jax.backbone.attention import choose_implementation
-from reoac_jax.backbone.prediction import (
-    DrawSettings,
-    assemble_rows,
-    predict,
-    prompt_width,
-)
+from reoac_jax.backbone.draw import DrawSettings
+from reoac_jax.backbone.prediction import assemble_rows, predict, prompt_width
 from reoac_jax.devices import sharding
 from reoac_jax.evaluation.policies.sampler import numbers_of, sampler_program
 from reoac_jax.finetuning.examples import Examples

@@ -10,7 +10,8 @@ from scipy import special, stats
 from support import toy
 
 from reoac_jax.backbone import prediction
-from reoac_jax.backbone.prediction import DrawSettings, assemble_rows, predict, predict_tokens
+from reoac_jax.backbone.draw import DrawSettings, measured, predict_tokens
+from reoac_jax.backbone.prediction import assemble_rows, predict
 from reoac_jax.backbone.products import CPU
 
 pytestmark = pytest.mark.as_used
@@ -189,7 +190,7 @@ def test_standing_ending_and_divergence():
     kl = (p * np.log((p + 1e-12) / (q + 1e-12))).sum(axis=1)
     np.testing.assert_allclose(got.divergence, kl, rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match="asked for"):
-        prediction.measured(got.margin)
+        measured(got.margin)
 
 
 def test_assemble_rows():

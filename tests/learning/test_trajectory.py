@@ -12,9 +12,10 @@ from support import toy, toy_rollout
 from support.toy_updates import MODES, SETTINGS, backbone_batch, real
 
 from reoac_jax.backbone import lora
+from reoac_jax.backbone.draw import DrawSettings
 from reoac_jax.backbone.interface import ModelSpec, Prepared
 from reoac_jax.backbone.likelihood import Rows, TokenStatistics, token_statistics
-from reoac_jax.backbone.prediction import DrawSettings, assemble_rows
+from reoac_jax.backbone.prediction import assemble_rows
 from reoac_jax.devices import sharding
 from reoac_jax.learning.advantages import GradedEpisodes, GroupRelative
 from reoac_jax.learning.learner import Learner

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from support import toy
 
-from reoac_jax.backbone.prediction import TokenPrediction
+from reoac_jax.backbone.draw import TokenPrediction
 from reoac_jax.rollout.types import Generated
 from reoac_jax.rollout.update import revealed_positions
 

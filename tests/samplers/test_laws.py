@@ -12,7 +12,8 @@ import pytest
 from scipy import stats
 from support import toy
 
-from reoac_jax.backbone.prediction import DrawSettings, Prediction, predict_tokens
+from reoac_jax.backbone.draw import DrawSettings, predict_tokens
+from reoac_jax.backbone.prediction import Prediction
 from reoac_jax.config.parameters import parse_member
 from reoac_jax.rollout import Prompts
 from reoac_jax.rollout.act import step_keys

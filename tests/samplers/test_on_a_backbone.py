@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from support import toy
 
+from reoac_jax.backbone.draw import DrawSettings
 from reoac_jax.backbone.mdlm.config import BackboneConfig
 from reoac_jax.backbone.mdlm.model import Backbone
-from reoac_jax.backbone.prediction import DrawSettings
 from reoac_jax.config.parameters import parse_member
 from reoac_jax.rollout import backbone_denoiser
 from reoac_jax.samplers import SAMPLERS, sample

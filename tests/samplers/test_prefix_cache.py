@@ -10,8 +10,8 @@ import pytest
 from support import toy
 
 from reoac_jax.backbone.architectures import build
+from reoac_jax.backbone.draw import DrawSettings
 from reoac_jax.backbone.kept import window_widths
-from reoac_jax.backbone.prediction import DrawSettings
 from reoac_jax.backbone.published import to_flax
 from reoac_jax.backbone.pytorch_files import find_source, open_source
 from reoac_jax.config.parameters import parse_member

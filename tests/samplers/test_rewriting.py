@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support import toy
 
-from reoac_jax.backbone.prediction import DrawSettings
+from reoac_jax.backbone.draw import DrawSettings
 from reoac_jax.config.parameters import parse_member
 from reoac_jax.rollout import backbone_denoiser
 from reoac_jax.samplers import SAMPLERS, sample

@@ -10,7 +10,7 @@ import pytest
 from support import plain_samplers, table_model
 from support.table_model import GEN_LEN, MASK, VARIANTS, some_starts
 
-from reoac_jax.backbone.prediction import DrawSettings
+from reoac_jax.backbone.draw import DrawSettings
 from reoac_jax.config.parameters import parse_member
 from reoac_jax.samplers import SAMPLERS, sample
 from reoac_jax.system.errors import InputError

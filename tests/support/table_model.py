@@ -12,13 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from support import toy
 
-from reoac_jax.backbone.prediction import (
-    Beside,
-    DrawSettings,
-    Prediction,
-    States,
-    predict_tokens,
-)
+from reoac_jax.backbone.draw import Beside, DrawSettings, predict_tokens
+from reoac_jax.backbone.prediction import Prediction, States
 from reoac_jax.devices.streams import StepStream
 from reoac_jax.rollout import Prompts, RolloutSettings
 from reoac_jax.rollout.act import step_keys

@@ -10,9 +10,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from reoac_jax.backbone import save_backbone
+from reoac_jax.backbone.draw import DrawSettings
 from reoac_jax.backbone.mdlm.config import BackboneConfig
 from reoac_jax.backbone.mdlm.model import Backbone
-from reoac_jax.backbone.prediction import DrawSettings
 from reoac_jax.policy.heads import Heads
 from reoac_jax.policy.operators import OPERATOR_TYPES, Operator
 from reoac_jax.policy.rows import RowSizes

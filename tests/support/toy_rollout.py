@@ -5,7 +5,7 @@ import functools
 import jax
 from support import toy
 
-from reoac_jax.backbone.prediction import DrawSettings
+from reoac_jax.backbone.draw import DrawSettings
 from reoac_jax.rollout import backbone_denoiser, rollout
 
 VARIANTS = {

@@ -24,9 +24,10 @@ from reoac_jax.backbone.attention import (
     rotate,
 )
 from reoac_jax.backbone.decoder.config import DecoderConfig
-from reoac_jax.backbone.interface import DenoiserModule, Prepared
+from reoac_jax.backbone.interface import Prepared
 from reoac_jax.backbone.kept import Kept, Window, put
 from reoac_jax.backbone.layers import INIT, Linear
+from reoac_jax.backbone.module import DenoiserModule
 from reoac_jax.backbone.products import matmul
 
 

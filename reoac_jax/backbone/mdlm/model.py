@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.backbone.attention import Implementation, attention, rotary_table, rotate
-from reoac_jax.backbone.interface import DenoiserModule, Prepared
+from reoac_jax.backbone.interface import Prepared
 from reoac_jax.backbone.layers import INIT, Linear
 from reoac_jax.backbone.mdlm.config import BackboneConfig
+from reoac_jax.backbone.module import DenoiserModule
 
 _FREQUENCY_DIM = 256  # width of the sinusoidal embedding of sigma
 
