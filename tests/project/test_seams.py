@@ -38,6 +38,4 @@ def test_only_the_public_names_import_an_architecture():
 def test_the_generated_positions_are_gathered_once():
     """`Denoiser.generated` alone takes hidden states by position, the shift included."""
     gather = r"take_along_axis\(\s*hidden"
-    assert [where for where, text in outside() if re.search(gather, text)] == [
-        "backbone/interface.py"
-    ]
+    assert [where for where, text in outside() if re.search(gather, text)] == ["backbone/module.py"]
