@@ -25,6 +25,7 @@ import reoac_jax  # noqa: F401 - first: it says in one line what JAX refuses of 
 
 # isort: split
 from benchmark import coldstart, machine, ours
+from benchmark.inputs import make_inputs
 from benchmark.measure import Program, Timing, release_freed_memory, time_together
 from benchmark.workload import WORKLOADS
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     result["ceilings"]["copy, bytes"] = timings[-1].bytes / timings[-1].seconds
     print(_header())
     _show(timings)
-    inputs = ours.make_inputs(workload)
+    inputs = make_inputs(workload)
     for what, build in _groups(options.dtypes).items():
         if what in options.what:
             programs = [make(workload, inputs) for make in build]

@@ -43,6 +43,7 @@ if _missing:
 
 import jax  # noqa: E402
 from benchmark import kernels, machine, ours, parity  # noqa: E402
+from benchmark.inputs import make_inputs  # noqa: E402
 from benchmark.measure import CEILING, Program, time_together  # noqa: E402
 from benchmark.workload import WORKLOADS, Workload  # noqa: E402
 
@@ -184,13 +185,13 @@ def _ceilings(size: Size, repeats: int) -> dict[str, Any]:
 
 
 def _rollout(size: Size) -> list[Program]:
-    inputs = ours.make_inputs(size.workload)
+    inputs = make_inputs(size.workload)
     return [ours.rollout_program(size.workload, inputs, _DTYPE)]
 
 
 def _update(mode: str) -> Callable[[Size], list[Program]]:
     def programs(size: Size) -> list[Program]:
-        inputs = ours.make_inputs(size.workload)
+        inputs = make_inputs(size.workload)
         return [ours.update_program(size.workload, inputs, mode, _DTYPE)]
 
     return programs
@@ -205,7 +206,7 @@ def _logits(size: Size) -> list[Program]:
 
 
 def _threshold(size: Size) -> list[Program]:
-    inputs = ours.make_inputs(size.workload)
+    inputs = make_inputs(size.workload)
     return [ours.threshold_program(size.workload, inputs, _DTYPE)]
 
 
@@ -214,7 +215,7 @@ def _pytorch(size: Size) -> list[Program]:
         raise InputError("this Python has no torch")
     from benchmark import reference
 
-    workload, inputs = size.workload, ours.make_inputs(size.workload)
+    workload, inputs = size.workload, make_inputs(size.workload)
     programs = [ours.forward_program(workload, inputs, _DTYPE)]
     programs += [reference.forward_program(workload, inputs, _DTYPE, c) for c in (False, True)]
     for mode in ("lora", "full"):

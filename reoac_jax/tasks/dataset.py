@@ -136,16 +136,6 @@ def _refuse_repeated(path: Path) -> None:
         seen.add(own)
 
 
-def read_split(
-    task: ConfigDict,
-    split: Split,
-    check: Callable[[Problem], object] | None = None,
-    dev_file: str = NO_FILE,
-) -> list[Problem]:
-    """All problems of a split, as `stream_split` yields them."""
-    return list(stream_split(task, split, check, dev_file))
-
-
 def stream_split(
     task: ConfigDict,
     split: Split,

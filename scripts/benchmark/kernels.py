@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmark import ours
+from benchmark.inputs import make_inputs
 from benchmark.measure import Program
 from benchmark.workload import Workload
 from reoac_jax.backbone import prediction
@@ -84,7 +85,7 @@ def logits_programs(workload: Workload, sizes: Sequence[int], dtype: str) -> lis
     """A forward pass through one block, with so many logits at a time in the head."""
     config = dataclasses.replace(workload.config, n_blocks=1)
     workload = dataclasses.replace(workload, config=config)
-    inputs = ours.make_inputs(workload)
+    inputs = make_inputs(workload)
     return [_with_logits(ours.forward_program(workload, inputs, dtype), size) for size in sizes]
 
 

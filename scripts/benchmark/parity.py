@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmark.ours import Inputs, make_inputs
+from benchmark.inputs import Inputs, make_inputs
 from benchmark.workload import Workload
 from reoac_jax.backbone import Backbone
 from reoac_jax.backbone.attention import Implementation, choose_implementation

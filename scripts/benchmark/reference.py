@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmark.inputs import Inputs
 from benchmark.measure import Program
-from benchmark.ours import Inputs
 from benchmark.workload import Workload, forward_operations, weight_bytes
 from reoac_jax.backbone.prediction import assemble_rows
 from reoac_jax.backbone.published import from_flax

@@ -10,7 +10,6 @@ import pytest
 from support import toy
 
 from reoac_jax import lm_eval as command
-from reoac_jax.convert.mdlm_to_flax import main as convert
 from reoac_jax.solver import Answer, Solver
 from reoac_jax.system.errors import InputError, run_command
 
@@ -19,15 +18,6 @@ TINY = str(ROOT / "configs" / "tiny.py")
 TASKS = Path(__file__).parent / "harness_tasks"
 installed = importlib.util.find_spec("lm_eval") is not None
 with_harness = pytest.mark.skipif(not installed, reason="needs lm-eval, the extra of that name")
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> Path:
-    """The bundled backbone, converted."""
-    folder = tmp_path_factory.mktemp("backbone") / "tiny_mdlm"
-    argv = ["--source", str(ROOT / "data" / "tiny_mdlm"), "--output", str(folder)]
-    assert run_command(convert, argv) == 0
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from support.terminal import Terminal
 
 from reoac_jax import solve, train
 from reoac_jax.config import base, load_config, validate
-from reoac_jax.convert.mdlm_to_flax import main as convert
 from reoac_jax.devices import sharding
 from reoac_jax.evaluation import scoring as evaluation
 from reoac_jax.learning.parts import load_parts
@@ -28,15 +27,6 @@ TINY = str(ROOT / "configs" / "tiny.py")
 QUESTION = "8 14 15 = 2 ?"
 BLANKED = f"{QUESTION} 15 - [MASK] = 7 , 14 / 7 = [MASK] ;"
 FILLED = f"{QUESTION} 15 - 8 = 7 , 14 / 7 = 2 ;"
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> Path:
-    """The bundled backbone, converted."""
-    folder = tmp_path_factory.mktemp("backbone") / "tiny_mdlm"
-    argv = ["--source", str(ROOT / "data" / "tiny_mdlm"), "--output", str(folder)]
-    assert run_command(convert, argv) == 0
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import Problem
-from reoac_jax.tasks.dataset import read_problems, read_rows, read_split, write_problems
+from reoac_jax.tasks.dataset import read_problems, read_rows, stream_split, write_problems
 
 _GOOD = b'{"id": "a", "prompt": "p", "target_answer": "1", "task": "gsm8k", "metadata": {}}\n'
 
@@ -77,16 +77,16 @@ def test_the_last_training_problems_are_kept_for_development(tmp_path):
         files = {f"{name}_file": str(tmp_path / f"{name}.jsonl") for name in ("train", "test")}
         return ConfigDict({"name": "gsm8k", "dev_size": dev_size, **files})
 
-    assert read_split(task(3), "train") == problems[:7]
-    assert read_split(task(3), "dev") == problems[7:]
-    assert read_split(task(3), "test") == problems[:2]
-    assert read_split(task(0), "train") == problems
+    assert list(stream_split(task(3), "train")) == problems[:7]
+    assert list(stream_split(task(3), "dev")) == problems[7:]
+    assert list(stream_split(task(3), "test")) == problems[:2]
+    assert list(stream_split(task(0), "train")) == problems
     other = str(tmp_path / "test.jsonl")  # development problems of another file
-    assert read_split(task(1), "train", dev_file=other) == problems
-    assert read_split(task(1), "dev", dev_file=other) == problems[1:2]
+    assert list(stream_split(task(1), "train", dev_file=other)) == problems
+    assert list(stream_split(task(1), "dev", dev_file=other)) == problems[1:2]
     with pytest.raises(InputError, match=r"dev_size is 2; .* the 2 problems of .*test.jsonl"):
-        read_split(task(2), "dev", dev_file=other)
+        list(stream_split(task(2), "dev", dev_file=other))
     with pytest.raises(InputError, match="task.dev_size is 0; expected 1 or more"):
-        read_split(task(0), "dev")
+        list(stream_split(task(0), "dev"))
     with pytest.raises(InputError, match="task.dev_size is 10; expected less than the 10 problems"):
-        read_split(task(10), "train")
+        list(stream_split(task(10), "train"))

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax.config.schema import Option
 from reoac_jax.tasks.boxed import last_boxed, without_repeated_answer
-from reoac_jax.tasks.dataset import RawRow, read_split
+from reoac_jax.tasks.dataset import RawRow, stream_split
 from reoac_jax.tasks.grading_pool import GradingPool
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 
@@ -37,7 +37,7 @@ class Math(Task):
         self._pool = GradingPool(grader.workers, grader.timeout)
 
     def problems(self, split: Split) -> list[Problem]:
-        return read_split(self._task, split)
+        return list(stream_split(self._task, split))
 
     def reference_text(self, problem: Problem) -> str:
         r"""The published solution, or `\boxed{answer}` where only the answer was published."""
