@@ -8,6 +8,7 @@ from support.bad_inputs.case import TINY
 from support.bad_inputs.world import build
 
 from reoac_jax import evaluate
+from reoac_jax.evaluation import to_files
 from reoac_jax.report import __main__ as report
 from reoac_jax.system.errors import run_command
 
@@ -43,7 +44,7 @@ def test_an_evaluation_over_an_earlier_one(world, capsys, monkeypatch):
     def no_room(path, values):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(evaluate, "write_json", no_room)
+    monkeypatch.setattr(to_files, "write_json", no_room)
     once(1, code=1)
     assert written() == (2, 2)  # scores and answers of one evaluation
     assert sorted(path.name for path in world.glob("*my*")) == [name, f"{name}l"]
