@@ -8,14 +8,14 @@ from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
 
 FORWARD, BACKWARD = "__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward"
-# What only moves numbers, or changes their type.
+# What only moves numbers, or changes their type. (A scatter may add: that stands in its body.)
 _MOVES = frozenset(
     f"stablehlo.{name}"
     for name in (
         "all_gather", "all_to_all", "broadcast_in_dim", "case", "collective_permute",
         "concatenate", "constant", "convert", "custom_call", "dot_general", "dynamic_slice",
         "dynamic_update_slice", "gather", "if", "optimization_barrier", "pad", "reshape", "return",
-        "reverse", "select", "slice", "transpose", "while",
+        "reverse", "scatter", "select", "slice", "transpose", "while",
     )
 ) | {
     "func.func", "func.call", "func.return", "builtin.module", "sdy.sharding_constraint",

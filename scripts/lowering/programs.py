@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from lowering.backbones import abstract_parts, longest_problems
 from reoac_jax.backbone import lora
 from reoac_jax.backbone.interface import ModelConfig
+from reoac_jax.backbone.kept import window_widths
 from reoac_jax.devices import sharding
 from reoac_jax.evaluation.policies import POLICIES, Policy
 from reoac_jax.finetuning.evaluation import pad_prompts
@@ -72,6 +73,8 @@ def programs(config: ConfigDict, sizes: ModelConfig, policies: bool = True) -> I
         yield from _fine_tuning(_with(config, "sft", mode=mode), parts)
     yield _relation(config, parts, episodes)
     yield _nelbo(config, parts)
+    if parts.model.keeps_keys:
+        yield from _kept_prefix(config, parts, heads, requests)
     if policies:
         if config.heads.reads != "rows":
             yield from _heads_that_see_rows(config, sizes)
@@ -221,6 +224,20 @@ def _nelbo(config: ConfigDict, parts: Parts) -> Case:
     pad_id, samples = parts.tokenizer.eos_token_id, config.sft.eval_samples
     program = NelboProgram(parts.model, pad_id, sharding.make_mesh(), size, samples, config.seed)
     return Case("nelbo", program.traced(parts.base, answers), 1, 0)
+
+
+def _kept_prefix(
+    config: ConfigDict, parts: Parts, heads: HeadParams, requests: Sequence[Request]
+) -> Iterator[Case]:
+    """A sampler in eight blocks with the prefix cache: passes over whole rows, and over windows."""
+    gen_len, size = config.rollout.gen_len, config.rollout.gen_len // 8
+    config = _with(config, "rollout", cache="prefix")
+    policy = Policy(f"threshold:block_len={size}", config, parts, sharding.make_mesh())
+    batch = requests[: config.evaluation.batch_size]
+    for traced in policy.traced(parts.base, heads, jax.random.key(0), batch):
+        yield Case(
+            "policy threshold, prefix cache", traced, 1 + len(window_widths(gen_len, size)), 0
+        )
 
 
 def _policies(

@@ -114,6 +114,8 @@ def test_attention_is_fused_once_a_block_and_pass(lowered, name):
     assert counts["nelbo"] == (fused, 0)
     # gsm8k_original alone looks ahead: once more in the same turn.
     assert counts["rollout"] == ((2 if name == "gsm8k_original" else 1) * fused, 0)
+    if name in STORED:  # whole rows, and windows of one, two, four and eight blocks
+        assert counts["policy threshold, prefix cache"] == (5 * fused, 0)
     # tiny_trajectory follows a fixed order and trains no heads.
     heads = {} if name == "tiny_trajectory" else {"critic_step": (0, 0), "actor_step": (0, 0)}
     assert {step: counts[step] for step in counts if step in ("critic_step", "actor_step")} == heads
@@ -182,6 +184,7 @@ def test_products_calls_and_narrow_arithmetic_are_read(contents):
 
     def program(x):
         once = jax.lax.fori_loop(0, 5, lambda _, y: product(y).astype(y.dtype), x)
+        x = x.at[0].set(x[1]).at[2].add(x[3])
         return product(x) + product(once) + product(x.astype(jnp.float32)) + jnp.exp(x)
 
     x = jax.ShapeDtypeStruct((8, 8), jnp.bfloat16)
@@ -191,7 +194,7 @@ def test_products_calls_and_narrow_arithmetic_are_read(contents):
     assert kinds == [("bf16", "bf16")] * 3 + [("f32", "f32")]
     assert {item.operations for item in found.products} == {2 * 8**3}
     assert {item.result for item in found.products} == {"f32"}
-    assert found.narrow == {"stablehlo.exponential": 1}
+    assert found.narrow == {"stablehlo.exponential": 1, "stablehlo.add": 1}  # the scatter's
     assert found.forward == found.backward == 0
 
 
