@@ -32,7 +32,7 @@ from reoac_jax.learning.state import (
     restore_training,
 )
 from reoac_jax.runs.finite import check_finite
-from reoac_jax.runs.folder import CHECKPOINTS, CONFIG, SAMPLES, run_config
+from reoac_jax.runs.folder import SAMPLES, evaluate_command, run_config
 from reoac_jax.runs.session import Session
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.interrupt import Interrupted
@@ -136,10 +136,7 @@ def main(argv: Sequence[str]) -> int:
             save()
         code = session.finish(done)
     if done == iterations:
-        evaluate = shell_command(
-            "evaluate", "--config", session.run / CONFIG, "--checkpoint", session.run / CHECKPOINTS,
-            "--output", session.run / "evaluation.json",
-        )  # fmt: skip
+        evaluate = evaluate_command(session.run, config.train.order)
         report = shell_command("report", session.run)
         session.say(f"done: {session.run}\nevaluate it: {evaluate}\nlook at it: {report}")
     return code

@@ -16,7 +16,7 @@ from reoac_jax.report.evaluations import EvaluationResult
 from reoac_jax.report.picture import Picture
 from reoac_jax.report.runs import Run, all_operators
 from reoac_jax.report.theme import css_variables, operator_categories
-from reoac_jax.runs.folder import CHECKPOINTS, CONFIG
+from reoac_jax.runs.folder import CONFIG, evaluate_command
 from reoac_jax.system.shell import shell_command
 
 _ASSETS = resources.files("reoac_jax.report") / "assets"
@@ -169,10 +169,5 @@ def _commands(run: Run) -> str:
         shell_command(command, "--resume", run.folder),
     ]
     if not run.is_fine_tuning:
-        lines.append(
-            shell_command(
-                "evaluate", "--config", config, "--checkpoint", run.folder / CHECKPOINTS,
-                "--output", run.folder / "evaluation.json",
-            )
-        )  # fmt: skip
+        lines.append(evaluate_command(run.folder, _of(run.config, "train", "order") or ()))
     return "\n".join(lines)

@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from reoac_jax.config import to_json
 from reoac_jax.system.errors import InputError, RunError
 from reoac_jax.system.files import looked_in, remove_unfinished, write_json
+from reoac_jax.system.shell import shell_command
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
@@ -24,6 +25,18 @@ SAMPLES = "samples"
 CHECKPOINTS = "checkpoints"
 REPORT = "report"
 _LOCK = ".lock"
+
+
+def evaluate_command(run: Path, order: Sequence[str]) -> str:
+    """What evaluates a run of `train`: its actor, or where none learned the order that was fixed.
+
+    order: the configuration's `train.order`.
+    """
+    policy = ("--policy", ",".join(order)) if order else ()
+    return shell_command(
+        "evaluate", "--config", run / CONFIG, "--checkpoint", run / CHECKPOINTS, *policy,
+        "--output", run / "evaluation.json",
+    )  # fmt: skip
 
 
 class RunLock:

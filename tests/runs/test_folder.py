@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from reoac_jax.config import load_config
+from reoac_jax.evaluate import parse
 from reoac_jax.runs import folder as run_folder
 from reoac_jax.runs.folder import (
     RunLock,
     create_run,
+    evaluate_command,
     newest_checkpoints,
     open_run,
     stopped_from_outside,
@@ -126,3 +129,11 @@ def test_the_newest_run_is_the_newest_by_its_name(config, tmp_path):
         (parent / name / "checkpoints" / "0" / "actor").mkdir(parents=True)
     (parent / "20260101-000000" / "checkpoints" / "0" / "backbone").mkdir(parents=True)  # no actor
     assert newest_checkpoints(config) == parent / names[0] / "checkpoints"
+
+
+@pytest.mark.parametrize("order", [(), ("O_SCOPE", "O_NUM")])
+def test_a_run_in_a_fixed_order_is_evaluated_in_it(order):
+    words = shlex.split(evaluate_command(Path("a run"), order))
+    options, _ = parse(words[words.index("reoac_jax.evaluate") + 1 :])
+    assert options.policy == (",".join(order) or "actor")
+    assert options.config == "a run/config.json" and options.checkpoint == "a run/checkpoints"
