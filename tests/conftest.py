@@ -19,6 +19,7 @@ os.environ["TERM"] = "xterm"  # what pseudo-terminals take themselves for
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from jax._src import compiler  # noqa: E402  # there is no public way to set an option for all
 
 from reoac_jax.system import progress
 
@@ -26,9 +27,24 @@ pytest_plugins = ("support.small_run",)  # fixtures of several files
 ROOT = Path(__file__).resolve().parents[1]
 
 jax.config.update("jax_num_cpu_devices", 4)
-# A second run of the tests finds its programs compiled.
+# A second run of the tests finds its programs compiled, the small ones too.
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax_tests"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.03)
+# Without XLA's fusion emitters a program compiles in half of the time; its kernels are slower.
+_options_as_used = compiler.get_compile_options
+
+
+def _quick_options(*arguments, **named):
+    """XLA's options for a program, where it is not compiled as users have it."""
+    options = _options_as_used(*arguments, **named)
+    if jax.config.read("jax_disable_most_optimizations"):
+        options.env_option_overrides = [
+            *options.env_option_overrides, ("xla_cpu_use_fusion_emitters", False)
+        ]  # fmt: skip
+    return options
+
+
+compiler.get_compile_options = _quick_options
 # A machine that is busy must not add lines to what tests compare.
 progress.QUIET_SECONDS = 1e6
 

@@ -63,7 +63,7 @@ VARIANTS = {
 OPTIMISED = (
     "denoise", "denoise_idle", "denoise_repair", "denoise_repair_branch", "overwrite_branch",
 )  # fmt: skip
-_UNOPTIMISED = {"xla_backend_optimization_level": 0}
+_UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 BATCH = 8
 
 
