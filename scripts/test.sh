@@ -8,6 +8,8 @@
 # Two processes share the files; those with slow tests begin first (tests/conftest.py).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# A third of the time of collecting goes into rewriting assertions, unless the result may be kept.
+unset PYTHONDONTWRITEBYTECODE
 
 bash scripts/setup.sh
 echo "test: ruff"

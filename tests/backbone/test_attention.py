@@ -126,6 +126,7 @@ def test_rotation_keeps_the_dtype():
     assert rotate(inputs(jnp.bfloat16)[0], *rotary_table(LENGTH, WIDTH)).dtype == jnp.bfloat16
 
 
+@pytest.mark.slow
 def test_backbone_in_bfloat16_is_close_to_float32():
     """Compute in 16 bits, accumulate and return in 32."""
     rng = np.random.default_rng(0)
@@ -143,6 +144,7 @@ def test_backbone_in_bfloat16_is_close_to_float32():
         assert 1e-6 < error < 0.03
 
 
+@pytest.mark.slow
 def test_backbone_rows_do_not_see_each_other():
     """Each row alone, without padding, gives what it gives in the batch."""
     rng = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from reoac_jax.backbone import Backbone, lora
 from reoac_jax.backbone.layers import Linear
 from reoac_jax.system.errors import InputError
 
-pytestmark = pytest.mark.as_used
+pytestmark = [pytest.mark.as_used, pytest.mark.slow]
 SCALE = 2.0
 DEFAULT = Backbone.lora_targets
 TOKENS = np.random.default_rng(0).integers(0, toy.VOCAB_SIZE, (3, 9)).astype(np.int32)
@@ -25,10 +25,15 @@ def base():
     return toy.backbone(1, lora_dropout=0.5)
 
 
+@functools.cache
 def random_overlay(targets, rank=3):
     """`b` is not zero, as it is after some training."""
-    _, params = base()
-    return toy.randomise(lora.init(jax.random.key(1), params, targets, rank), 2)
+    return toy.randomise(new_overlay(1, targets, rank), 2)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def new_overlay(seed, targets=DEFAULT, rank=3):
+    return lora.init(jax.random.key(seed), base()[1], targets, rank)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -74,7 +79,7 @@ def test_merge_is_w_plus_scaled_product():
 
 
 def test_a_new_overlay_changes_nothing():
-    overlay = lora.init(jax.random.key(0), base()[1], DEFAULT, 4)
+    overlay = new_overlay(0, rank=4)
     for pair in overlay.values():
         assert np.asarray(pair["a"]).any() and not np.asarray(pair["b"]).any()
     assert len({pair["a"].tobytes() for pair in map(jax.device_get, overlay.values())}) == 4
@@ -123,8 +128,9 @@ def test_gradient_flows_to_the_overlay():
     def loss(overlay):
         return jnp.square(outputs(in_layers(overlay)).logits).sum()
 
-    fresh = jax.jit(jax.grad(loss))(lora.init(jax.random.key(0), base()[1], DEFAULT, 3))
-    trained = jax.jit(jax.grad(loss))(random_overlay(DEFAULT))
+    gradient = jax.jit(jax.grad(loss))
+    fresh = gradient(new_overlay(0))
+    trained = gradient(random_overlay(DEFAULT))
     for path, pair in fresh.items():
         assert np.asarray(pair["b"]).any() and not np.asarray(pair["a"]).any(), path
         assert np.asarray(trained[path]["a"]).any() and np.asarray(trained[path]["b"]).any(), path
@@ -157,9 +163,7 @@ def test_dropout_acts_in_training_only():
     quiet = outputs(in_layers(overlay)).hidden
     noisy = outputs(in_layers(overlay), False, jax.random.key(0)).hidden
     assert np.abs(quiet - noisy).max() > 1e-3
-    fresh = lora.init(
-        jax.random.key(0), base()[1], DEFAULT, 3
-    )  # b is zero: nothing for it to act on
+    fresh = new_overlay(0)  # b is zero: nothing for it to act on
     noisy = outputs(in_layers(fresh), False, jax.random.key(0))
     jax.tree.map(np.testing.assert_array_equal, noisy, outputs({"params": base()[1]}))
 

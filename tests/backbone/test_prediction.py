@@ -14,7 +14,7 @@ from reoac_jax.backbone.draw import DrawSettings, measured, predict_tokens
 from reoac_jax.backbone.prediction import assemble_rows, predict
 from reoac_jax.backbone.products import CPU
 
-pytestmark = pytest.mark.as_used
+pytestmark = [pytest.mark.as_used, pytest.mark.slow]
 
 
 SAMPLE, ARGMAX = DrawSettings("sample", 1.0), DrawSettings("argmax", 1.0)

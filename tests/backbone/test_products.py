@@ -79,6 +79,7 @@ def test_the_cpus_products_are_chosen_on_the_cpu_and_plain_ones_elsewhere(monkey
         products.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 1e-5), (jnp.bfloat16, 0.03)])
 def test_the_plain_products_compute_the_same(dtype, tolerance):
     """What a GPU runs, run here: the same up to rounding."""

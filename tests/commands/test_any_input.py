@@ -57,6 +57,7 @@ def all_features(prompt, length, key_mask, row, previous, has_previous, entropy,
     )
 
 
+@pytest.mark.slow
 @given(
     prompt=tokens(PROMPT), length=st.integers(1, PROMPT), key_mask=flags(PROMPT),
     row=tokens(GENERATED), previous=tokens(GENERATED), has_previous=st.booleans(),
@@ -294,6 +295,7 @@ def check_grades(task, known, written):
         assert isinstance(one.expected, str)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in TASKS if name != "math"])
 @given(written=st.lists(texts, min_size=1, max_size=12))
 @settings(max_examples=100, deadline=None)
@@ -301,6 +303,7 @@ def test_grades_of_any_texts(grader, name, written):
     check_grades(*grader(name), written)
 
 
+@pytest.mark.slow
 @given(written=st.lists(texts, min_size=1, max_size=12))
 @settings(max_examples=8, deadline=None)  # some of these texts keep SymPy busy up to the limit
 def test_grades_of_any_formulas(grader, written):

@@ -17,6 +17,8 @@ from reoac_jax.report import __main__ as report
 from reoac_jax.system.errors import run_command
 from reoac_jax.tasks import prepare
 
+pytestmark = pytest.mark.slow
+
 SMALL = "--config.rollout.max_steps=2 --config.evaluation.batch_size=4"
 QUICK = (
     f"{SMALL} --config.rollout.batch_size=4 --config.train.iterations=1"

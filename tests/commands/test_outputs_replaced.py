@@ -12,6 +12,8 @@ from reoac_jax.evaluation import to_files
 from reoac_jax.report import __main__ as report
 from reoac_jax.system.errors import run_command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):

@@ -47,7 +47,7 @@ def backbone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("backbone") / "tiny"
     config = BackboneConfig(1200, 64, 16, 8, 1, 2)
     tokens = np.zeros((1, 4), np.int32), np.array([4], np.int32)
-    params = Backbone(config).init(jax.random.key(0), *tokens)["params"]
+    params = jax.jit(Backbone(config).init)(jax.random.key(0), *tokens)["params"]
     files = [ROOT / "data/tiny_mdlm" / n for n in ("tokenizer.json", "tokenizer_config.json")]
     save_backbone(
         folder, config, toy.randomise(params, 0, 0.05), source={"source": "a test"}, tokenizer=files
@@ -115,6 +115,7 @@ def finished(backbone, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["full", "lora"])
 def test_result_is_taken_by_everything_else(mode, finished, backbone, tmp_path):
     before = {path: path.read_bytes() for path in backbone.rglob("*") if path.is_file()}
@@ -150,6 +151,7 @@ def test_result_is_taken_by_everything_else(mode, finished, backbone, tmp_path):
     assert (published / "tokenizer.json").is_file()
 
 
+@pytest.mark.slow
 def test_evaluate_takes_the_result_and_agrees(finished, options, tmp_path):
     run, _ = finished("full")
     output = tmp_path / "eval.json"
@@ -164,6 +166,7 @@ def test_evaluate_takes_the_result_and_agrees(finished, options, tmp_path):
     assert result["accuracy"] == metrics(run)[-1]["accuracy"]
 
 
+@pytest.mark.slow
 def test_stopped_before_the_first_step(options, monkeypatch, capsys):
     created = sft.AnswerEvaluation.create
 
@@ -185,6 +188,7 @@ def test_stopped_before_the_first_step(options, monkeypatch, capsys):
     assert [line["iteration"] for line in metrics(run)] == [0, 2]
 
 
+@pytest.mark.slow
 def test_training_initialisation_predicts_uniformly(tmp_path):
     argv = ["--init", "training", "--output", str(tmp_path / "t"), "--seed", "3"]
     assert (
@@ -267,10 +271,13 @@ def test_every_example_is_seen_once_an_epoch():
 # ---- NELBO of texts
 
 
+@pytest.mark.slow
 def test_text_under_a_uniform_model_has_the_known_perplexity(tmp_path, capsys):
     config = BackboneConfig(1200, 32, 16, 8, 1, 2)
     tokens = np.zeros((1, 4), np.int32), np.array([4], np.int32)
-    params = Backbone(config).init(jax.random.key(0), *tokens)["params"]  # the head is zero
+    params = jax.jit(Backbone(config).init)(jax.random.key(0), *tokens)[
+        "params"
+    ]  # the head is zero
     files = [ROOT / "data/tiny_mdlm" / n for n in ("tokenizer.json", "tokenizer_config.json")]
     save_backbone(tmp_path / "b", config, params, source={"source": "a test"}, tokenizer=files)
     text = tmp_path / "text.txt"
@@ -289,6 +296,7 @@ def test_text_under_a_uniform_model_has_the_known_perplexity(tmp_path, capsys):
     assert report["perplexity"] == pytest.approx(math.exp(report["nelbo"]))
 
 
+@pytest.mark.slow
 def test_nelbo_of_a_row_does_not_depend_on_the_batch():
     model, params = toy.backbone()
     rng = np.random.default_rng(0)
@@ -343,6 +351,7 @@ def test_text_that_is_absent_is_named(backbone, capsys):
     assert "no.txt" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_resume_over_another_backbone_is_refused(options, backbone, tmp_path, capsys):
     copied = tmp_path / "copied"
     shutil.copytree(backbone, copied)

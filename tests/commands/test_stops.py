@@ -22,6 +22,8 @@ from reoac_jax.system.errors import run_command
 from reoac_jax.tasks import Grade
 from reoac_jax.tasks.families.countdown import Countdown
 
+pytestmark = pytest.mark.slow
+
 TINY = str(Path(__file__).resolve().parents[2] / "configs" / "tiny.py")
 
 

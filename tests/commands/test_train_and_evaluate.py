@@ -110,6 +110,7 @@ def trained(backbone, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["frozen", "lora", "full"])
 def test_train_leaves_a_run_folder_and_evaluates(mode, trained, backbone, tmp_path):
     run, options, printed, _ = trained(mode)
@@ -164,6 +165,7 @@ def test_train_leaves_a_run_folder_and_evaluates(mode, trained, backbone, tmp_pa
         np.testing.assert_array_equal(exported[name], value)
 
 
+@pytest.mark.slow
 def test_a_second_iteration_compiles_nothing(trained):
     assert trained("frozen").compiled == {-1, 0}
     # The backbone's step has a program for each width of what was written: three in a row of 20.
@@ -226,6 +228,7 @@ def test_answers_depend_neither_on_the_batch_nor_on_the_devices(options, tmp_pat
     assert len(results[0].splitlines()) == 12
 
 
+@pytest.mark.slow
 def test_an_evaluation_can_be_repeated_from_its_file(options, tmp_path):
     """On another seed, policy and number of problems than the configuration file's."""
     first = tmp_path / "first.json"
@@ -247,6 +250,7 @@ def test_an_evaluation_can_be_repeated_from_its_file(options, tmp_path):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["O_NUM", "confidence", "margin", "ancestral_cached"])
 def test_other_policies_need_no_checkpoint(policy, options, tmp_path):
     output = tmp_path / "eval.json"
@@ -315,7 +319,12 @@ def bad_inputs(backbone: Path, tmp_path: Path) -> dict[str, tuple]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", bad_inputs(Path(), Path()))
+SLOW = ("lora target", "lora rank")  # refused where the parameters are known
+BAD = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+       for name in bad_inputs(Path(), Path())]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
 def test_bad_input_gets_one_line(name, backbone, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command, argv, expected = bad_inputs(backbone, tmp_path)[name]
@@ -327,6 +336,7 @@ def test_bad_input_gets_one_line(name, backbone, tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.rglob("*"))
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_shape(trained, tmp_path, capsys):
     run, options, *_ = trained("lora")
     argv = ["--config", TINY, *options, "--config.heads.actor_hidden=7,"]
@@ -337,6 +347,7 @@ def test_checkpoint_of_another_shape(trained, tmp_path, capsys):
     assert not (tmp_path / "eval.json").exists()
 
 
+@pytest.mark.slow
 def test_checkpoint_over_another_backbone(trained, backbone, tmp_path, capsys):
     run, options, *_ = trained("lora")
     config, params = read_backbone(backbone)

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.numpy import load_file, save_file
 from support import toy
 
@@ -39,10 +38,20 @@ TOLERANCE = 1e-4
 RANK, SCALE = 3, 0.5
 
 
+@pytest.fixture(scope="module")
+def peft():
+    """The library; its import takes seconds, which not every collection of tests should."""
+    import peft
+
+    return peft
+
+
 def trained_overlay(params, targets, seed=2):
     """An overlay whose `b` is not zero, as after some training."""
     targets = targets or Backbone.lora_targets
-    return toy.randomise(lora.init(jax.random.key(seed), params, targets, RANK), seed)
+    return toy.randomise(
+        jax.jit(lora.init, static_argnums=(2, 3))(jax.random.key(seed), params, targets, RANK), seed
+    )
 
 
 @functools.cache
@@ -150,9 +159,9 @@ def torch_base(backbone, tmp_path_factory):
 
 
 @pytest.mark.parity
-def test_peft_loads_a_runs_overlay_with_equal_logits(run, adapter, torch_base, backbone):
+def test_peft_loads_a_runs_overlay_with_equal_logits(peft, run, adapter, torch_base, backbone):
     config, merged, _ = restore_backbone(run)
-    theirs = PeftModel.from_pretrained(MDLM.from_folder(torch_base), adapter)
+    theirs = peft.PeftModel.from_pretrained(MDLM.from_folder(torch_base), adapter)
     _, base = read_backbone(backbone)
     assert_changed_alike(torch_logits(theirs), our_logits(config, merged), our_logits(config, base))
     fields = theirs.peft_config["default"]
@@ -162,11 +171,11 @@ def test_peft_loads_a_runs_overlay_with_equal_logits(run, adapter, torch_base, b
 
 
 @pytest.mark.parity
-def test_peft_loads_an_overlay_on_every_matrix(timecond, tmp_path):
+def test_peft_loads_an_overlay_on_every_matrix(peft, timecond, tmp_path):
     config, base = read_backbone(timecond / "flax")
     overlay = trained_overlay(base, (".",))
     write_adapter(tmp_path, config, Adapter(overlay, SCALE, 0.0), BaseModel(None, None))
-    theirs = PeftModel.from_pretrained(MDLM.from_folder(timecond / "torch"), tmp_path)
+    theirs = peft.PeftModel.from_pretrained(MDLM.from_folder(timecond / "torch"), tmp_path)
     want = our_logits(config, lora.merge(base, overlay, SCALE))
     assert_changed_alike(torch_logits(theirs), want, our_logits(config, base))
     again = read_adapter(tmp_path, config)
@@ -176,14 +185,14 @@ def test_peft_loads_an_overlay_on_every_matrix(timecond, tmp_path):
 
 @pytest.mark.parity
 @pytest.mark.parametrize("rslora", [False, True])
-def test_what_peft_saves_is_read_back(timecond, tmp_path, rslora, capsys):
+def test_what_peft_saves_is_read_back(peft, timecond, tmp_path, rslora, capsys):
     """Names as a PyTorch user gives them: `mlp.0` is in every block and in the map of sigma."""
     torch.manual_seed(0)
-    settings = LoraConfig(
+    settings = peft.LoraConfig(
         r=RANK, lora_alpha=5, target_modules=["attn_qkv", "mlp.0"], use_rslora=rslora,
         init_lora_weights=False,
     )  # fmt: skip
-    theirs = get_peft_model(MDLM.from_folder(timecond / "torch"), settings).eval()
+    theirs = peft.get_peft_model(MDLM.from_folder(timecond / "torch"), settings).eval()
     theirs.save_pretrained(tmp_path / "adapter")
     argv = ["--adapter", str(tmp_path / "adapter"), "--base", str(timecond / "flax")]
     assert peft_to_flax.main([*argv, "--output", str(tmp_path / "merged")]) == 0
@@ -199,6 +208,7 @@ def test_what_peft_saves_is_read_back(timecond, tmp_path, rslora, capsys):
     assert after["base"]["sha256"] == before["sha256"]
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_start_from_an_adapter(adapter, options, run, tmp_path):
     """Without a gradient step the new run's overlay is the adapter; evaluation merges it."""
     start = [*options, f"--config.lora.adapter={adapter}", f"--config.output_dir={tmp_path}"]

@@ -66,6 +66,7 @@ def test_shards_there_and_back_are_bit_identical(tmp_path, family, dtype, capsys
     open_source(find_source(str(back)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_verify_compares_with_transformers(tmp_path, family, capsys):
     convert(GOLDEN / f"{family}_small", tmp_path / "out", "--verify")
@@ -170,6 +171,7 @@ def test_the_old_name_still_has_its_default_and_the_new_one_none(capsys):
     assert "--source" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_adapter_has_the_familys_module_names_and_peft_loads_it(tmp_path, family):
     """Against PEFT on `transformers`' class, for the families whose names it shares."""
@@ -198,7 +200,7 @@ def test_an_adapter_has_the_familys_module_names_and_peft_loads_it(tmp_path, fam
     peft.PeftModel.from_pretrained(base, str(tmp_path))  # changes its layers in place
     tokens = np.arange(2, 14, dtype=np.int32)[None]
     merged = lora.merge(params, jax.tree.map(np.asarray, overlay), 0.5)
-    ours = model.apply({"params": merged}, tokens, np.array([12], np.int32))
+    ours = jax.jit(model.apply)({"params": merged}, tokens, np.array([12], np.int32))
     with torch.inference_mode():
         theirs = reference(torch.from_numpy(tokens).long())
     assert np.abs(ours.logits[0] - theirs.logits[0].numpy()).max() < 1e-4

@@ -32,8 +32,9 @@ CONFIG = ["--config-json", str(SMALL / "config.json")]
 
 def assert_golden(output):
     """The folder holds the golden checkpoint's weights."""
+    found = published(output)
     for key, value in golden_state().items():
-        np.testing.assert_array_equal(published(output)[key], value.numpy(), key)
+        np.testing.assert_array_equal(found[key], value.numpy(), key)
 
 
 def renamed(rename):

@@ -229,6 +229,7 @@ def test_safetensors_need_no_torch_and_the_last_line_is_json(tmp_path):
     read_backbone(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_random_checkpoints_are_repeatable_and_of_any_size(tmp_path, capsys):
     def make(name, *options):
         argv = ["--output", str(tmp_path / name), "--vocab-size", "40", "--n-blocks", "2"]

@@ -71,6 +71,7 @@ def rolled_out(count):
     return in_order(batches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", COUNTS[1:])
 def test_rollouts_do_not_depend_on_the_number_of_devices(count):
     """10 questions in batches of 4, 6 and 8: each leaves room in the last batch."""
@@ -104,6 +105,7 @@ def in_parts():
     return split, head_params
 
 
+@pytest.mark.slow
 def test_rollouts_with_weights_in_parts():
     """Rows of look-aheads and rows that are done early, on devices that must keep step."""
     one = jax.tree.map(lambda x: x[:8], rolled_out(1))
@@ -114,6 +116,7 @@ def test_rollouts_with_weights_in_parts():
     np.testing.assert_array_equal(several.steps.forward_passes, one.steps.forward_passes)
 
 
+@pytest.mark.slow
 def test_a_compiled_rollout_gathers_parts_and_agrees():
     """What is held for the loop are the parts: each gathers inside it, anew for every pass."""
     built, (split, head_params) = program_in_parts(), in_parts()
@@ -136,6 +139,7 @@ def test_one_file_knows_the_mesh():
                 and "mesh" in path.read_text() and path.name != "sharding.py"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_rollouts_differ_between_questions():
     """What makes the comparison above say something."""
     result = rolled_out(1)
@@ -143,6 +147,7 @@ def test_rollouts_differ_between_questions():
     assert len(np.unique(result.steps.operator[result.steps.active])) > 2
 
 
+@pytest.mark.slow
 def test_the_compiled_rollout_holds_no_collective():
     _, _, params, _, head_params = world()
     built = program(4)

@@ -128,6 +128,7 @@ def test_nats_against_pytorch():
     np.testing.assert_allclose(nats, expected.numpy(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_short_rows_are_scored_as_if_the_padding_did_not_exist():
     model, params = backbone(seed=2)
     given = answers(6, seed=2, short=True)
@@ -174,6 +175,7 @@ def exact_nelbo(table, answer):
     return total
 
 
+@pytest.mark.slow
 def test_expected_loss_is_the_exact_nelbo():
     table = jnp.asarray(np.random.default_rng(0).standard_normal((4, 4, 2, SYMBOLS)))
     answer = np.array([1, 2])
@@ -261,7 +263,7 @@ def run_steps(count: int, seed: int = 0, devices: int = 1, **changes):
     given = answers(16, seed=1)
     mesh = sharding.make_mesh(jax.devices()[:devices])
     tuner = Finetuner(model, EOS_ID, settings_of(**changes), mesh)
-    state = tuner.init(jax.random.key(9), params)
+    state = jax.jit(tuner.init)(jax.random.key(9), params)
     keeps_base = tuner.settings.trainable.keeps_base
     if keeps_base:
         state = state._replace(weights=randomise(state.weights, 1, 0.1))
@@ -341,6 +343,7 @@ def test_one_step_against_its_definition():
     allclose(state.average, average, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_accumulation_changes_nothing_but_rounding():
     whole, cut = (run_steps(1, accumulate=n)[-1] for n in (1, 4))
     np.testing.assert_allclose(whole.sums.loss, cut.sums.loss, rtol=1e-5)
@@ -356,6 +359,7 @@ def test_lora_trains_the_overlay_alone_and_merges():
     allclose(tuner.params(params, state.average), lora.merge(params, state.average, 2.0), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainable", [Lora(2.0, (), 2), Full()], ids=lambda kind: kind.name)
 def test_parts_on_four_devices_learn_as_one_device_does(trainable):
     """Of LoRA it is the base that lies in parts."""
@@ -367,6 +371,7 @@ def test_parts_on_four_devices_learn_as_one_device_does(trainable):
     np.testing.assert_allclose(four.sums.gradient_norm, one.sums.gradient_norm, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_nelbo_of_parts():
     if jax.device_count() < 4:
         pytest.skip("needs four devices")
@@ -407,11 +412,12 @@ def test_sigma_is_that_of_the_log_linear_schedule():
     np.testing.assert_allclose(1 - np.exp(-noise_level(t)), 0.999 * t, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_time_conditioned_backbones_see_sigma():
     model, params = backbone(seed=1, time_conditioning=True)
     given = answers(4)
     tuner = Finetuner(model, EOS_ID, settings_of(), sharding.make_mesh(jax.devices()[:1]))
-    state = tuner.init(jax.random.key(0), params)
+    state = jax.jit(tuner.init)(jax.random.key(0), params)
     examples = Examples(given.prompt, given.prompt_length, given.answer)
     before = np.asarray(params["sigma_map"]["linear_0"]["kernel"])
     state = tuner.step(state, None, examples, jax.random.key(0), np.int32(0))

@@ -9,7 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import toy
-from support.toy_updates import ACTORS, MODES, SETTINGS, N, backbone_batch, head_batch, real
+from support.toy_updates import (
+    ACTORS,
+    MODES,
+    SETTINGS,
+    N,
+    backbone_batch,
+    head_batch,
+    initial,
+    real,
+)
 
 from reoac_jax.backbone import lora
 from reoac_jax.config import load_config
@@ -19,6 +28,8 @@ from reoac_jax.learning.objectives.soft_q import SoftQ
 from reoac_jax.learning.trainable import Lora
 from reoac_jax.rollout import sigma_of
 from reoac_jax.system.errors import InputError
+
+pytestmark = pytest.mark.slow
 
 
 @functools.cache
@@ -61,10 +72,6 @@ def with_padding(batch, other):
         return np.where(rows.reshape(-1, *[1] * (x.ndim - 1)), x, y)
 
     return jax.tree.map(mix, batch, other)
-
-
-def initial(learner, params):
-    return learner.init(jax.random.key(0), params)
 
 
 def test_lora_steps_leave_the_base_alone():
@@ -220,19 +227,20 @@ def test_sigma_of_the_recorded_state_reaches_a_time_conditioned_backbone(sigma):
         losses.append(float(metrics["backbone_loss"]))
     assert (abs(losses[0] - losses[1]) > 1e-4) == (sigma == "schedule")
     batch = backbone_batch()
-    told = []
+    state = initial(it, params)
+
+    class Told(Exception):
+        """What sigma is; the rest of the step, outside of a program, would take half a minute."""
 
     def spy(tokens, step, settings):
-        told.append(np.asarray(sigma_of(tokens, step, settings)))
-        return sigma_of(tokens, step, settings)
+        raise Told(np.asarray(sigma_of(tokens, step, settings)))
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, jax.disable_jit(), pytest.raises(Told) as told:
         patch.setattr("reoac_jax.learning.learner.sigma_of", spy)
-        with jax.disable_jit():
-            it.backbone_step(initial(it, params), params, None, batch, real(), jax.random.key(0))
+        it.backbone_step(state, params, None, batch, real(), jax.random.key(0))
     share = (batch.tokens == toy.MASK_ID).mean(axis=1)
     if sigma == "masked_share":
-        np.testing.assert_allclose(told[0], -np.log1p(-0.999 * share), rtol=1e-5)
+        np.testing.assert_allclose(told.value.args[0], -np.log1p(-0.999 * share), rtol=1e-5)
 
 
 @pytest.mark.parametrize("objective", ["soft_q", "policy_gradient"])
@@ -309,7 +317,9 @@ def test_norms_and_biases_do_not_decay(mode):
     state = initial(it, params)
     for weights in (state.heads.actor, state.heads.critic, state.backbone):
         still = jax.tree.map(jnp.zeros_like, weights)
-        updates, _ = optimizer.update(still, optimizer.init(weights), weights)
+        updates, _ = jax.jit(lambda zeros, own: optimizer.update(zeros, optimizer.init(own), own))(
+            still, weights
+        )
         for change, x in zip(jax.tree.leaves(updates), jax.tree.leaves(weights), strict=True):
             wanted = -0.1 * 0.5 * x if x.ndim > 1 else jnp.zeros_like(x)
             np.testing.assert_allclose(change, wanted, atol=1e-7)

@@ -209,7 +209,9 @@ def test_backbone_advantage(positive, clip, expected):
 def likelihood_inputs(time_conditioning):
     model, params = toy.backbone(2, blocks=1, time_conditioning=time_conditioning)
     targets = ("attn_qkv", "attn_out", "mlp_in", "final/linear")
-    overlay = toy.randomise(lora.init(jax.random.key(0), params, targets, 3), 5)
+    overlay = toy.randomise(
+        jax.jit(lora.init, static_argnums=(2, 3))(jax.random.key(0), params, targets, 3), 5
+    )
     rng = np.random.default_rng(1)
     prompt = rng.integers(0, toy.VOCAB_SIZE, (6, 6)).astype(np.int32)
     generated = rng.integers(0, toy.VOCAB_SIZE, (6, 4)).astype(np.int32)

@@ -5,12 +5,12 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.linen import Module
 from support import toy
 from support.toy_rollout import BATCH, run, world
-from support.toy_updates import ACTORS, MODES, SETTINGS
+from support.toy_updates import ACTORS, MODES, SETTINGS, initial
 
 from reoac_jax.devices import sharding
 from reoac_jax.learning.hidden import hidden_states
@@ -19,10 +19,16 @@ from reoac_jax.learning.replay import Episodes, Replay, RowTokens
 from reoac_jax.learning.state import checkpoint_items
 from reoac_jax.policy.observation import with_hidden
 
+pytestmark = pytest.mark.slow
+
 ROWS = toy.rollout_settings(
     rows=True, keep_hidden=True, use_hidden=False, repair_tokens=1, repair_threshold=0.6
 )
 REPLAYED = 3 * BATCH // 2
+
+
+forward = jax.jit(Module.apply, static_argnums=0)
+hidden = jax.jit(hidden_states, static_argnums=(0, 3, 4, 5))
 
 
 @functools.cache
@@ -35,7 +41,7 @@ def plain_forward(tokens, row, prompts):
     model, variables, _, _ = world(ROWS)
     length = int(prompts.lengths[row])
     line = np.concatenate([np.asarray(prompts.tokens[row])[:length], tokens])[None]
-    out = model.apply(variables, line.astype(np.int32), np.array([line.shape[1]], np.int32))
+    out = forward(model, variables, line.astype(np.int32), np.array([line.shape[1]], np.int32))
     logits = np.asarray(out.logits[0, length:], np.float64)
     logits[:, toy.MASK_ID] = -np.inf
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -51,12 +57,12 @@ def test_the_rows_that_heads_see_are_those_of_a_plain_forward_pass():
         confidence, entropy = np.zeros(8), np.zeros(8)
         for t in np.flatnonzero(steps.active[:, row]):
             tokens = steps.tokens[t, row]
-            hidden, p = plain_forward(tokens, row, prompts)
+            states, p = plain_forward(tokens, row, prompts)
             masked = tokens == toy.MASK_ID
             token = seen.token[t, row]
             np.testing.assert_array_equal(seen.masked[t, row], masked)
             np.testing.assert_array_equal(token[~masked], tokens[~masked])
-            np.testing.assert_allclose(seen.hidden[t, row], hidden, atol=1e-4)
+            np.testing.assert_allclose(seen.hidden[t, row], states, atol=1e-4)
             confidence = np.where(masked, p[np.arange(8), token], confidence)
             spread = -(p * np.log(np.maximum(p, 1e-300))).sum(axis=1)
             entropy = np.where(masked, spread, entropy)
@@ -129,9 +135,7 @@ def test_replayed_rows_are_the_rows_that_were_seen():
     )
     batch = replay.head_batch(rng, 41)
     assert batch.observation.rows.hidden is None and batch.tokens.prompt.shape == (41, 7)
-    again = np.asarray(
-        jax.jit(hidden_states, static_argnums=(0, 3, 4))(model, variables, batch.tokens, ROWS, 16)
-    )
+    again = np.asarray(hidden(model, variables, batch.tokens, ROWS, 16))
     both = jax.tree.map(lambda x, y: np.concatenate([x, y]), episodes(), seen)
     where = np.nonzero(both.active)
     drawn = np.random.default_rng(0).integers(0, len(where[0]), 41)
@@ -148,10 +152,10 @@ def test_neither_the_turns_nor_the_neighbours_matter(at_a_time, shares):
     model, variables, _, _ = world(ROWS)
     batch = filled_replay().head_batch(np.random.default_rng(2), 12).tokens
     alone = [
-        hidden_states(model, variables, RowTokens(*(x[i : i + 1] for x in batch)), ROWS, 1)
+        hidden(model, variables, RowTokens(*(x[i : i + 1] for x in batch)), ROWS, 1)
         for i in (0, 5, 11)
     ]
-    whole = hidden_states(model, variables, batch, ROWS, at_a_time, shares)
+    whole = hidden(model, variables, batch, ROWS, at_a_time, shares)
     assert whole.shape == (12, 8, 16)
     np.testing.assert_allclose(whole[np.array([0, 5, 11])], np.concatenate(alone), atol=1e-4)
 
@@ -188,7 +192,7 @@ def learner(count):
 
 def start(count):
     it, params = learner(count), world(ROWS)[1]["params"]
-    state = it.place(it.init(jax.random.key(0), jax.tree.map(jnp.copy, params)))
+    state = it.place(initial(it, params))
     return state, sharding.replicate(it.mesh, params)
 
 

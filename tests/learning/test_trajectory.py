@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import toy, toy_rollout
-from support.toy_updates import MODES, SETTINGS, backbone_batch, real
+from support.toy_updates import MODES, SETTINGS, backbone_batch, initial, real
 
 from reoac_jax.backbone import lora
 from reoac_jax.backbone.draw import DrawSettings
@@ -146,6 +146,7 @@ def episodes_of(steps, final, prompts):
     return Episodes(**fields)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -162,7 +163,12 @@ def test_the_ratio_is_one_before_the_first_step(changes, overlay):
     model, variables, modules, heads = toy_rollout.world(settings)
     base, trained = variables["params"], {}
     if overlay:
-        trained = toy.randomise(lora.init(jax.random.key(0), base, ("attn", "mlp_in"), 3), 5)
+        trained = toy.randomise(
+            jax.jit(lora.init, static_argnums=(2, 3))(
+                jax.random.key(0), base, ("attn", "mlp_in"), 3
+            ),
+            5,
+        )
         variables = {"params": lora.merge(base, trained, 2.0)}
     prompts = toy.prompts(8)
     rollout = jax.device_get(
@@ -230,6 +236,7 @@ def expected_loss(table, old, objective):
     return total
 
 
+@pytest.mark.slow
 def test_unbiased_on_two_tokens_and_finds_the_known_optimum():
     objective = Trajectory(clip_ratio=0.2)
 
@@ -264,7 +271,7 @@ def learner(mode, **changes):
 def stepped(it, mode, seed=0, count=1):
     _, params = toy.backbone(1)
     params = jax.tree.map(jnp.copy, params)
-    state, start = it.init(jax.random.key(0), params), jax.tree.map(jnp.copy, params)
+    state, start = initial(it, params), jax.tree.map(jnp.copy, params)
     base = params if it.settings.trainable.keeps_base else None
     history = []
     for number in range(count):
@@ -277,6 +284,7 @@ def stepped(it, mode, seed=0, count=1):
     return jax.device_get(state.backbone), history
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["lora", "full"])
 def test_no_dropout_and_the_distance_from_the_start(mode):
     it = learner(mode, kl_weight=0.1)
@@ -291,6 +299,7 @@ def test_no_dropout_and_the_distance_from_the_start(mode):
         assert 0 < metrics["backbone_clip_fraction"] < 1 and metrics["backbone_update_kl"] > 0
 
 
+@pytest.mark.slow
 def test_the_kl_holds_the_weights():
     moved = []
     for weight in (0.1, 30.0):

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import toy
-from support.toy_updates import ACTORS, MODES, SETTINGS, backbone_batch, head_batch
+from support.toy_updates import ACTORS, MODES, SETTINGS, backbone_batch, head_batch, initial
 
 from reoac_jax.devices import sharding
 from reoac_jax.learning.learner import Learner
 from scripts.collectives import bytes_by_kind, collectives
 
-pytestmark = pytest.mark.as_used
+pytestmark = [pytest.mark.as_used, pytest.mark.slow]
 COUNTS = (1, 2, 4)
 SCALARS = 256  # bytes of losses, weights and norms that may travel beside the gradients
 # Bytes of the one row of conditioning where it is split and gathered as the weights are: twice its
@@ -43,7 +43,7 @@ def learner(count, mode="lora", fsdp=False, objective="policy_gradient"):
 def start(it):
     _, params = toy.backbone(1, blocks=1)
     params = jax.tree.map(jnp.copy, params)
-    state = it.place(it.init(jax.random.key(0), params))
+    state = it.place(initial(it, params))
     keeps_base = it.settings.trainable.keeps_base
     base = sharding.place_parameters(it.mesh, params, it.settings.fsdp)
     return state, base if keeps_base else None

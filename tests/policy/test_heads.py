@@ -36,6 +36,7 @@ def plain_mlp(params, x):
     return x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operators", [2, 5])
 @pytest.mark.parametrize("use_hidden", [False, True])
 @pytest.mark.parametrize(
@@ -77,6 +78,7 @@ def test_only_the_pooled_state_is_free_of_scale():
             assert np.abs(after.q - before.q).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_first_policy_is_near_uniform_and_the_first_q_near_zero():
     heads, params = create(True, False, hidden=(256, 256))
     out = apply(heads, params, observations(50))
@@ -95,6 +97,7 @@ def test_named_features_are_all_but_the_pooled_state():
     assert list(named_features(Observation(seen.alignment, seen.pooled), names)) == [*FEATURES]
 
 
+@pytest.mark.slow
 def test_parameters_are_those_of_an_initialisation_that_applies_the_modules():
     """A run's first parameters are part of what it computes, to the last bit."""
     heads, params = create(True, True)

@@ -14,6 +14,9 @@ from reoac_jax.policy.observation import Observation, PositionRows, with_hidden
 from reoac_jax.policy.rows import RowEncoder, TokenEmbedding, hashed_rows
 from reoac_jax.policy.statistics import RunningStatistics
 
+apply_encoder = jax.jit(RowEncoder.apply, static_argnums=0)
+updated = jax.jit(RunningStatistics.updated)
+apply_heads = jax.jit(Heads.apply, static_argnums=0)
 SIZES = dataclasses.replace(toy.ROWS, layers=2)
 G, D, WIDTH = SIZES.gen_len, SIZES.hidden_dim, SIZES.width
 
@@ -39,7 +42,8 @@ def observations(count, seed=0):
 @pytest.fixture(scope="module")
 def encoder():
     module = RowEncoder(SIZES)
-    return module, toy.randomise(module.init(jax.random.key(0), rows(1))["params"], 1, 0.3)
+    params = jax.jit(module.init)(jax.random.key(0), rows(1))["params"]
+    return module, toy.randomise(params, 1, 0.3)
 
 
 def plain_encoder(params, seen):
@@ -78,10 +82,10 @@ def plain_encoder(params, seen):
 def test_the_encoder_equals_a_plain_one_and_rows_do_not_see_each_other(encoder):
     module, params = encoder
     seen = rows(5)
-    got = module.apply({"params": params}, seen)
+    got = apply_encoder(module, {"params": params}, seen)
     assert got.shape == (5, 2 * WIDTH)
     np.testing.assert_allclose(got, plain_encoder(params, seen), atol=1e-4)
-    alone = module.apply({"params": params}, jax.tree.map(lambda x: x[3:4], seen))
+    alone = apply_encoder(module, {"params": params}, jax.tree.map(lambda x: x[3:4], seen))
     np.testing.assert_allclose(alone[0], got[3], atol=1e-5)
 
 
@@ -94,7 +98,7 @@ def test_a_gradient_reaches_every_weight_and_every_input(encoder):
         encoded = module.apply({"params": params}, seen._replace(**inputs))
         return jnp.square(encoded - jnp.arange(2.0 * WIDTH)).sum()
 
-    gradients = jax.grad(loss, argnums=(0, 1))(params, inputs)
+    gradients = jax.jit(jax.grad(loss, argnums=(0, 1)))(params, inputs)
     used = np.unique(seen.token)
     table = gradients[0]["token"]["Embed_0"].pop("embedding")
     assert (np.abs(table[used]).max(axis=1) > 0).all()
@@ -105,11 +109,11 @@ def test_a_gradient_reaches_every_weight_and_every_input(encoder):
 
 def test_masks_and_tokens_are_seen(encoder):
     module, params = encoder
-    seen = rows(4)
-    before = module.apply({"params": params}, seen)
+    seen = rows(5)
+    before = apply_encoder(module, {"params": params}, seen)
     other = (seen.token + 1) % SIZES.vocab_size
     for changed in (seen._replace(masked=~seen.masked), seen._replace(token=other)):
-        after = module.apply({"params": params}, changed)
+        after = apply_encoder(module, {"params": params}, changed)
         assert (np.abs(after - before).max(axis=1) > 1e-3).all()
 
 
@@ -149,7 +153,7 @@ def test_statistics_are_those_of_everything_seen_and_padding_is_not_seen():
     for number, batch in enumerate(batches):
         filled = jax.tree.map(lambda x: np.concatenate([x, 50 + 0 * x[:2]]), batch)
         real = (np.arange(len(batch.alignment) + 2) < len(batch.alignment)).astype(np.float32)
-        statistics = statistics.updated(filled, real)
+        statistics = updated(statistics, filled, real)
         wanted = plain_moments(batches[: number + 1])
         assert statistics.mean.keys() == wanted.keys()
         for name, (mean, deviation) in wanted.items():
@@ -181,7 +185,6 @@ def test_old_batches_fade():
     seen = observations(5)
     statistics, ones = RunningStatistics.start(seen), np.ones(5, np.float32)
     other = seen._replace(alignment=seen.alignment + 100)
-    updated = jax.jit(RunningStatistics.updated)
     for number in range(600):
         statistics = updated(statistics, seen if number < 100 else other, ones)
     assert float(statistics.seen) == 500
@@ -191,23 +194,23 @@ def test_old_batches_fade():
 
 def test_heads_that_see_rows_read_features_too():
     heads = Heads.create((8,), (8,), D, False, False, False, 5, SIZES)
-    params = heads.init(jax.random.key(0))
+    params = jax.jit(heads.init)(jax.random.key(0))
     assert set(params.items()) == {"actor", "critic", "statistics"}
     params = params._replace(actor=toy.randomise(params.actor, 1))
     seen = observations(6)
-    before = heads.apply(params, seen)
+    before = apply_heads(heads, params, seen)
     assert before.logits.shape == before.q.shape == (6, 5)
     for changed in (
         seen._replace(alignment=seen.alignment + 1),
         with_hidden(seen, seen.rows.hidden + 1),
     ):
-        assert np.abs(heads.apply(params, changed).logits - before.logits).max() > 1e-3
-    known = params._replace(statistics=params.statistics.updated(seen, np.ones(6, np.float32)))
+        assert np.abs(apply_heads(heads, params, changed).logits - before.logits).max() > 1e-3
+    known = params._replace(statistics=updated(params.statistics, seen, np.ones(6, np.float32)))
     scaled = with_hidden(seen._replace(alignment=2 * seen.alignment), 3 * seen.rows.hidden - 1)
-    rescaled = params.statistics.updated(scaled, np.ones(6, np.float32))
+    rescaled = updated(params.statistics, scaled, np.ones(6, np.float32))
     np.testing.assert_allclose(
-        heads.apply(known, seen).logits,
-        heads.apply(params._replace(statistics=rescaled), scaled).logits,
+        apply_heads(heads, known, seen).logits,
+        apply_heads(heads, params._replace(statistics=rescaled), scaled).logits,
         atol=1e-3,
     )
 

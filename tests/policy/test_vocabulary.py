@@ -93,6 +93,7 @@ def last_word_holds_number(tokens, vocabulary, prompt_token):
     return jax.vmap(row)(tokens)[:, FEATURES.index("answer_form_valid")]
 
 
+@pytest.mark.slow
 def test_last_word_equals_that_of_the_decoded_text(shared_data):
     """GPT-2 joins pieces without spaces: a word may span tokens, and white space be anywhere."""
     tokenizer, vocabulary = gpt2(shared_data / "gpt2")

@@ -101,6 +101,7 @@ def toy(parts, tmp_path, monkeypatch):
     return types.SimpleNamespace(run=run, fails=fails, stages=stages, work=work, folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_what_is_there_is_left_out(toy, capsys):
     assert toy.run() == (0, ["a", "b", "c"])
     assert toy.run() == (0, [])
@@ -203,6 +204,7 @@ def test_the_plan_says_what_is_left_and_what_it_costs(command, parts, tmp_path, 
     assert f"{count * 989 / 312:.1f} h on one NVIDIA A100 80GB\n" in printed.out
 
 
+@pytest.mark.slow
 def test_operations_are_those_of_the_products(parts, monkeypatch):
     """Against the formula of the benchmarks; a gradient computes the logits once more."""
     workload = importlib.import_module("benchmark.workload")
@@ -275,7 +277,13 @@ def test_the_small_size_from_data_to_table(tmp_path):
     """Two samplers and some rows; a stage that was killed; and a second call, that does nothing."""
     work = tmp_path / "work"
     command = ["bash", "scripts/gsm8k.sh", "--size", "small", "--work", str(work)]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHON": sys.executable}
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "PYTHON": sys.executable,
+        # What the tests have compiled once, they need not compile again.
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax_tests"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.03",
+    }
 
     def run():
         return subprocess.run(

@@ -29,6 +29,7 @@ def test_importing_the_package_loads_nothing():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_run_rollout_from_python(tmp_path):
     """As the guide has it: a configuration, its parts, one prompt."""
     backbone = toy.word_backbone(tmp_path / "backbone")

@@ -84,7 +84,7 @@ def test_its_commands_run_in_an_empty_folder(wheel, tmp_path):
         "PYTHONPATH": str(site),
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax_tests"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.03",
     }
 
     def python(*arguments):

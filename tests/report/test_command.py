@@ -70,6 +70,7 @@ def two_runs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_its_commands_can_be_pasted(two_runs):
     page = Page((two_runs / "report" / "index.html").read_text())
     for run in (two_runs / "one", two_runs / "two"):

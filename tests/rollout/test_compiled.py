@@ -43,6 +43,7 @@ def modulations(found):
     return shapes.count((8, 6 * 16))
 
 
+@pytest.mark.slow
 def test_constant_conditioning_is_computed_once():
     inside, whole = loop_and_all(toy.rollout_settings())
     assert (modulations(inside), modulations(whole)) == (0, 2)

@@ -11,7 +11,7 @@ from support.toy_rollout import BATCH, VARIANTS, compiled, run, whole_batch, wor
 
 from reoac_jax.rollout import Prompts, backbone_denoiser
 
-pytestmark = pytest.mark.as_used
+pytestmark = [pytest.mark.as_used, pytest.mark.slow]
 # Each takes seconds to compile, all of them minutes: a fast run has one with everything in it.
 FAST = ("denoise_repair_branch", "overwrite_branch", "denoise_mask")
 EVERY = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in VARIANTS]

@@ -81,6 +81,7 @@ def in_few_places(settings, count):
     return jax.device_get(in_three_slots(settings)(toy.prompts(BATCH), jnp.int32(count)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["denoise_repair", "denoise_repair_branch", "denoise_idle"])
 def test_a_row_is_the_same_in_few_places(name):
     settings = toy.rollout_settings(**VARIANTS[name])
@@ -99,6 +100,7 @@ def test_a_row_is_the_same_in_few_places(name):
         assert passes < sum(steps[i : i + 3].max() for i in range(0, BATCH - 1, 3))
 
 
+@pytest.mark.slow
 def test_a_step_that_changed_nothing_needs_no_forward_pass():
     """The rows' forward passes, and those that were really made, are fewer than their steps."""
     settings = toy.rollout_settings(**VARIANTS["denoise_idle"])

@@ -8,6 +8,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from support import toy
 
 from reoac_jax.backbone.draw import DrawSettings
@@ -16,6 +17,8 @@ from reoac_jax.backbone.mdlm.model import Backbone
 from reoac_jax.config.parameters import parse_member
 from reoac_jax.rollout import backbone_denoiser
 from reoac_jax.samplers import SAMPLERS, sample
+
+pytestmark = pytest.mark.slow
 
 ROWS = 5
 

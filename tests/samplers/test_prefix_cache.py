@@ -19,6 +19,8 @@ from reoac_jax.rollout import Prompts, backbone_denoiser
 from reoac_jax.rollout.loop import KeepingBackbone
 from reoac_jax.samplers import SAMPLERS, sample
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 ROWS, PROMPT, SIZE = 4, 6, 8
 RULE = "threshold:threshold=0.9,block_len={}"

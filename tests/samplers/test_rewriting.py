@@ -15,6 +15,8 @@ from reoac_jax.rollout import backbone_denoiser
 from reoac_jax.samplers import SAMPLERS, sample
 from reoac_jax.samplers.rewriting import rewriting_draw, sample_checked
 
+pytestmark = pytest.mark.slow
+
 ROWS = 6
 THRESHOLD = "threshold:threshold=0.25,block_len=0"
 SETTINGS = toy.rollout_settings(draw=DrawSettings("argmax", 1.0), max_steps=8)

@@ -27,6 +27,9 @@ DETERMINISTIC = (
     "low_confidence:eos_last=true", "dilated", "path_planning", "path_planning:eta=0",
     "path_planning:eta=2.5", "schedule:counts=1-2", "schedule:counts=2-1-1-1-1-1-1",
 )  # fmt: skip
+# Each takes a second or two to compile: a fast run has one of each kind.
+FAST = ("confidence", "threshold:threshold=0.5,block_len=0", "path_planning")
+EVERY = [pytest.param(t, marks=() if t in FAST else pytest.mark.slow) for t in DETERMINISTIC]
 STARTS = some_starts()
 
 
@@ -54,7 +57,7 @@ def plain(rule, steps: int):
 
 # With 9 steps a block has more than masks.
 @pytest.mark.parametrize(("block_len", "steps"), [(0, 3), (4, 9)])
-@pytest.mark.parametrize("text", DETERMINISTIC)
+@pytest.mark.parametrize("text", EVERY)
 def test_a_rule_equals_its_plain_version(text, block_len, steps):
     rule = sampler(text, block_len=block_len)
     result, _ = table_model.run(rule, STARTS, steps)
@@ -64,6 +67,7 @@ def test_a_rule_equals_its_plain_version(text, block_len, steps):
     assert result.steps.tolist() == result.forward_passes.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", [t for t in DETERMINISTIC if "limit" in sampler(t).parameters()]
 )  # fmt: skip
@@ -85,6 +89,7 @@ def test_every_rule_is_here():
     assert {text.partition(":")[0] for text in DETERMINISTIC} | random == set(SAMPLERS)
 
 
+@pytest.mark.slow
 def test_a_block_is_finished_before_the_next_begins():
     """Blocks of 4 and 2: with a step for each, the first one's tokens are written at once."""
     seen = []
@@ -106,9 +111,10 @@ def test_a_block_is_finished_before_the_next_begins():
 ALL = [*SAMPLERS, "remdm:schedule=conf", "remdm:schedule=loop", "ancestral:skip_eos=true"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ALL)
 def test_neighbours_and_slots_change_nothing(text):
-    """Drawn tokens: each row as in the whole batch, in two slots, and beside others."""
+    """Drawn tokens: each row as in the whole batch, in two slots, and at another's place."""
     rule = sampler(text, block_len=4)
     whole, _ = table_model.run(rule, STARTS, 5, "sample")
     few, passes = table_model.run(rule, STARTS, 5, "sample", slots=2, count=len(STARTS) - 1)
@@ -116,35 +122,38 @@ def test_neighbours_and_slots_change_nothing(text):
         np.testing.assert_array_equal(getattr(few, field)[:-1], getattr(whole, field)[:-1], field)
         assert not getattr(few, field)[-1].any()  # not worked on
     assert few.forward_passes.sum() <= 2 * passes
-    part, _ = table_model.run(rule, STARTS[4:9], 5, "sample", first=4)
-    np.testing.assert_array_equal(part.tokens, whole.tokens[4:9])
+    order = np.random.default_rng(3).permutation(len(STARTS))
+    other, _ = table_model.run(rule, STARTS, 5, "sample", order=order)
+    np.testing.assert_array_equal(other.tokens, whole.tokens[order])
     given = np.array(STARTS) != MASK
     assert (whole.tokens != MASK).all()
     np.testing.assert_array_equal(whole.tokens[given], np.array(STARTS)[given])
     assert whole.forward_passes[-1] == whole.steps[-1] == 0  # nothing was masked
 
 
+@pytest.mark.slow
 def test_a_swept_number_is_compiled_once():
     traces = []
 
     @functools.partial(jax.jit, static_argnums=0)
-    def run(rule, numbers, prompts):
+    def run(rule, numbers, prompts, table):
         traces.append(rule)
         rule = rule.with_numbers(numbers)
-        denoise = table_model.denoiser(rule.draw(DrawSettings("argmax", 1.0)))
+        denoise = table_model.denoiser(rule.draw(DrawSettings("argmax", 1.0)), table)
         own = table_model.settings(3)
         return sample(denoise, prompts, own, rule, jnp.asarray(table_model.ENDS))[0]
 
     structure = sampler("threshold:block_len=0")
     prompts = table_model.prompts(STARTS)
+    table = table_model.logits()
     for threshold in (0.3, 0.6, 0.7, 0.8, 0.9):
         rule = sampler("threshold:block_len=0", threshold=threshold)
-        result = run(structure, rule.numbers, prompts)
+        result = run(structure, rule.numbers, prompts, table)
         expected = plain(rule, 3)
         assert result.forward_passes.tolist() == [passes for _, passes in expected]
         assert [tuple(row) for row in result.tokens.tolist()] == [tokens for tokens, _ in expected]
     assert len(traces) == 1
-    run(sampler("threshold:block_len=3"), structure.numbers, prompts)
+    run(sampler("threshold:block_len=3"), structure.numbers, prompts, table)
     assert len(traces) == 2  # structure
 
 

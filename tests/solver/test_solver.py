@@ -22,6 +22,8 @@ from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.tasks import TASKS, Problem, make_task
 from reoac_jax.tasks.problem_set import ProblemSet
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 TINY = str(ROOT / "configs" / "tiny.py")
 QUESTION = "8 14 15 = 2 ?"

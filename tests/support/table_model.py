@@ -54,8 +54,10 @@ def distribution(variant: int, state: Sequence[int], place: int) -> np.ndarray:
     return weights / weights.sum()
 
 
-def denoiser(draw: DrawSettings):
-    table = jnp.asarray(logits())
+def denoiser(draw: DrawSettings, table=None):
+    """table: `logits()`, handed to a compiled program as an argument, since as a constant it would
+    stand in each of them."""
+    table = jnp.asarray(logits()) if table is None else table
     powers = jnp.array([(TOKENS + 1) ** (GEN_LEN - 1 - i) for i in range(GEN_LEN)])
 
     def denoise(prompts, generated, step, before=None):
@@ -88,20 +90,27 @@ def settings(steps: int, **changes) -> RolloutSettings:
     )
 
 
-def prompts(starts: Sequence[Row], seed: int = 7, first: int = 0) -> Prompts:
-    """A row for each start, of variant and key by its number from `first` on."""
-    numbers = jnp.arange(first, first + len(starts))
-    ones = jnp.ones((len(starts), 1), jnp.int32)
+def prompts(starts: Sequence[Row], seed: int = 7, order: Sequence[int] | None = None) -> Prompts:
+    """A row for each start, of variant and key by its number. order: the rows to take, by number"""
+    numbers = np.arange(len(starts)) if order is None else np.array(order)
+    ones = np.ones((len(numbers), 1), np.int32)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers)
-    variants = (numbers % VARIANTS).astype(jnp.int32)[:, None]
-    return Prompts(variants, ones[:, 0], ones.astype(bool), keys, jnp.array(starts, jnp.int32))
+    variants = (numbers % VARIANTS).astype(np.int32)[:, None]
+    rows = np.array(starts, np.int32)[numbers]
+    own = Prompts(variants, ones[:, 0], ones.astype(bool), keys, rows)
+    return jax.tree.map(jnp.asarray, own)
+
+
+@functools.cache
+def _table() -> jax.Array:
+    return jnp.asarray(logits())
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2, 3, 4))
-def _compiled(rule, numbers, steps, strategy, slots, prompts, count):
+def _compiled(rule, numbers, steps, strategy, slots, prompts, count, table):
     own = settings(steps)
     rule = rule.with_numbers(numbers)
-    denoise = denoiser(rule.draw(DrawSettings(strategy, 1.0)))
+    denoise = denoiser(rule.draw(DrawSettings(strategy, 1.0)), table)
     return sample(denoise, prompts, own, rule, jnp.asarray(ENDS), slots, count)
 
 
@@ -112,15 +121,15 @@ def run(
     strategy: str = "argmax",
     slots: int | None = None,
     count: int | None = None,
-    first: int = 0,
+    order: Sequence[int] | None = None,
 ) -> tuple[Sampled, int]:
-    """The compiled loop on rows; also the forward passes of all slots together."""
+    """The compiled loop on rows in the order of `prompts`; also all slots' passes together."""
     sampler.check(settings(steps))
     # Without its numbers: rules that differ in these alone share a program.
     rule = sampler.with_numbers(dict.fromkeys(sampler.numbers))
     result = _compiled(
-        rule, sampler.numbers, steps, strategy, slots, prompts(starts, first=first),
-        jnp.int32(len(starts) if count is None else count),
+        rule, sampler.numbers, steps, strategy, slots, prompts(starts, order=order),
+        np.int32(len(starts) if count is None else count), _table(),
     )  # fmt: skip
     return jax.device_get(result)
 

@@ -1,5 +1,8 @@
 """Settings and minibatches for the three updates of the toy world."""
 
+import functools
+
+import jax
 import numpy as np
 from support import toy
 
@@ -22,6 +25,12 @@ ACTORS = {
     "policy_gradient": PolicyGradient(clip_ratio=0.2, entropy_weight=0.01),
 }
 N, PROMPT, K = 12, 7, 5
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def initial(learner, params):
+    """A learner's fresh state, in arrays of its own."""
+    return learner.init(jax.random.key(0), params)
 
 
 def real(counted=N):

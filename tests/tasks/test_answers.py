@@ -198,6 +198,7 @@ def test_any_text_is_read_without_a_crash(text):
     assert has_final_answer(text) <= (found is not None)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(

@@ -61,6 +61,7 @@ def test_distractors_add_numbers():
     assert count(0.0) < count(0.3) < count(0.9)
 
 
+@pytest.mark.slow
 def test_splits_share_no_computation():
     train = {p.metadata["solution"] for p in _task(train_size=20000, seed=1).problems("train")}
     test = [p.metadata["solution"] for p in _task().problems("test")]
@@ -98,6 +99,7 @@ def test_words_cover_every_story():
         assert set(re.findall(r"[A-Za-z]+", problem.prompt)) <= known
 
 
+@pytest.mark.slow
 def test_development_problems_are_apart_from_all_others():
     task = _task()
     dev, test = ({p.metadata["solution"] for p in task.problems(s)} for s in ("dev", "test"))

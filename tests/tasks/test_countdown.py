@@ -65,6 +65,7 @@ def _check_by_hand(text, numbers, target):
     return pool == [Fraction(target)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("numbers", [3, 4, 5, 6])
 def test_problems_are_solved_by_their_reference(numbers):
     task = _task(numbers=numbers)
@@ -88,6 +89,7 @@ def _key(problem):
     return tuple(sorted(problem.metadata["numbers"])), problem.target_answer
 
 
+@pytest.mark.slow
 def test_splits_are_disjoint_for_any_seeds_and_sizes():
     train = {
         _key(p) for seed in (0, 1) for p in _task(seed=seed, train_size=20000).problems("train")
@@ -99,6 +101,7 @@ def test_splits_are_disjoint_for_any_seeds_and_sizes():
     assert 0.1 < len(other_test) / len(train) < 0.25
 
 
+@pytest.mark.slow
 def test_development_problems_are_apart_from_all_others():
     """Whatever the part of the training problems, and as hard as the test problems."""
     task = _task(dev_size=300, test_size=300)
@@ -110,6 +113,7 @@ def test_development_problems_are_apart_from_all_others():
     assert abs(np.mean([float(t) for _, t in dev]) - np.mean([float(t) for _, t in test])) < 5
 
 
+@pytest.mark.slow
 def test_parts_of_the_training_problems_are_disjoint():
     parts = {
         name: {_key(p) for p in _task(train_part=name, train_size=20000).problems("train")}

@@ -50,6 +50,7 @@ def test_styles():
     assert styled_answer(_ANSWER, "final") == "#### 72"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ANSWER_STYLES)
 def test_every_published_answer_is_right_for_its_own_number_only(published, style):
     assert len(published) == 8792

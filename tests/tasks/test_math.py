@@ -189,6 +189,7 @@ def test_space_around_an_answer_is_not_part_of_it(pool):
     assert not any(verdict.correct for verdict in pool.judge(others))
 
 
+@pytest.mark.slow
 def test_right_answers_with_punctuation_in_the_box(pool, shared_data):
     rows = list(read_rows(shared_data / "math" / "train.jsonl"))[:600]
     answers = [problem_from_row(row, "train").target_answer for row in rows]
@@ -205,6 +206,7 @@ def test_many_unclosed_boxes_take_no_time():
     assert time.monotonic() - start < 5.0
 
 
+@pytest.mark.slow
 def test_math500_against_itself_and_against_others(pool, shared_data):
     rows = list(read_rows(shared_data / "math" / "test_500.jsonl"))
     problems = [problem_from_row(row, "test") for row in rows]
@@ -222,6 +224,7 @@ def test_math500_against_itself_and_against_others(pool, shared_data):
     assert sum(verdict.correct for verdict in pool.judge(pairs)) <= 0.005 * len(pairs)
 
 
+@pytest.mark.slow
 def test_a_hanging_item_is_wrong_and_the_rest_goes_on(pool):
     start = time.monotonic()
     verdicts = pool.judge([(r"\boxed{1}", "1"), _HANGS, (r"\boxed{2}", "2"), (r"\boxed{3}", "3")])
@@ -230,6 +233,7 @@ def test_a_hanging_item_is_wrong_and_the_rest_goes_on(pool):
     assert time.monotonic() - start < 20
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_no_verdict(pool):
     pool.judge([(r"\boxed{1}", "1")] * 2)
     for process_id in pool.process_ids:
@@ -238,6 +242,7 @@ def test_a_killed_worker_costs_no_verdict(pool):
     assert all(verdict.correct for verdict in verdicts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("deaths", "failed"), [(1, False), (2, True)])
 def test_an_item_is_tried_twice_and_no_more(monkeypatch, deaths, failed):
     """The worker is killed while the first item is with it, once or twice."""
@@ -267,6 +272,7 @@ def test_an_item_is_tried_twice_and_no_more(monkeypatch, deaths, failed):
     assert [verdict.correct for verdict in verdicts] == [not failed, True]
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_it_starts_is_replaced(monkeypatch):
     """The item is tried once more; a worker that ends by itself stops the run."""
     pool = GradingPool(workers=1, timeout=20.0)
@@ -294,6 +300,7 @@ def test_a_worker_killed_while_it_starts_is_replaced(monkeypatch):
         pool.close()
 
 
+@pytest.mark.slow
 def test_workers_import_no_jax_and_end_with_close():
     pool = GradingPool(workers=2, timeout=5.0)
     pool.judge([(r"\boxed{1}", "1")] * 2)

@@ -45,6 +45,7 @@ def _files(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["gsm8k", "math"])
 def test_local_source(here, capsys, task):
     source = _source(here / "source", task)
@@ -95,6 +96,7 @@ def test_a_malformed_line_leaves_everything_as_it_was(here, capsys, line, messag
     assert _files(here) == before
 
 
+@pytest.mark.slow
 def test_math_solutions_that_are_not_graded_right_are_listed(here, capsys):
     right = json.dumps(_ROWS["math"])
     unread = json.dumps({"problem": "p", "level": "Level 1", "answer": r"\text{}"})
@@ -123,6 +125,7 @@ def test_mistakes_end_in_one_line(here, capsys, arguments, message):
     assert _files(here) == []
 
 
+@pytest.mark.slow
 def test_the_hub_is_asked_for_every_part(here, monkeypatch):
     asked = []
 

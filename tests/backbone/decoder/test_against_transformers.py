@@ -12,6 +12,8 @@ from reoac_jax.backbone.architectures import architecture, architecture_of, buil
 from reoac_jax.backbone.published import to_flax, weights
 
 pytestmark = pytest.mark.parity
+# Each size is a program of its own, run once: what it computes, not how fast, is compared.
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 
 
 def read_config(values):
@@ -39,7 +41,7 @@ def published_configs(draw):
     width = 2 * draw(st.integers(1, 6))
     qwen3 = model_type == "a2d-qwen3"
     hidden = 2 * draw(st.integers(4, 20)) if qwen3 else heads * width
-    vocab, blocks = draw(st.integers(5, 40)), draw(st.integers(1, 3))
+    vocab, blocks = draw(st.integers(5, 40)), draw(st.integers(1, 2))
     mlp, tied = draw(st.integers(1, 40)), draw(st.booleans())
     epsilon = draw(st.sampled_from([1e-6, 1e-3, 0.3]))
     theta = draw(st.sampled_from([100.0, 10000.0, 1e6]))
@@ -83,7 +85,7 @@ def random_state(config, seed):
     return state
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(published_configs(), st.integers(0, 2**16))
 def test_any_size_matches_transformers_with_a_full_mask(values, seed):
     config = read_config(values)
@@ -93,7 +95,8 @@ def test_any_size_matches_transformers_with_a_full_mask(values, seed):
     lengths = np.array([7, rng.integers(1, 8)], np.int32)
     reference = architecture(config).reference(config, Arrays(state))
     params = to_flax(config, Arrays(state), np.dtype(np.float32))
-    out = build(config).apply({"params": params}, tokens, lengths)
+    apply = jax.jit(build(config).apply, compiler_options=QUICK)
+    out = apply({"params": params}, tokens, lengths)
     with torch.inference_mode():
         for b, n in enumerate(lengths):
             theirs = reference(torch.from_numpy(tokens[b : b + 1, :n]).long())
@@ -113,7 +116,7 @@ def test_a_remade_backward_pass_has_the_same_gradient():
             out = build(config, remat=remat).apply({"params": params}, tokens, lengths)
             return jnp.square(out.logits[0]).mean() + jnp.square(out.logits[1, :4]).mean()
 
-        return jax.grad(loss)(params)
+        return jax.jit(jax.grad(loss), compiler_options=QUICK)(params)
 
     kept, remade = gradient(False), gradient(True)
     for one, other in zip(jax.tree.leaves(kept), jax.tree.leaves(remade), strict=True):

@@ -155,6 +155,7 @@ def test_a_config_written_is_the_published_one_and_reads_back_equal(family):
     assert read(written) == config and hash(read(written)) == hash(config)
 
 
+@pytest.mark.slow
 def test_published_sizes_have_the_published_parameters():
     """LLaDA-8B as its file's bytes say, Qwen3-0.6B as its name says with the head tied."""
     llada = published("llada") | {
