@@ -203,6 +203,7 @@ def test_expected_loss_is_the_exact_nelbo():
     assert abs(np.mean(means) - closed) < 4 * error < 0.03
 
 
+@pytest.mark.slow
 def test_training_a_table_reaches_the_known_optimum():
     # The optimum is the true posterior at every noised row; its NELBO is the entropy of JOINT.
     entropy = -(JOINT * np.log(JOINT)).sum()
@@ -285,6 +286,7 @@ def allclose(ours, theirs, **tolerance):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), ours, theirs)
 
 
+@pytest.mark.slow
 def test_one_step_against_its_definition():
     tuner, params, given, _, state = run_steps(1)
     key = jax.random.fold_in(jax.random.key(7), 0)
@@ -350,6 +352,7 @@ def test_accumulation_changes_nothing_but_rounding():
     np.testing.assert_allclose(whole.sums.gradient_norm, cut.sums.gradient_norm, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_lora_trains_the_overlay_alone_and_merges():
     tuner, params, _, before, state = run_steps(3, trainable=Lora(2.0, (), 2))
     assert set(state.weights) == {f"blocks_{i}/{n}/kernel" for i in (0, 1) for n in

@@ -85,6 +85,7 @@ def test_its_commands_can_be_pasted(two_runs):
             assert shlex.join(command) in page.text
 
 
+@pytest.mark.slow
 def test_every_picture_and_every_series_is_written(two_runs):
     names = {path.stem for path in (two_runs / "report" / "pictures").glob("*.png")}
     assert names == PICTURES | {"relation_map_2"}

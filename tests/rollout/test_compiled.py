@@ -51,6 +51,7 @@ def test_constant_conditioning_is_computed_once():
     assert modulations(inside) == 2
 
 
+@pytest.mark.slow
 def test_no_random_number_for_each_entry_of_the_vocabulary():
     inside, _ = loop_and_all(toy.rollout_settings())
     drawn = [e.outvars[0].aval.shape for e in inside if e.primitive.name == "random_bits"]

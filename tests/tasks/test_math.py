@@ -200,6 +200,7 @@ def test_right_answers_with_punctuation_in_the_box(pool, shared_data):
     assert sum(verdict.correct for verdict in plain) >= 0.99 * 600
 
 
+@pytest.mark.slow
 def test_many_unclosed_boxes_take_no_time():
     start = time.monotonic()
     assert last_boxed(r"\boxed{" * 20_000) is None
