@@ -53,6 +53,7 @@ def gsm8k_lengths(shared_data):
     return np.array([len(row) for row in ids])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "most"), [(16, 0.10), (8, 0.09)])
 def test_padding_at_gsm8ks_lengths(gsm8k_lengths, rows, most):
     """configs/gsm8k.py draws 8 minibatches of 16; what 8 of 8 cost was 26 % padding."""

@@ -12,6 +12,7 @@ from support.simulated_run import write_evaluation, write_run
 from reoac_jax.report.__main__ import main
 from reoac_jax.system.errors import run_command
 
+pytestmark = pytest.mark.slow  # the report takes seconds to draw
 PICTURES = {
     "reward_accuracy", "losses", "cost_forward_passes", "accuracy_against_cost",
     "operator_shares_by_iteration", "operator_shares_by_step", "actor_entropy",
@@ -70,7 +71,6 @@ def two_runs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_its_commands_can_be_pasted(two_runs):
     page = Page((two_runs / "report" / "index.html").read_text())
     for run in (two_runs / "one", two_runs / "two"):
@@ -85,7 +85,6 @@ def test_its_commands_can_be_pasted(two_runs):
             assert shlex.join(command) in page.text
 
 
-@pytest.mark.slow
 def test_every_picture_and_every_series_is_written(two_runs):
     names = {path.stem for path in (two_runs / "report" / "pictures").glob("*.png")}
     assert names == PICTURES | {"relation_map_2"}

@@ -57,6 +57,7 @@ def gsm8k_lengths(shared_data):
     return np.array([min(len(row), LONGEST) for row in rows])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "count, batch, queued, most_shapes", [(32, 32, False, 40), (1319, 32, True, 60)]
 )

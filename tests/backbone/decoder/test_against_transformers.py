@@ -85,7 +85,7 @@ def random_state(config, seed):
     return state
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(published_configs(), st.integers(0, 2**16))
 def test_any_size_matches_transformers_with_a_full_mask(values, seed):
     config = read_config(values)
