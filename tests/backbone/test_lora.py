@@ -31,9 +31,11 @@ def random_overlay(targets, rank=3):
     return toy.randomise(new_overlay(1, targets, rank), 2)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
+_initial = jax.jit(lora.init, static_argnums=(2, 3))
+
+
 def new_overlay(seed, targets=DEFAULT, rank=3):
-    return lora.init(jax.random.key(seed), base()[1], targets, rank)
+    return _initial(jax.random.key(seed), base()[1], targets, rank)
 
 
 @functools.partial(jax.jit, static_argnums=1)
