@@ -29,8 +29,6 @@ from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.tasks import make_task
 from reoac_jax.tasks.problem_set import ProblemSet
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).resolve().parents[2]
 TINY = str(ROOT / "configs" / "tiny.py")
 PROBLEMS = 6
@@ -120,6 +118,7 @@ def run(policy: Policy, loaded):
     return in_order(policy(parts.base, None, jax.random.key(0), requests))
 
 
+@pytest.mark.slow
 def test_a_swept_number_runs_through_one_program(loaded):
     config, parts, *_ = loaded
     mesh = one_device()
@@ -175,6 +174,7 @@ def test_a_cache_is_refused_where_it_cannot_be(loaded, overrides):
         where.in_blocks(dataclasses.replace(settings, weights_in_parts=True), 4)
 
 
+@pytest.mark.slow
 def test_an_evaluation_with_weights_in_parts(loaded, overrides):
     """Read in parts, and never whole on a device but for a pass: the same answers."""
     if jax.device_count() < 4:
@@ -206,6 +206,7 @@ def test_a_sequence_of_operators_is_told_its_step(loaded):
         Policy("O_SCOPE,O_FAST", config, parts, one_device())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "policy",
     ["O_SCOPE,O_FAST,O_SCOPE,O_FAST", "O_FAST:scope_len=2", "low_confidence:block_len=4",
@@ -223,6 +224,7 @@ def test_every_command_takes_it(policy, overrides, tmp_path, capsys):
     assert "forward passes" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_operator_s_parameters_replace_those_of_the_configuration(loaded):
     config, parts, *_ = loaded
     narrow = run(Policy("O_FAST:scope_len=1", config, parts, one_device()), loaded)
@@ -230,6 +232,7 @@ def test_an_operator_s_parameters_replace_those_of_the_configuration(loaded):
     assert (narrow.steps == 4).all() and wide.steps.mean() < 4  # 1 a step, and 3
 
 
+@pytest.mark.slow
 def test_the_sweep_stores_each_point_and_goes_on(overrides, tmp_path, capsys):
     spec = importlib.util.spec_from_file_location("sweep", ROOT / "scripts" / "sweep_samplers.py")
     sweep = importlib.util.module_from_spec(spec)
@@ -254,6 +257,7 @@ def test_the_sweep_stores_each_point_and_goes_on(overrides, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_check_and_rewrite_checks_rows_on_every_device(loaded, monkeypatch):
     """An untrained model solves nothing: its rows are the sampler's own. With a task's check that
     asks for a number in the text they stop where they hold one; and no reference is ever seen."""
