@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from reoac_jax.backbone.interface import Denoiser, Prepared
 from reoac_jax.backbone.prediction import rows_per_chunk
+from reoac_jax.devices.sharding import saved
 from reoac_jax.devices.streams import DropoutStream
 
 
@@ -189,4 +190,4 @@ def _by_chunks(
         lambda x: jnp.moveaxis(x.reshape(shares, -1, chunk, *x.shape[1:]), 1, 0), rows
     )
     result = jax.lax.map(chunk_of, (chunks, keys))
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(batch, count), result)
+    return saved(jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(batch, count), result))

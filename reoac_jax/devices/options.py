@@ -10,7 +10,8 @@ OPTIONS: Mapping[str, Option] = {
     "sharding.fsdp": Option(
         "bool",
         "weights and optimiser state lie in parts over the devices (FSDP), are read in parts and "
-        "gathered where they are used: in rollouts, evaluation and every kind of training",
+        "gathered where they are used: in rollouts, evaluation and every kind of training; an "
+        "update computes each block anew, whatever backbone.remat says",
         False,
     ),
     "distributed.mode": Option(

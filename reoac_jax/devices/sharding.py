@@ -6,8 +6,9 @@ parts (FSDP: Zhao et al. 2023, arXiv 2304.11277). The mesh may span several proc
 holds the whole of what is on its host, and puts what its own devices need of it there.
 
 Parts are gathered where they are used. What was gathered for a loss is not kept for its gradient
-but gathered again (`gathering_again`); what a loop of rollouts gathers is let go after each pass,
-and its devices make every pass together (`anywhere`), since each waits for the others' parts.
+but gathered again, and the inside of each block computed again (`gathering_again`); what a loop of
+rollouts gathers is let go after each pass, and its devices make every pass together (`anywhere`),
+since each waits for the others' parts.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 _AXIS = "data"
-_GATHERED = "gathered parameters"
+_SAVED = "saved for the gradient"
 # How the leaves of a tree lie, in their order; None: on no mesh.
 Placement = tuple[NamedSharding | None, ...]
 
@@ -102,13 +103,22 @@ def gather_parameters(mesh: Mesh, tree: Any) -> Any:
         return (keep_split(mesh, gradient),)
 
     gather.defvjp(forward, backward)
-    return jax.tree.map(lambda x: checkpoint_name(gather(x), _GATHERED), tree)
+    return jax.tree.map(gather, tree)
+
+
+def saved(tree: Any) -> Any:
+    """The same arrays, marked as what a gradient through `gathering_again` keeps."""
+    return jax.tree.map(lambda x: checkpoint_name(x, _SAVED), tree)
 
 
 def gathering_again(loss: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, whose gradient gathers parameters once more instead of keeping them."""
-    policy = jax.checkpoint_policies.save_anything_except_these_names(_GATHERED)
-    return jax.checkpoint(loss, policy=policy)
+    """The function, whose gradient keeps what is marked by `saved` and computes all else once more.
+
+    The parameters are so gathered once more. A policy that kept everything but them would keep the
+    inside of each block and the logits as well, for a policy rules over every `jax.checkpoint`
+    inside the function.
+    """
+    return jax.checkpoint(loss, policy=jax.checkpoint_policies.save_only_these_names(_SAVED))
 
 
 def whole(mesh: Mesh) -> NamedSharding:

@@ -58,7 +58,8 @@ class Parts:
         return self.model.clone(
             dropout=config.backbone.dropout,
             lora_dropout=config.lora.dropout,
-            remat=config.backbone.remat == "blocks",
+            # With weights in parts blocks are computed anew in any case (`gathering_again`).
+            remat=config.backbone.remat == "blocks" or config.sharding.fsdp,
         )
 
     def rollout_settings(self, config: ConfigDict, *, evaluation: bool = False) -> RolloutSettings:

@@ -29,6 +29,7 @@ from reoac_jax.backbone.kept import Kept, Window, put
 from reoac_jax.backbone.layers import INIT, Linear
 from reoac_jax.backbone.module import DenoiserModule
 from reoac_jax.backbone.products import matmul
+from reoac_jax.devices.sharding import saved
 
 
 class RMSNorm(nn.Module):
@@ -192,9 +193,9 @@ class Decoder(DenoiserModule):
         *,
         deterministic: bool = True,
     ) -> jax.Array:
-        x = self.embed(rows)
+        x = saved(self.embed(rows))
         for block in self.blocks:
-            x = block(x, lengths, deterministic)
+            x = saved(block(x, lengths, deterministic))
         return x
 
     def trunk_keeping(

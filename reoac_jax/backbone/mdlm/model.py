@@ -18,6 +18,7 @@ from reoac_jax.backbone.interface import Prepared
 from reoac_jax.backbone.layers import INIT, Linear
 from reoac_jax.backbone.mdlm.config import BackboneConfig
 from reoac_jax.backbone.module import DenoiserModule
+from reoac_jax.devices.sharding import saved
 
 _FREQUENCY_DIM = 256  # width of the sinusoidal embedding of sigma
 
@@ -175,9 +176,9 @@ class Backbone(DenoiserModule):
         *,
         deterministic: bool = True,
     ) -> jax.Array:
-        x = self.vocab_embed(rows)
+        x = saved(self.vocab_embed(rows))
         for block, modulation in zip(self.blocks, prepared.trunk, strict=True):
-            x = block(x, lengths, modulation, deterministic)
+            x = saved(block(x, lengths, modulation, deterministic))
         return x
 
     def head(
