@@ -40,12 +40,12 @@ def architecture_of(values: Mapping[str, Any], where: str) -> Architecture:
     """
     kind = values.get("model_type", _UNNAMED)
     causal = {one.causal: name for name, one in ARCHITECTURES.items() if one.causal is not None}
-    if kind in causal:
+    if isinstance(kind, str) and kind in causal:
         raise InputError(
             f"{where}: model_type is {kind!r}, a causal model that was never trained to fill in "
             f"masked tokens; expected a diffusion model of this layout, {causal[kind]!r}"
         )
-    if kind not in ARCHITECTURES:
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise InputError(
             f"{where}: model_type is {kind!r}; expected one of {', '.join(ARCHITECTURES)}"
         )

@@ -4,6 +4,7 @@ safetensors files are read without torch. Pickles are loaded with `weights_only=
 else in a pickle is code, and code from a checkpoint is never run.
 """
 
+import json
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -148,6 +149,12 @@ def open_source(
     config_file = config_json or source.config
     config = None if config_file is None else read_config(config_file, source.tokenizer)
     loaded, tensors = _open_tensors(source)
+    if config is not None and config.spec.n_blocks > len(tensors.shapes):
+        # Asked before a module of so many blocks is built, which could take all memory.
+        raise InputError(
+            f"{config_file}: {config.spec.n_blocks} blocks, where {where} holds "
+            f"{len(tensors.shapes)} tensors; expected the number of blocks in the file"
+        )
     notes: list[str] = []
     if config is None:
         plain = {without_wrappers(key): shape for key, shape in tensors.shapes.items()}
@@ -214,6 +221,14 @@ def read_config(path: Path, tokenizer: Sequence[Path] = ()) -> ModelConfig:
     tokenizer: the tokenizer's files beside it. Raises `InputError` naming the file and the field.
     """
     values = read_json_object(path, "the published model's fields")
+    for name, value in values.items():
+        try:  # every key is written again, those too that are not read
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise InputError(
+                f"{path}: {name} is {value!r}; expected a value that JSON can hold, without NaN "
+                "and infinity"
+            ) from None
     return architecture_of(values, str(path)).read_config(values, str(path), tokenizer)
 
 
