@@ -27,10 +27,10 @@ class Keys:
         return InputError(f"{self.where}: {name} is {self.values[name]!r}; expected {expected}")
 
     def count(self, name: str) -> int:
-        """A positive integer."""
+        """A positive integer that a shape can hold."""
         value = self._value(name, "a positive integer")
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self.refusal(name, "a positive integer")
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
+            raise self.refusal(name, "a positive integer below 2**31")
         return value
 
     def positive(self, name: str) -> float:

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support.converting import refused
 
 from reoac_jax.convert import to_flax
-from tests.support.converting import refused
 
 QWEN3 = Path(__file__).resolve().parents[1] / "golden" / "qwen3_small"
 
@@ -21,7 +21,9 @@ QWEN3 = Path(__file__).resolve().parents[1] / "golden" / "qwen3_small"
         ("initializer_range", "Infinity", "initializer_range is inf"),
         ("initializer_range", "[0.0, NaN]", "initializer_range is [0.0, nan]"),
         ("use_cache", "1e400", "use_cache is inf"),
-        ("num_hidden_layers", "1" + 30 * "0", "tensors; expected the number of blocks in the file"),
+        ("num_hidden_layers", "1" + 6 * "0", "tensors; expected the number of blocks in the file"),
+        ("num_hidden_layers", "1" + 30 * "0", "expected a positive integer below 2**31"),
+        ("vocab_size", "1" + 30 * "0", "expected a positive integer below 2**31"),
     ],
 )
 def test_a_value_that_no_model_has_is_one_line(tmp_path, capsys, key, text, named):
