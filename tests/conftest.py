@@ -31,13 +31,15 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax_tests"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.03)
 # Without XLA's fusion emitters a program compiles in half of the time; its kernels are slower.
+# Later compilers do not know the option.
+_HAS_EMITTERS = jax.__version_info__ < (0, 11)
 _options_as_used = compiler.get_compile_options
 
 
 def _quick_options(*arguments, **named):
     """XLA's options for a program, where it is not compiled as users have it."""
     options = _options_as_used(*arguments, **named)
-    if jax.config.read("jax_disable_most_optimizations"):
+    if _HAS_EMITTERS and jax.config.read("jax_disable_most_optimizations"):
         options.env_option_overrides = [
             *options.env_option_overrides, ("xla_cpu_use_fusion_emitters", False)
         ]  # fmt: skip

@@ -27,7 +27,7 @@ def keep_freed_memory() -> bool:
     Call it before the first JAX computation. Returns whether the C library has the settings.
 
     Threads that allocate many small things wait for one another in the one arena: two of the
-    tokenizer's take six times as long as one alone. It is told to use one, unless the environment
+    tokenizer's take three times as long as one alone. It is told to use one, unless the environment
     says otherwise.
     """
     try:
