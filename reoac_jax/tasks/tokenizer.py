@@ -1,5 +1,7 @@
 """The tokenizer: its type, without the time that its library takes to import, and its loading."""
 
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,24 +15,64 @@ if TYPE_CHECKING:
 else:
     Tokenizer = Any
 
-_CONFIG = "tokenizer_config.json"
+_CONFIG, _WHOLE, _PARTS = "tokenizer_config.json", "tokenizer.json", ("vocab.json", "merges.txt")
 # Loaded by their own names. `AutoTokenizer` gives the same, and imports torch where it is
 # installed, which takes a second and is needed for nothing here.
-_BY_NAME = ("PreTrainedTokenizerFast", "TokenizersBackend", "GPT2Tokenizer", "GPT2TokenizerFast")
+_OF_ONE_FILE = ("PreTrainedTokenizerFast", "TokenizersBackend")
+_OF_PARTS = ("GPT2Tokenizer", "GPT2TokenizerFast", "Qwen2Tokenizer", "Qwen2TokenizerFast")
+# Classes that are published as code beside the weights, and do what one of transformers' own does:
+# Dream's has Qwen2's files, pattern and normalisation (tokenization_dream.py).
+_SAME_AS = {"DreamTokenizer": "Qwen2Tokenizer"}
 
 
 def read_tokenizer(place: str) -> Tokenizer:
-    """The tokenizer of a hub id or a local folder, of whatever kind. Raises what its library does,
-    `InputError` for a configuration that is no JSON object.
+    """The tokenizer of a hub id or a local folder, of whatever kind; code beside it is never run.
+
+    Raises what its library does, and `InputError` for a configuration that is no JSON object, for
+    files that are not all there, and for a class that only code beside the files defines, where
+    `tokenizer.json` does not say it all.
     """
     import transformers
 
     config = Path(place) / _CONFIG
     if config.is_file():
-        name = read_json_object(config, "a tokenizer's configuration").get("tokenizer_class")
-        if name in _BY_NAME:
-            return getattr(transformers, name).from_pretrained(place)
-    return transformers.AutoTokenizer.from_pretrained(place)
+        values = read_json_object(config, "a tokenizer's configuration")
+        named = str(values.get("tokenizer_class"))
+        name = _SAME_AS.get(named, named)
+        is_whole = (Path(place) / _WHOLE).is_file()
+        if "auto_map" in values and is_whole and not hasattr(transformers, name):
+            name = _OF_ONE_FILE[0]
+        if name in (*_OF_ONE_FILE, *_OF_PARTS):
+            # Without them the library gives a tokenizer of one token, or a line that names no file.
+            parts = name in _OF_PARTS and all((Path(place) / part).is_file() for part in _PARTS)
+            if not is_whole and not parts:
+                other = f", or {' and '.join(_PARTS)}" if name in _OF_PARTS else ""
+                raise InputError(f"a {named} lies in {_WHOLE}{other}; expected it there")
+            tokenizer: Tokenizer = getattr(transformers, name).from_pretrained(place)
+            _check_ids(tokenizer, values)
+            return tokenizer
+        if "auto_map" in values and not hasattr(transformers, name):
+            raise InputError(
+                f"{_CONFIG} names {name}, which is code that comes with the model and is never "
+                f"run; expected {_WHOLE} beside it, as `save_pretrained` of a fast tokenizer "
+                "writes it"
+            )
+    # Said, not left out: else the library asks the terminal, and takes a line of a pipe as consent.
+    return transformers.AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+
+
+def _check_ids(tokenizer: Tokenizer, values: Mapping[str, Any]) -> None:
+    """Added tokens are numbered on from the vocabulary; raises `InputError` where that is not what
+    the configuration says, and every special token would be another one to the model.
+    """
+    for index, token in values.get("added_tokens_decoder", {}).items():
+        text = token["content"]
+        found = tokenizer.convert_tokens_to_ids(text)
+        if found != int(index):
+            raise InputError(
+                f"{_CONFIG} says that {text} is {index}, but beside this vocabulary it is {found}; "
+                "expected files of one save"
+            )
 
 
 def load_tokenizer(source: str, path: str, backbone_path: str) -> Tokenizer:
@@ -53,8 +95,10 @@ def load_tokenizer(source: str, path: str, backbone_path: str) -> Tokenizer:
         )
     try:
         tokenizer = read_tokenizer(place)
+    except InputError as error:
+        raise InputError(f"no tokenizer could be loaded from {place}: {error}") from None
     except Exception as error:  # broken files raise KeyError, or Exception itself
-        reason = " ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+        reason = textwrap.shorten(f"{type(error).__name__} {error}", 200, placeholder=" ...")
         raise InputError(
             f"no tokenizer could be loaded from {place} ({reason}); expected a hub id or a local "
             "folder with tokenizer files in backbone.tokenizer_path"

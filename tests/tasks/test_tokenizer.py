@@ -1,4 +1,4 @@
-"""The tokenizer is the one that `AutoTokenizer` would give, without importing torch."""
+"""The tokenizer is the one that `AutoTokenizer` would give, without torch and strangers' code."""
 
 import json
 import shutil
@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from tokenizers import pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks.tokenizer import load_tokenizer, read_tokenizer
@@ -57,4 +58,95 @@ def test_torch_stays_out(tiny):
 def test_a_configuration_that_is_no_object_is_refused(tiny):
     (tiny / "tokenizer_config.json").write_text(json.dumps(["GPT2Tokenizer"]))
     with pytest.raises(InputError, match="no tokenizer could be loaded from.*no JSON object"):
+        load_tokenizer("mdlm", str(tiny), "")
+
+
+END, TURN_END, MASK = 258, 260, 261
+
+
+@pytest.fixture
+def own_class(tmp_path, monkeypatch):
+    """Writes a folder as the hub has Dream's: a class of its own, as code; returns it.
+
+    The code leaves a file `ran`, and whoever is asked whether it may run says yes.
+    """
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+
+    def write(name: str, *left_out: str) -> Path:
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        vocab = {text: i for i, text in enumerate([*alphabet, "12", "\u0120a"])}
+        special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|mask|>")
+        added = {text: i for i, text in enumerate(special, END)}
+        config = {
+            "added_tokens_decoder": {
+                str(i): {"content": text, "special": True} for text, i in added.items()
+            },
+            "auto_map": {"AutoTokenizer": [f"own.{name}", None]},
+            "eos_token": "<|endoftext|>",
+            "mask_token": "<|mask|>",
+            "pad_token": "<|endoftext|>",
+            "tokenizer_class": name,
+        }
+        (tmp_path / "vocab.json").write_text(json.dumps(vocab))
+        (tmp_path / "merges.txt").write_text("#version: 0.2\n1 2\n\u0120 a\n")
+        (tmp_path / "added_tokens.json").write_text(json.dumps(added))
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+        (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}<|im_end|>")
+        code = f"open({str(tmp_path / 'ran')!r}, 'w').close()\nclass {name}: pass\n"
+        (tmp_path / "own.py").write_text(code)
+        for file in left_out:
+            (tmp_path / file).unlink()
+        return tmp_path
+
+    return write
+
+
+def test_dreams_own_class_is_read_as_qwen2s_and_its_code_is_not_run(own_class):
+    folder = own_class("DreamTokenizer")
+    tokenizer = load_tokenizer("mdlm", str(folder), "")
+    assert isinstance(tokenizer, Qwen2Tokenizer) and not (folder / "ran").exists()
+    assert tokenizer.chat_template == "{{ messages[0].content }}<|im_end|>"
+    assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (END, END)
+    assert (tokenizer.mask_token_id, len(tokenizer)) == (MASK, MASK + 1)
+    # As Qwen2's pattern has it: a word with the space before it, each digit alone; NFC.
+    text = "a a 12<|im_end|>e\u0301"
+    tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(tokens) == (
+        ["a", "\u0120a", "\u0120", "1", "2", "<|im_end|>", "\u00c3", "\u00a9"]
+    )
+    assert TURN_END in tokens
+
+
+def test_another_class_of_its_own_is_refused_unless_one_file_says_it_all(own_class):
+    folder = own_class("StrangeTokenizer")
+    with pytest.raises(InputError, match=r"names StrangeTokenizer, .* never run; expected tok"):
+        load_tokenizer("mdlm", str(folder), "")
+    whole = load_tokenizer("mdlm", str(own_class("DreamTokenizer")), "")
+    own_class("StrangeTokenizer")
+    whole.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    found = load_tokenizer("mdlm", str(folder), "")
+    assert found("a 12<|im_end|>")["input_ids"] == whole("a 12<|im_end|>")["input_ids"]
+    assert found.eos_token_id == END and not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize("file", ["vocab.json", "merges.txt"])
+def test_a_vocabulary_without_its_other_file_is_refused(own_class, file):
+    folder = own_class("DreamTokenizer", file)
+    with pytest.raises(InputError, match="lies in tokenizer.json, or vocab.json and merges.txt"):
+        load_tokenizer("mdlm", str(folder), "")
+
+
+def test_added_tokens_that_would_be_other_ids_are_refused(own_class):
+    folder = own_class("DreamTokenizer")
+    vocab = json.loads((folder / "vocab.json").read_text())
+    del vocab["12"]
+    (folder / "vocab.json").write_text(json.dumps(vocab))
+    (folder / "merges.txt").write_text("#version: 0.2\n\u0120 a\n")
+    with pytest.raises(InputError, match=r"says that <\|endoftext\|> is 258, but .* it is 257"):
+        load_tokenizer("mdlm", str(folder), "")
+
+
+def test_a_configuration_alone_is_no_tokenizer(tiny):
+    (tiny / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match="lies in tokenizer.json"):
         load_tokenizer("mdlm", str(tiny), "")
