@@ -38,6 +38,10 @@ class TensorFile(Protocol):
         """The tensor as float32."""
         ...
 
+    def place(self, key: str) -> str:
+        """Where the tensor lies, for a message: its file, a shard perhaps, and its key there."""
+        ...
+
 
 class Weight(NamedTuple):
     """One parameter: its key in the published state dict and its place in our tree.

@@ -162,7 +162,7 @@ def _read_fields(file: Path) -> dict[str, Any]:
 def _overlay(file: Path, config: ModelConfig, rank: int) -> dict[str, dict[str, np.ndarray]]:
     tensors: TensorFile
     if file.name == _ADAPTER_PICKLE:
-        tensors = TorchTensors(state_of(load_pickle(file), file))
+        tensors = TorchTensors(state_of(load_pickle(file), file), file)
     else:
         tensors = SafetensorsFile(file)
     modules = _modules(config)

@@ -105,12 +105,12 @@ def check_layout(config: ModelConfig, tensors: TensorFile, where: str) -> None:
             raise InputError(f"{where}: key {key} is missing; expected shape {list(shape)}")
         if tuple(tensors.shapes[key]) != shape:
             raise InputError(
-                f"{where}: key {key} has shape {list(tensors.shapes[key])}; "
+                f"{tensors.place(key)} has shape {list(tensors.shapes[key])}; "
                 f"expected {list(shape)} for this model's sizes"
             )
         if tensors.dtypes[key] not in STORED_DTYPES:
             raise InputError(
-                f"{where}: key {key} is stored as {tensors.dtypes[key]}; "
+                f"{tensors.place(key)} is stored as {tensors.dtypes[key]}; "
                 f"expected one of {', '.join(STORED_DTYPES)}"
             )
     for key, buffer in buffers.items():
@@ -118,10 +118,10 @@ def check_layout(config: ModelConfig, tensors: TensorFile, where: str) -> None:
             continue
         spacing = STORED_DTYPES[tensors.dtypes[key]]
         if not np.allclose(tensors.read(key), buffer.value, rtol=8 * spacing, atol=0):
-            raise InputError(f"{where}: key {key} does not hold {buffer.meaning}")
+            raise InputError(f"{tensors.place(key)} does not hold {buffer.meaning}")
     for key, of in repeated.items():
         if key in tensors.shapes and not np.array_equal(tensors.read(key), tensors.read(of)):
-            raise InputError(f"{where}: key {key} differs from {of}; expected them tied")
+            raise InputError(f"{tensors.place(key)} differs from {of}; expected them tied")
 
 
 def to_flax(
@@ -139,12 +139,13 @@ def to_flax(
         Nested dicts of NumPy arrays, kernels as [in, out].
 
     Raises:
-        InputError: naming a tensor that holds NaN or infinity, or numbers that `dtype` cannot.
+        InputError: naming the file and a tensor of it that holds NaN or infinity, or numbers that
+            `dtype` cannot.
     """
     params: dict[str, np.ndarray] = {}
     for weight in progress(list(weights(config))):
         # A copy always: a view of a mapped file would keep the whole file in memory.
-        value = in_format(tensors.read(weight.key), dtype, weight.key)
+        value = in_format(tensors.read(weight.key), dtype, tensors.place(weight.key))
         params[weight.path] = np.array(_turned(weight, value), order="C")
     return unflatten_dict(params, sep="/")
 
@@ -199,7 +200,7 @@ class PublishedTensors(Lazy):
             return np.asarray(self._buffers[key], dtype=self.dtype)
         weight = self._weights[key]
         value = np.asarray(self._flat[weight.path])
-        turned = in_format(_turned(weight, value), self.dtype, key)
+        turned = in_format(_turned(weight, value), self.dtype, f"key {key}")
         return np.ascontiguousarray(turned)
 
 
@@ -216,14 +217,14 @@ def from_flax(
 def in_format(value: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
     """The finite array in another format. Raises `InputError` where a number is beyond its range.
 
-    Also where `value` holds NaN or infinity. name: of the array, for the message.
+    Also where `value` holds NaN or infinity. name: the array, as a message begins.
     """
     if not np.isfinite(value).all():
-        raise InputError(f"key {name} holds NaN or infinity; expected finite weights")
+        raise InputError(f"{name} holds NaN or infinity; expected finite weights")
     with np.errstate(over="ignore"):  # what becomes infinite is found below
         converted = value.astype(dtype, copy=False)
     if value.dtype != dtype and not np.isfinite(converted).all():
-        raise InputError(f"key {name} holds numbers beyond {dtype.name}; expected another --dtype")
+        raise InputError(f"{name} holds numbers beyond {dtype.name}; expected another --dtype")
     return converted
 
 

@@ -173,7 +173,7 @@ def open_source(
         if key not in tensors.shapes
     ]
     if ema:
-        averaged = TorchTensors(_averaged_weights(loaded, config, source.weights))
+        averaged = TorchTensors(_averaged_weights(loaded, config, source.weights), source.weights)
         kept = {key: key for key in tensors.shapes if key not in averaged.shapes}
         tensors = JoinedTensors([RenamedTensors(tensors, kept), averaged])
     return Checkpoint(config, tensors, tuple(notes))
@@ -187,7 +187,7 @@ def _open_tensors(source: Source) -> tuple[Any, TensorFile]:
     if file.suffix == ".safetensors":
         return None, SafetensorsFile(file)
     loaded = load_pickle(file)
-    return loaded, TorchTensors(state_of(loaded, file))
+    return loaded, TorchTensors(state_of(loaded, file), file)
 
 
 def _without_training_state(

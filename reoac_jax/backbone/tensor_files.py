@@ -53,17 +53,26 @@ class SafetensorsFile:
         with safetensors.safe_open(self._path, "numpy") as file:
             return _float32(file.get_tensor(key))
 
+    def place(self, key: str) -> str:
+        return f"{self._path}: key {key}"
+
 
 class TorchTensors:
-    """A PyTorch state dict as a `TensorFile`; its tensors stay on disk where the format allows."""
+    """A PyTorch state dict as a `TensorFile`; its tensors stay on disk where the format allows.
 
-    def __init__(self, state: Mapping[str, Any]):
-        self._state = state
+    path: the file that it is of.
+    """
+
+    def __init__(self, state: Mapping[str, Any], path: Path):
+        self._state, self._path = state, path
         self.shapes = {key: tuple(value.shape) for key, value in state.items()}
         self.dtypes = {key: str(value.dtype).removeprefix("torch.") for key, value in state.items()}
 
     def read(self, key: str) -> np.ndarray:
         return self._state[key].detach().float().numpy()
+
+    def place(self, key: str) -> str:
+        return f"{self._path}: key {key}"
 
 
 class JoinedTensors:
@@ -77,6 +86,9 @@ class JoinedTensors:
     def read(self, key: str) -> np.ndarray:
         return self._part[key].read(key)
 
+    def place(self, key: str) -> str:
+        return self._part[key].place(key)
+
 
 class RenamedTensors:
     """Some of a `TensorFile`'s tensors under other keys. names: new key to the file's."""
@@ -88,6 +100,9 @@ class RenamedTensors:
 
     def read(self, key: str) -> np.ndarray:
         return self._tensors.read(self._names[key])
+
+    def place(self, key: str) -> str:
+        return self._tensors.place(self._names[key])
 
 
 def _float32(value: np.ndarray) -> np.ndarray:
@@ -136,7 +151,7 @@ def read_shards(index: Path) -> tuple[TensorFile, tuple[Path, ...]]:
         )
     is_pickle = index.name.startswith(PICKLE)
     parts = {
-        shard.name: TorchTensors(state_of(load_pickle(shard), shard))
+        shard.name: TorchTensors(state_of(load_pickle(shard), shard), shard)
         if is_pickle
         else SafetensorsFile(shard)
         for shard in shards

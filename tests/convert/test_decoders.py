@@ -13,8 +13,8 @@ from safetensors.numpy import load_file, save_file
 
 from reoac_jax.backbone import load_backbone, lora, read_backbone
 from reoac_jax.backbone.peft import Adapter, BaseModel, read_adapter, write_adapter
-from reoac_jax.backbone.pytorch_files import find_source, open_source
-from reoac_jax.convert import from_flax, mdlm_to_flax, to_flax
+from reoac_jax.backbone.pytorch_files import find_source, open_source, read_config
+from reoac_jax.convert import from_flax, mdlm_to_flax, peft_to_flax, to_flax
 from reoac_jax.system.errors import run_command
 from scripts import random_checkpoint
 
@@ -146,6 +146,34 @@ def test_a_tied_head_that_is_in_the_file_all_the_same_is_taken(tmp_path):
     assert "lm_head" not in params
 
 
+def test_qwen2_has_dreams_tensors_and_logits_in_their_own_place(tmp_path):
+    """`a2d-qwen2`, of which there is no published output here; its forward pass is compared with
+    `transformers` in tests/backbone/decoder."""
+    config = {"model_type": "a2d-qwen2", "architectures": ["A2DQwen2LMHeadModel"]}
+    folder = convert(changed(tmp_path, "dream", config), tmp_path / "out")
+    model, _ = load_backbone(folder)
+    assert model.config.qkv_bias and not model.config.head_norms and not model.spec.reads_left
+    argv = ["--source", str(folder), "--output", str(tmp_path / "back")]
+    assert run_command(from_flax.main, argv) == 0
+    theirs, ours = tensors(GOLDEN / "dream_small"), tensors(tmp_path / "back")
+    assert theirs.keys() == ours.keys()
+    assert all(ours[key].tobytes() == value.tobytes() for key, value in theirs.items())
+
+
+def test_what_is_wrong_in_a_tensor_names_the_shard_that_holds_it(tmp_path, capsys):
+    source = make(tmp_path / "source", "dream", "--shard-bytes", "60000")
+    shard = sorted(source.glob("model-*.safetensors"))[2]
+    good = load_file(shard)
+    key, value = next(iter(good.items()))
+    spoilt = value.copy()
+    spoilt.flat[-1] = np.nan
+    for wrong, words in ((spoilt, "holds NaN or infinity"), (value[:-1], "has shape ")):
+        save_file(good | {key: wrong}, shard)
+        convert(source, tmp_path / "out", code=2)
+        assert f"error: {shard}: key {key} {words}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_numbers_beyond_a_formats_range_are_refused(tmp_path, capsys):
     def enlarge(state):
         state["model.norm.weight"][0] = 1e6
@@ -169,6 +197,33 @@ def test_the_old_name_still_has_its_default_and_the_new_one_none(capsys):
     assert refusal.value.code == 0 and "default:kuleshov-group/mdlm-owt" in printed
     assert run_command(to_flax.main, ["--output", "x"]) == 2
     assert "--source" in capsys.readouterr().err
+
+
+def _sizes(family):
+    folder = GOLDEN / f"{family}_small"
+    return read_config(folder / "config.json", find_source(str(folder)).tokenizer)
+
+
+@pytest.mark.parametrize("base", ["llada", "dream"])
+def test_an_adapter_of_another_family_is_refused(tmp_path, capsys, base):
+    """By the command, which looks at the names before it merges anything."""
+    family = {"llada": "dream", "dream": "llada"}[base]
+    kernels = {"a": np.zeros((64, 2), np.float32), "b": np.zeros((2, 64), np.float32)}
+    adapter = Adapter({"blocks_0/attn_out/kernel": kernels}, 1.0, 0.0)
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    write_adapter(folder, _sizes(family), adapter, BaseModel(None, None))
+    convert(GOLDEN / f"{base}_small", tmp_path / "base")
+    argv = ["--adapter", str(folder), "--base", str(tmp_path / "base")]
+    capsys.readouterr()
+    assert run_command(peft_to_flax.main, [*argv, "--output", str(tmp_path / "out")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    theirs, ours = "self_attn.o_proj", "blocks.0.q_proj"
+    if base == "dream":
+        theirs, ours = "blocks.0.attn_out", "layers.0.self_attn.q_proj"
+    assert line.startswith(f"error: {folder}") and f"{theirs}.lora_A.weight is no LoRA" in line
+    assert f"{ours}.lora_A.weight" in line.partition("expected keys such as")[2]
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

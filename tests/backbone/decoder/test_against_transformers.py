@@ -31,6 +31,9 @@ class Arrays:
     def read(self, key):
         return self.state[key]
 
+    def place(self, key):
+        return f"an array: key {key}"
+
 
 @st.composite
 def published_configs(draw):
