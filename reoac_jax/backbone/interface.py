@@ -31,7 +31,8 @@ class ModelSpec:
     sees_time: whether the network sees the noise level; if not it is a function of the tokens.
     reads_left: whether the logits of position i stand at i - 1 (at 0 for i = 0), as in models made
       from autoregressive ones. `Denoiser.generated` takes care of it.
-    eos_id: id that ends a text; None where the tokenizer alone knows.
+    eos_id, pad_id: ids of what ends a text and of what stands behind it; None where the tokenizer
+      alone knows.
     """
 
     vocab_size: int
@@ -43,6 +44,7 @@ class ModelSpec:
     sees_time: bool = False
     reads_left: bool = False
     eos_id: int | None = None
+    pad_id: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.mask_id < self.vocab_size:

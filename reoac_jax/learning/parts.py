@@ -91,7 +91,13 @@ def load_parts(config: ConfigDict) -> Parts:
             f"rollout.max_prompt_len + rollout.gen_len is {longest}; expected at most the "
             f"backbone's context of {model.spec.context}"
         )
-    tokenizer = load_tokenizer(backbone.tokenizer_source, backbone.tokenizer_path, backbone.path)
+    tokenizer = load_tokenizer(
+        backbone.tokenizer_source,
+        backbone.tokenizer_path,
+        backbone.path,
+        eos_id=model.spec.eos_id,
+        pad_id=model.spec.pad_id,
+    )
     if config.task.prompt == "chat":
         set_up_chat(tokenizer)
     heads = make_heads(config, model.spec)

@@ -75,17 +75,26 @@ def _check_ids(tokenizer: Tokenizer, values: Mapping[str, Any]) -> None:
             )
 
 
-def load_tokenizer(source: str, path: str, backbone_path: str) -> Tokenizer:
+def load_tokenizer(
+    source: str,
+    path: str,
+    backbone_path: str,
+    *,
+    eos_id: int | None = None,
+    pad_id: int | None = None,
+) -> Tokenizer:
     """Loads the tokenizer that `tokenizer_source` names (DESIGN.md, section 3).
 
     Args:
       source: "mdlm", the tokenizer at `path` (GPT-2's); "auto", the one beside the weights.
       path: hub id or local folder, used by "mdlm".
       backbone_path: the backbone's folder, whose `tokenizer/` is used by "auto".
+      eos_id, pad_id: those of the model's `config.json`, which go before the tokenizer's own; None
+        where it has none.
 
     Raises:
-      InputError: no tokenizer can be loaded from there, or it has no fast form, which the
-        character offsets of the prompt need.
+      InputError: no tokenizer can be loaded from there, it has no fast form, which the character
+        offsets of the prompt need, no eos, or no token of an id that `config.json` names.
     """
     place = str(Path(backbone_path) / "tokenizer") if source == "auto" else path
     if source == "auto" and not Path(place).is_dir():
@@ -103,6 +112,15 @@ def load_tokenizer(source: str, path: str, backbone_path: str) -> Tokenizer:
             f"no tokenizer could be loaded from {place} ({reason}); expected a hub id or a local "
             "folder with tokenizer files in backbone.tokenizer_path"
         ) from error
+    for name, index in (("eos_token", eos_id), ("pad_token", pad_id)):
+        if index is None or index == getattr(tokenizer, f"{name}_id"):
+            continue
+        if index >= len(tokenizer):
+            raise InputError(
+                f"config.json of {backbone_path} says {name}_id {index}, but the tokenizer at "
+                f"{place} has {len(tokenizer)} ids; expected files of one model"
+            )
+        setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(index))
     if not tokenizer.is_fast or tokenizer.eos_token_id is None:
         raise InputError(
             f"the tokenizer at {place} has no fast form or no eos token; it needs both"

@@ -14,7 +14,9 @@ from safetensors.numpy import load_file, save_file
 from reoac_jax.backbone import load_backbone, lora, read_backbone
 from reoac_jax.backbone.peft import Adapter, BaseModel, read_adapter, write_adapter
 from reoac_jax.backbone.pytorch_files import find_source, open_source, read_config
+from reoac_jax.config import base
 from reoac_jax.convert import from_flax, mdlm_to_flax, peft_to_flax, to_flax
+from reoac_jax.learning.parts import load_parts
 from reoac_jax.system.errors import run_command
 from scripts import random_checkpoint
 
@@ -188,6 +190,16 @@ def test_the_mask_of_the_tokenizer_is_kept(tmp_path):
     model, _ = load_backbone(tmp_path / "out")
     assert model.spec.mask_id == 297 and model.spec.token_count == 298
     assert json.loads((tmp_path / "out" / "config.json").read_text())["mask_token_id"] == 297
+
+
+def test_eos_and_padding_of_config_json_end_a_text(tmp_path):
+    config = base()
+    for ids, ends in (({"eos_token_id": 7, "pad_token_id": 9}, [7, 9]), ({}, [2])):
+        folder = changed(tmp_path / str(len(ids)), "qwen3", {"eos_token_id": None} | ids)
+        config.backbone.path = str(convert(folder, tmp_path / f"flax{len(ids)}"))
+        config.rollout.update(max_prompt_len=32, gen_len=32)
+        parts = load_parts(config)
+        assert np.flatnonzero(parts.vocabulary.is_eos).tolist() == ends
 
 
 def test_the_old_name_still_has_its_default_and_the_new_one_none(capsys):

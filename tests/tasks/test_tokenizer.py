@@ -11,6 +11,7 @@ from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 
 from reoac_jax.system.errors import InputError
+from reoac_jax.tasks.prompting import end_ids
 from reoac_jax.tasks.tokenizer import load_tokenizer, read_tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,6 +128,27 @@ def test_another_class_of_its_own_is_refused_unless_one_file_says_it_all(own_cla
     found = load_tokenizer("mdlm", str(folder), "")
     assert found("a 12<|im_end|>")["input_ids"] == whole("a 12<|im_end|>")["input_ids"]
     assert found.eos_token_id == END and not (folder / "ran").exists()
+
+
+def test_the_models_own_ids_of_eos_and_padding_go_first(own_class):
+    folder = own_class("DreamTokenizer")
+    tokenizer = load_tokenizer("mdlm", str(folder), "", eos_id=TURN_END, pad_id=None)
+    assert (tokenizer.eos_token, tokenizer.pad_token_id) == ("<|im_end|>", END)
+    assert end_ids(tokenizer) == {END, TURN_END}
+    tokenizer = load_tokenizer("mdlm", str(folder), "", eos_id=END, pad_id=TURN_END)
+    assert (tokenizer.eos_token_id, tokenizer.pad_token_id) == (END, TURN_END)
+    with pytest.raises(InputError, match=r"of folder says eos_token_id 262, but .* has 262 ids"):
+        load_tokenizer("mdlm", str(folder), "folder", eos_id=MASK + 1)
+
+
+def test_config_json_can_name_the_eos_that_the_tokenizer_lacks(tiny):
+    values = json.loads((tiny / "tokenizer_config.json").read_text())
+    own = read_tokenizer(str(tiny)).eos_token_id
+    del values["eos_token"]
+    (tiny / "tokenizer_config.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match="no eos token"):
+        load_tokenizer("mdlm", str(tiny), "")
+    assert load_tokenizer("mdlm", str(tiny), "", eos_id=own).eos_token_id == own
 
 
 @pytest.mark.parametrize("file", ["vocab.json", "merges.txt"])

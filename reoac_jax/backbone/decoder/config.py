@@ -69,6 +69,7 @@ class DecoderConfig:
             context=self.context,
             reads_left=self.reads_left,
             eos_id=self.eos_id,
+            pad_id=self.pad_id,
         )
 
     def to_json(self) -> dict[str, Any]:
