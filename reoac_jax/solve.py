@@ -113,7 +113,7 @@ def _watched(solver: Solver, question: str, view: DenoisingView) -> Answer:
         run, given = solver.infill, parsed.given
     else:
         run, given = solver.solve, np.full(solver.config.rollout.gen_len, mask_id, np.int32)
-    max_steps = solver.config.rollout.max_steps
+    max_steps = solver.max_steps(len(given))
     operators = solver.config.operators.names
     with view.watching(question, given, solver.parts.tokenizer, mask_id, max_steps, operators):
         (answer,) = run([question])

@@ -141,6 +141,9 @@ def test_command_line(backbone, capsys, monkeypatch):
     steps = [line for line in err.splitlines() if not line.startswith("compiled ")]
     assert steps[0] == BLANKED and len(steps) == 3 and steps[1].startswith("step 1 of 7: ")
     assert steps[1].count("▁") == 1 and steps[2].endswith("8 = 7 , 14 / 7 = 2 ;")
+    argv = [*model[:-1], "confidence:steps=9", "--trace", BLANKED]  # more than rollout.max_steps
+    code, out, err = command(capsys, monkeypatch, argv)
+    assert code == 0 and "step 1 of 9: " in err
 
     lines = iter([f"\ufeff{QUESTION}", "", "1 " * 17, BLANKED])
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines, None) or _end(lines))
