@@ -238,6 +238,31 @@ def test_an_adapter_of_another_family_is_refused(tmp_path, capsys, base):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_adapter_is_merged_in_float32_and_rounded_once_if_asked(tmp_path, capsys):
+    source = make(tmp_path / "source", "llada", "--dtype", "bfloat16", "--n-blocks", "1")
+    folder = convert(source, tmp_path / "base", "--dtype", "stored")
+    model, base = read_backbone(folder)
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(shape, dtype=np.float32) for shape in ((64, 2), (2, 64)))
+    adapter = Adapter({"blocks_0/attn_out/kernel": {"a": a, "b": b}}, 0.5, 0.0)
+    (tmp_path / "adapter").mkdir()
+    write_adapter(tmp_path / "adapter", model, adapter, BaseModel(None, None))
+    argv = ["--adapter", str(tmp_path / "adapter"), "--base", str(folder)]
+    found = {}
+    for name, options in (("float32", []), ("bfloat16", ["--dtype", "stored"])):
+        output = tmp_path / name
+        assert run_command(peft_to_flax.main, [*argv, "--output", str(output), *options]) == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["dtype"] == name
+        _, params = read_backbone(output, "stored")
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {name}
+        found[name] = np.asarray(params["blocks_0"]["attn_out"]["kernel"])
+        np.testing.assert_array_equal(params["final_norm"]["scale"], base["final_norm"]["scale"])
+    before = np.asarray(base["blocks_0"]["attn_out"]["kernel"], np.float64)
+    exact = before + 0.5 * (a.astype(np.float64) @ b)
+    np.testing.assert_allclose(found["float32"], exact, rtol=1e-6, atol=1e-6)
+    assert np.array_equal(found["bfloat16"], found["float32"].astype(found["bfloat16"].dtype))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_adapter_has_the_familys_module_names_and_peft_loads_it(tmp_path, family):
