@@ -80,6 +80,28 @@ def test_only_the_questions_own_text_has_key_tokens(chat):
     assert [chat.decode([t]) for t, key in zip(tokens, keys, strict=True) if key] == list("3+45")
 
 
+def test_a_template_that_trims_as_lladas_does(tokenizer):
+    """It begins with one bos, and takes the white space off a turn's text: keys are found all the
+    same, and nothing is put before the prompt a second time."""
+    tokenizer.bos_token = "<|endoftext|>"
+    tokenizer.chat_template = (
+        "{% for message in messages %}{% if loop.index0 == 0 %}{{ bos_token }}{% endif %}"
+        "{{ '<|im_start|>' + message.role + '\n\n' + message.content | trim + '<|im_end|>' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n\n' }}{% endif %}"
+    )
+    set_up_chat(tokenizer)
+    prompting = Prompting(tokenizer, "Be brief.")
+    ((tokens, keys),) = encode_prompts(["  3 + 45?\n"], tokenizer, prompting)
+    assert tokenizer.decode(tokens) == (
+        "<|endoftext|><|im_start|>system\n\nBe brief.<|im_end|>"
+        "<|im_start|>user\n\n3 + 45?<|im_end|><|im_start|>assistant\n\n"
+    )
+    assert [tokenizer.decode([t]) for t, key in zip(tokens, keys, strict=True) if key] == list(
+        "3+45"
+    )
+    assert tokens.count(END) == 1 and end_ids(tokenizer) == {END, TURN_END}
+
+
 def test_a_reference_follows_at_once_and_ends_with_the_turn(chat):
     encoded = encode_problems(
         [problem("3 + 4?")], ["7"], chat, gen_len=4, max_prompt_len=200,
