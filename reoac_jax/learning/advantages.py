@@ -40,10 +40,12 @@ class GroupRelative:
     """`group_advantage`, the same for all steps of an episode. floor: the least scale."""
 
     floor: float
+    own_scale: bool = False
 
     def __call__(self, episodes: GradedEpisodes) -> np.ndarray:
         returns, groups = jnp.asarray(episodes.returns), jnp.asarray(episodes.groups)
-        relative = np.asarray(group_advantage(returns, groups, self.floor), np.float32)
+        found = group_advantage(returns, groups, self.floor, self.own_scale)
+        relative = np.asarray(found, np.float32)
         return np.broadcast_to(relative[:, None], episodes.active.shape)
 
 
@@ -70,10 +72,12 @@ def estimator(objective: Any) -> Estimator:
     """The one that a validated configuration's section `objective` names."""
     if objective.advantage == "critic":
         return ByCritic(objective.advantage_decay, objective.advantage_floor)
-    return GroupRelative(objective.advantage_floor)
+    return GroupRelative(objective.advantage_floor, objective.advantage_scale == "group")
 
 
-def group_advantage(returns: jax.Array, groups: jax.Array, floor: float) -> jax.Array:
+def group_advantage(
+    returns: jax.Array, groups: jax.Array, floor: float, own_scale: bool = False
+) -> jax.Array:
     """Each episode's return less its group's mean, over the standard deviation of all of these.
 
     (Shao et al. 2024, arXiv 2402.03300, section 4.1, but with one scale for the batch: a group in
@@ -83,11 +87,16 @@ def group_advantage(returns: jax.Array, groups: jax.Array, floor: float) -> jax.
 
     Args:
       returns: float32 `[E]`. groups: int32 `[E]` in [0, E), equal for episodes of one prompt.
+      own_scale: each group by its own standard deviation, as published: a success among failures
+        counts for more than one among successes. `floor` bounds it likewise.
     """
     size = returns.shape[0]
     count = jax.ops.segment_sum(jnp.ones_like(returns), groups, size)
     mean = jax.ops.segment_sum(returns, groups, size) / jnp.maximum(count, 1.0)
     centred = returns - mean[groups]
+    if own_scale:
+        spread = jax.ops.segment_sum(jnp.square(centred), groups, size) / jnp.maximum(count, 1.0)
+        return centred / _scale(spread, floor)[groups]
     return centred / _scale(jnp.square(centred).mean(), floor)
 
 

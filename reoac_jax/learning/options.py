@@ -61,6 +61,13 @@ OPTIONS: Mapping[str, Option] = {
     "objective.advantage_decay": Option(
         "float", "advantage critic: lambda of GAE", 0.9, low=0.0, high=1.0
     ),
+    "objective.advantage_scale": Option(
+        "str",
+        "advantage group: divided by one standard deviation for the iteration, or each group by "
+        "its own",
+        "iteration",
+        choices=("iteration", "group"),
+    ),
     "objective.advantage_floor": Option(
         "float",
         "least scale that advantages are divided by: where nothing is earned, the costs alone do "

@@ -30,6 +30,11 @@ def test_group_advantage(rng):
         centred[groups == group] -= returns[groups == group].astype(np.float64).mean()
     expected = centred / np.sqrt((centred**2).mean())
     np.testing.assert_allclose(group_advantage(returns, groups, 0.1), expected, atol=1e-4)
+    for group in set(groups.tolist()):
+        own = centred[groups == group]
+        centred[groups == group] = own / max(np.sqrt((own**2).mean()), 0.1)
+    own_scale = group_advantage(returns, groups, 0.1, own_scale=True)
+    np.testing.assert_allclose(own_scale, centred, atol=1e-4)
 
 
 def test_group_advantage_of_equal_returns_is_zero():
@@ -42,6 +47,7 @@ def test_where_nothing_is_earned_the_costs_are_not_blown_up(rng):
     rewards, costs = np.zeros(8, np.float32), 0.01 * rng.random((8, 3)).astype(np.float32)
     groups, active = np.repeat([0, 1], 4).astype(np.int32), np.ones((8, 3), bool)
     episodes = GradedEpisodes(rewards, costs, groups, np.zeros((8, 3), np.float32), active)
+    assert 0 < np.abs(GroupRelative(0.1, own_scale=True)(episodes)).max() < 0.4
     for estimate in (GroupRelative(0.1), ByCritic(1.0, 0.1)):
         tame = estimate(episodes)
         assert 0 < np.abs(tame).max() < 0.4

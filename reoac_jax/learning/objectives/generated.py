@@ -30,7 +30,8 @@ class Generated(WeightedLikelihood):
             )
 
     def advantages(self, episodes: GradedEpisodes, estimate: Estimator) -> np.ndarray:
-        return GroupRelative(estimate.floor)(episodes)
+        relative = isinstance(estimate, GroupRelative)
+        return (estimate if relative else GroupRelative(estimate.floor))(episodes)
 
     def target(self, episodes: Episodes, episode: np.ndarray, step: np.ndarray) -> np.ndarray:
         return episodes.final[episode]
