@@ -67,7 +67,8 @@ class LearnerSettings:
 
     trainable: what of the backbone is trained. actor, backbone: what they follow. rows_at_a_time:
     rows that a device passes through the backbone together where their hidden states are computed
-    again. The rest is named as in the sections `optimizer`, `train` and `sharding`.
+    again. backbone_steps: the backbone's gradient steps of the whole run. The rest is named as in
+    the sections `optimizer`, `train` and `sharding`.
     """
 
     trainable: Trainable
@@ -81,6 +82,8 @@ class LearnerSettings:
     gradient_clip: float
     fsdp: bool
     rows_at_a_time: int = 32
+    backbone_final_rate: float = 1.0
+    backbone_steps: int = 1
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "LearnerSettings":
@@ -92,6 +95,8 @@ class LearnerSettings:
             actor_rate=optimizer.actor_rate,
             critic_rate=optimizer.critic_rate,
             backbone_rate=optimizer.backbone_rate,
+            backbone_final_rate=optimizer.backbone_final_rate,
+            backbone_steps=config.train.iterations * config.train.backbone_steps,
             backbone_accumulate=config.train.backbone_accumulate,
             weight_decay=optimizer.weight_decay,
             gradient_clip=optimizer.gradient_clip,
@@ -99,9 +104,19 @@ class LearnerSettings:
             rows_at_a_time=config.rollout.batch_size,
         )
 
-    def optimizer(self, rate: float) -> optax.GradientTransformation:
+    def optimizer(self, rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
         """Of an update with this rate."""
         return clipped_adamw(rate, self.weight_decay, self.gradient_clip)
+
+    @property
+    def backbone_optimizer(self) -> optax.GradientTransformation:
+        """Of the backbone's update, whose rate may fall with the steps of the run."""
+        if self.backbone_final_rate == 1.0:
+            return self.optimizer(self.backbone_rate)
+        last = self.backbone_rate * self.backbone_final_rate
+        return self.optimizer(
+            optax.linear_schedule(self.backbone_rate, last, max(self.backbone_steps - 1, 1))
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +152,7 @@ class Learner:
         optimizers = OptimizerStates(
             actor=settings.optimizer(settings.actor_rate).init(heads.actor),
             critic=settings.optimizer(settings.critic_rate).init(heads.critic),
-            backbone=settings.optimizer(settings.backbone_rate).init(backbone),
+            backbone=settings.backbone_optimizer.init(backbone),
         )
         return LearnerState(heads, backbone, optimizers)
 
@@ -301,7 +316,7 @@ class Learner:
             loss_fn, state.backbone, parts, key, settings.backbone_accumulate
         )
         backbone, opt = _step(
-            settings.optimizer(settings.backbone_rate), gradient, state.optimizers.backbone,
+            settings.backbone_optimizer, gradient, state.optimizers.backbone,
             state.backbone,
         )  # fmt: skip
         if settings.fsdp:

@@ -67,6 +67,7 @@ OPTIONS: Mapping[str, Option] = {
         "its own",
         "iteration",
         choices=("iteration", "group"),
+        before="iteration",
     ),
     "objective.advantage_floor": Option(
         "float",
@@ -85,6 +86,15 @@ OPTIONS: Mapping[str, Option] = {
     "optimizer.actor_rate": _rate("actor", 3e-3),
     "optimizer.critic_rate": _rate("critic", 1e-3),
     "optimizer.backbone_rate": _rate("backbone", 1e-4),
+    "optimizer.backbone_final_rate": Option(
+        "float",
+        "share of backbone_rate at the run's last gradient step, to which it falls in a line; "
+        "1: the rate is constant",
+        1.0,
+        low=0.0,
+        high=1.0,
+        before=1.0,
+    ),
     "optimizer.weight_decay": Option("float", "of AdamW", 0.01, low=0.0, high=10.0),
     "optimizer.gradient_clip": Option(
         "float", "bound on the global norm, of each of the three; 0: none", 1.0, low=0.0, high=1e4
