@@ -24,7 +24,7 @@ from typing import Any
 import reoac_jax  # noqa: F401 - first: it says in one line what JAX refuses of the environment
 
 # isort: split
-from benchmark import coldstart, machine, ours
+from benchmark import coldstart, lengths, machine, ours
 from benchmark.inputs import make_inputs
 from benchmark.measure import Program, Timing, release_freed_memory, time_together
 from benchmark.workload import WORKLOADS
@@ -34,7 +34,7 @@ from reoac_jax.devices.cpu import keep_freed_memory
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import write_json
 
-WHAT = ("matmul", "forward", "rollout", "lora", "full", "sft", "coldstart")
+WHAT = ("matmul", "forward", "rollout", "lora", "full", "sft", "lengths", "coldstart")
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
@@ -95,6 +95,11 @@ def _groups(dtypes: Sequence[str]) -> dict[str, list[Callable[..., Program]]]:
         groups[mode] = [lambda w, i, m=mode, d=d: ours.update_program(w, i, m, d) for d in dtypes]
     groups["sft"] = [lambda w, i, d=d: ours.supervised_program(w, i, d) for d in dtypes]
     groups["sft"] += [lambda w, i, d=d: ours.products_program(w, i, d) for d in dtypes]
+    groups["lengths"] = [
+        lambda w, _, k=like, d=d: lengths.updates_program(w, d, k)
+        for d in dtypes
+        for like in (False, True)
+    ]
     groups["lora"].append(lambda w, i: ours.update_program(w, i, "lora", dtypes[0], remat=True))
     if HAS_TORCH:
         from benchmark import reference

@@ -157,29 +157,11 @@ def update_program(
     workload: Workload, inputs: Inputs, mode: str, dtype: str, remat: bool = False
 ) -> Program:
     """One backbone step of `update_rows` transitions, in mode lora or full, with dropout."""
-    model = model_of(workload, dtype).clone(dropout=0.1, remat=remat)
-    config, count, gen_len = workload.config, workload.update_rows, workload.gen_len
-    heads = Heads.create((256, 256), (256, 256), config.hidden_dim, True, False, False, 5)
-    settings = LearnerSettings(
-        trainable=_TRAINABLE[mode], actor=SoftQ(), backbone=Reference(), actor_rate=1e-4,
-        critic_rate=1e-4, backbone_rate=5e-6, backbone_accumulate=1,
-        weight_decay=0.01, gradient_clip=1.0, fsdp=False,
-    )  # fmt: skip
-    mesh = sharding.make_mesh(jax.devices()[:1])
-    learner = Learner(model, heads, _rollout_settings(workload), settings, mesh)
+    learner = learner_of(workload, mode, dtype, remat)
+    settings, config = learner.settings, workload.config
+    count, gen_len = workload.update_rows, workload.gen_len
     params = jax.tree.map(jnp.asarray, inputs.params)
-    batch = BackboneBatch(
-        prompt=inputs.prompt[:count],
-        prompt_length=inputs.lengths[:count],
-        tokens=inputs.generated[:count],
-        position=np.tile(np.arange(gen_len, dtype=np.int32), (count, 1)),
-        written=inputs.generated[:count] == config.mask_id,
-        target=inputs.reference[:count],
-        log_prob=np.zeros((count, gen_len), np.float32),
-        advantage=np.linspace(0.1, 1.0, count, dtype=np.float32),
-        step=np.zeros(count, np.int32),
-    )
-    batch = jax.tree.map(jnp.asarray, batch)
+    batch = jax.tree.map(jnp.asarray, transitions(workload, inputs, np.arange(count), gen_len))
     state = [learner.init(jax.random.key(3), params)]
     base = params if settings.trainable.keeps_base else None
     real = jnp.ones(count)
@@ -205,6 +187,38 @@ def update_program(
         computed_tokens=float(count * (inputs.prompt.shape[1] + gen_len)),
         needed_tokens=float(tokens.sum()),
         temporary_bytes=step.memory_analysis().temp_size_in_bytes,
+    )
+
+
+def learner_of(workload: Workload, mode: str, dtype: str, remat: bool = False) -> Learner:
+    """With dropout, the original's objective, on one device."""
+    config = workload.config
+    model = model_of(workload, dtype).clone(dropout=0.1, remat=remat)
+    heads = Heads.create((256, 256), (256, 256), config.hidden_dim, True, False, False, 5)
+    settings = LearnerSettings(
+        trainable=_TRAINABLE[mode], actor=SoftQ(), backbone=Reference(), actor_rate=1e-4,
+        critic_rate=1e-4, backbone_rate=5e-6, backbone_accumulate=1,
+        weight_decay=0.01, gradient_clip=1.0, fsdp=False,
+    )  # fmt: skip
+    mesh = sharding.make_mesh(jax.devices()[:1])
+    return Learner(model, heads, _rollout_settings(workload), settings, mesh)
+
+
+def transitions(
+    workload: Workload, inputs: Inputs, rows: np.ndarray, columns: int
+) -> BackboneBatch[np.ndarray]:
+    """A minibatch of these rows, each of which wrote what is masked of its first `columns`."""
+    count, generated = len(rows), inputs.generated[rows]
+    return BackboneBatch(
+        prompt=inputs.prompt[rows],
+        prompt_length=inputs.lengths[rows],
+        tokens=generated,
+        position=np.tile(np.arange(columns, dtype=np.int32), (count, 1)),
+        written=generated[:, :columns] == workload.config.mask_id,
+        target=inputs.reference[rows, :columns],
+        log_prob=np.zeros((count, columns), np.float32),
+        advantage=np.linspace(0.1, 1.0, count, dtype=np.float32),
+        step=np.zeros(count, np.int32),
     )
 
 

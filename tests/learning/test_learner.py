@@ -335,6 +335,24 @@ def test_steps_donate_the_state():
     assert not any(x.is_deleted() for x in jax.tree.leaves((after, params)))
 
 
+def test_the_backbones_rate_falls_in_a_line_to_its_share_at_the_last_step():
+    plain = dataclasses.replace(SETTINGS, weight_decay=0.0, gradient_clip=0.0)
+    falling = dataclasses.replace(plain, backbone_final_rate=0.5, backbone_steps=5)
+    weights, gradient = jnp.zeros(3), jnp.ones(3)
+
+    def steps(settings, count):
+        optimizer = settings.backbone_optimizer
+        state = optimizer.init(weights)
+        for _ in range(count):
+            step, state = optimizer.update(gradient, state, weights)
+            yield float(-step[0])
+
+    # Of a constant gradient Adam's step is the rate.
+    np.testing.assert_allclose(list(steps(plain, 3)), [0.01] * 3, rtol=1e-4)
+    expected = [0.01, 0.00875, 0.0075, 0.00625, 0.005, 0.005]
+    np.testing.assert_allclose(list(steps(falling, 6)), expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     "overlay, message",
     [
@@ -351,9 +369,11 @@ def test_init_refuses(overlay, message):
 def test_settings_from_the_configuration(configs):
     overrides = ["--config.lora.rank=4", "--config.lora.alpha=2", "--config.lora.targets=mlp_in"]
     overrides += ["--config.optimizer.critic_rate=0.5", "--config.objective.actor=soft_q"]
+    overrides += ["--config.optimizer.backbone_final_rate=0.1", "--config.train.iterations=30"]
     settings = LearnerSettings.from_config(load_config(configs / "gsm8k_original.py", overrides))
     assert settings.trainable == Lora(0.5, ("mlp_in",), 4) and settings.actor == SoftQ()
     assert (settings.actor_rate, settings.critic_rate, settings.backbone_rate) == (1e-4, 0.5, 5e-6)
+    assert (settings.backbone_final_rate, settings.backbone_steps) == (0.1, 30)
     hash(settings)
 
 
