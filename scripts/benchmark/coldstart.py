@@ -12,13 +12,20 @@ from reoac_jax.runs.metrics import MetricsTail
 
 _ROOT = Path(__file__).resolve().parents[2]
 _POLL = 0.05  # seconds
+_IMPORTS = """
+import time
+began = time.perf_counter()
+import reoac_jax.train
+print(time.perf_counter() - began)
+"""
 
 
 def measure() -> dict[str, Any]:
     """Seconds of a first and a second start of `configs/tiny.py`, each a new process.
 
-    imports: what the imports alone take. first_iteration, second_iteration: the part of each start
-    that is the iteration's own rollout and update, with what was compiled for them.
+    imports: what the imports alone take, without the interpreter's own start and end.
+    first_iteration, second_iteration: the part of each start that is the iteration's own rollout
+    and update, with what was compiled for them.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -30,9 +37,10 @@ def measure() -> dict[str, Any]:
         )  # fmt: skip
         first, first_iteration = _start(folder, backbone, "first")
         second, second_iteration = _start(folder, backbone, "second")
-        began = time.monotonic()
-        subprocess.run([sys.executable, "-c", "import reoac_jax.train"], check=True, cwd=_ROOT)
-        imports = time.monotonic() - began
+        measured = subprocess.run(
+            [sys.executable, "-c", _IMPORTS], check=True, cwd=_ROOT, capture_output=True, text=True
+        )
+        imports = float(measured.stdout)
     return {
         "first": first,
         "second": second,

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from support.small_run import TINY, metrics, samples
+from support.small_run import TINY, metrics, samples, share_programs
 
 from reoac_jax import train
 from reoac_jax.config import load_config
@@ -49,9 +49,31 @@ def executable(path, text):
 
 @pytest.fixture
 def arguments(options):  # noqa: F811
-    """Of a run of seconds that trains all weights."""
-    kept = [o for o in options if "output_dir" not in o]
-    return [*kept, "--config.train.episodes_per_iter=10", "--config.checkpoint.every=1"]
+    """Of a run of seconds that trains all weights; look-aheads would be half of its compiling."""
+    kept = [o for o in options if "output_dir" not in o and "branch" not in o]
+    kept += ["--config.train.episodes_per_iter=10", "--config.checkpoint.every=1"]
+    return [*kept, "--config.sharding.fsdp=True"]
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Parts and programs of four devices."""
+    return {}
+
+
+@pytest.fixture
+def one_process(checkout, arguments, built, monkeypatch):
+    """The same run in this process, on its four devices."""
+    share_programs(monkeypatch, built)
+
+    def run(*more):
+        output = f"--config.output_dir={checkout / 'one'}"
+        argv = ["--config", TINY, *arguments, "--config.backbone.finetune_mode=full", output, *more]
+        assert run_command(train.main, argv) == 0
+        (folder,) = (checkout / "one" / "tiny").iterdir()
+        return folder
+
+    return run
 
 
 @pytest.fixture
@@ -71,8 +93,7 @@ def environment(checkout, **more):
         "PATH": f"{checkout / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "LOGS": str(checkout / "logs"),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 "
-        "--xla_cpu_use_fusion_emitters=false",  # compiled quickly, as in this process
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count=2 {os.environ.get('XLA_FLAGS', '')}",
         "JAX_COMPILATION_CACHE_DIR": cache,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.03",
         **more,
@@ -83,15 +104,6 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return probe.getsockname()[1]
-
-
-def one_process(checkout, arguments, *more):
-    """The same run in this process, on its four devices; its weights are replicated."""
-    output = f"--config.output_dir={checkout / 'one'}"
-    argv = ["--config", TINY, *arguments, "--config.backbone.finetune_mode=full", output, *more]
-    assert run_command(train.main, argv) == 0
-    (run,) = (checkout / "one" / "tiny").iterdir()
-    return run
 
 
 def assert_same_metrics(got, want):
@@ -105,11 +117,10 @@ def assert_same_metrics(got, want):
 
 @pytest.mark.slow
 @pytest.mark.process
-def test_two_slurm_tasks_are_one_run(checkout, arguments):
+def test_two_slurm_tasks_are_one_run(checkout, arguments, one_process):
     job = next(job for job in range(4096) if port_is_free(61440 + job))  # where jax puts it
     batch = subprocess.run(
-        ["bash", "scripts/slurm_train.sbatch", TINY, "full", *arguments,
-         "--config.sharding.fsdp=True"],
+        ["bash", "scripts/slurm_train.sbatch", TINY, "full", *arguments],
         cwd=checkout, check=False, timeout=600, capture_output=True, text=True,
         env=environment(checkout, SLURM_SUBMIT_DIR=str(checkout), SLURM_JOB_ID=str(job)),
     )  # fmt: skip
@@ -122,7 +133,7 @@ def test_two_slurm_tasks_are_one_run(checkout, arguments):
     second = (checkout / "logs" / "1.out").read_text() + (checkout / "logs" / "1.err").read_text()
     assert not re.search("training|problems|run folder|done", second)
 
-    whole = one_process(checkout, arguments)
+    whole = one_process()
     assert_same_metrics(metrics(run), metrics(whole))
     assert metrics(run)[0]["reward"] == metrics(whole)[0]["reward"]
     assert samples(run).keys() == samples(whole).keys()
@@ -160,7 +171,7 @@ def restored(config, checkpoint, count):
 
 @pytest.mark.slow
 @pytest.mark.process
-def test_a_death_ends_the_others_and_the_run_resumes(checkout, arguments):
+def test_a_death_ends_the_others_and_the_run_resumes(checkout, arguments, one_process):
     port = free_port()
     tasks = []
     for index in range(2):
@@ -196,7 +207,7 @@ def test_a_death_ends_the_others_and_the_run_resumes(checkout, arguments):
     last = max(int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdecimal())
     more = [f"--config.train.iterations={last + 2}", "--config.distributed.mode=off"]
     assert run_command(train.main, ["--resume", str(run), *more]) == 0
-    whole = one_process(checkout, arguments, more[0])
+    whole = one_process(more[0])
     assert_same_metrics(metrics(run), metrics(whole))
 
 

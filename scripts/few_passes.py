@@ -1,0 +1,274 @@
+"""What a policy gradient over denoising is worth where passes are few, against more fine-tuning.
+
+    python scripts/few_passes.py --config configs/tiny_few_passes.py \\
+        --output benchmarks/few_passes_tiny
+
+Four backbones: as it is; fine-tuned further (as many gradient steps and as many examples as the
+training below has steps and episodes, with the settings of its own last stage); trained by the
+configuration, all weights, once for each seed; and by an overlay (LoRA). Each is swept alike: rules
+that decide themselves how much they reveal, and schedules by hand, on the development split; what
+lies on the upper hull there is measured on the test split, so that each stands in its own best
+order at every budget.
+
+Beside it: the last three checkpoints on the development split in the order of training, and how
+many problems 8 drawn answers solve and how many of them differ. OUTPUT.jsonl holds the rows, and a
+second call goes on where the first one stopped; OUTPUT.json the tables that are read from them.
+"""
+
+import argparse
+import platform
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import reoac_jax  # first: it says in one line what JAX refuses of the environment
+
+# isort: split
+import jax
+import numpy as np
+from frontier.budgets import Point, at_budget, over_seeds, paired_difference, upper_hull
+from frontier.measure import Study, as_options, run_parent, trained_run
+from frontier.rows import Row, point, unpack
+from ml_collections import FrozenConfigDict
+
+from reoac_jax import sft
+from reoac_jax.config import config_hash, load_config, parse_command_line, to_json
+from reoac_jax.devices import sharding
+from reoac_jax.evaluation.policies import Policy
+from reoac_jax.evaluation.scoring import evaluate_policy
+from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
+from reoac_jax.runs.folder import CHECKPOINTS
+from reoac_jax.system.errors import RunError, run_command
+from reoac_jax.system.files import write_json
+from reoac_jax.tasks import make_task
+from reoac_jax.tasks.problem_set import ProblemSet
+
+BUDGETS = (3.0, 4.0, 5.0, 6.0, 7.0)
+START, CONTROL, FULL, LORA = SUBJECTS = ("start", "control", "full", "lora")
+ORDER = "schedule:counts=4-4"  # of training
+# Left to right by hand, so many a pass, the last pass all the rest: 2 to 7 passes.
+SCHEDULES = (
+    "4", "2-4", "2-5", "3-4", "4-4", "1-2-4", "2-2-4", "2-3-3", "2-2-2-2", "1-1-2-2-2",
+    "1-1-1-1-1-2",
+)  # fmt: skip
+POLICIES = (
+    *((f"schedule:counts={counts}", "by hand") for counts in SCHEDULES),
+    *((f"threshold:threshold={t}", "threshold") for t in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)),
+    *((f"entropy_bound:gamma={g}", "entropy bound") for g in (1.0, 0.5, 0.3, 0.2, 0.1, 0.03)),
+    *((f"prefix_threshold:threshold={t}", "run from the left") for t in (0.5, 0.7, 0.9, 0.97)),
+)
+OVERLAY: Mapping[str, Any] = {
+    "backbone.finetune_mode": "lora", "lora.rank": 16, "lora.alpha": 32.0,
+    "lora.targets": ("attn_qkv", "attn_out", "mlp_in", "mlp_out"),
+    "optimizer.backbone_rate": 1e-3,
+}  # fmt: skip
+DRAWS = 8  # answers of a problem, for pass@8
+LAST = 3  # checkpoints
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--output", type=Path, required=True, help="path without an ending")
+    parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
+    parser.add_argument("--seeds", type=int, default=3, help="training runs of all weights")
+    parser.add_argument("--dev", type=int, default=1000, help="development problems")
+    parser.add_argument("--test", type=int, default=4000, help="test problems")
+    options, overrides = parse_command_line(parser, argv)
+    sizes = as_options({"task.dev_size": options.dev, "task.test_size": options.test})
+    overrides = [*overrides, *sizes]
+    config = load_config(options.config, overrides)
+    task = make_task(config.task, config.grader)
+    study = Study(options, overrides, task)
+    drawn: dict[str, dict[str, float]] = {}
+    try:
+        for subject in [name for name in SUBJECTS if name in options.subjects]:
+            for seed in range(options.seeds if subject == FULL else 1):
+                parts, trained, greedy = globals()[f"make_{subject}"](study, seed)
+                sweep(study, subject, seed, greedy, parts, trained)
+                if seed == 0:
+                    drawn[subject] = several_draws(study, greedy, parts, trained)
+                study.forget_programs()
+    finally:
+        task.close()
+    result = {
+        "command": shlex.join(["python", "scripts/few_passes.py", *argv]),
+        "problems": options.test,
+        "at_budgets": [at(study.rows.all, budget) for budget in BUDGETS],
+        "in_the_order_of_training": in_order(study.rows.all),
+        f"pass@{DRAWS}": drawn,
+        "config": to_json(config),
+        "config_hash": config_hash(config),
+        "versions": {
+            "reoac_jax": reoac_jax.__version__,
+            "jax": jax.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    write_json(options.output.with_suffix(".json"), result)
+    show(result)
+    return 0
+
+
+def most_probable(study: Study, **changes: Any) -> FrozenConfigDict:
+    """The configuration for evaluations: tokens are the most probable ones."""
+    plain = {"rollout.sample_strategy": "argmax", "objective.backbone": "generated"}
+    return study.config(**plain, **changes)
+
+
+def make_start(study: Study, seed: int) -> tuple[Parts, Trained, FrozenConfigDict]:
+    config = most_probable(study)
+    parts = load_parts(config)
+    return parts, untrained(config, parts), config
+
+
+def make_control(study: Study, seed: int) -> tuple[Parts, Trained, FrozenConfigDict]:
+    """The backbone fine-tuned further by its last stage's settings on the episodes' problems."""
+    training = study.config(seed=seed)
+    steps = training.train.iterations * training.train.backbone_steps
+    examples = training.train.iterations * training.train.episodes_per_iter
+    changes = {
+        "seed": seed,
+        "backbone.dropout": 0.0,
+        "sft.steps": steps,
+        "sft.warmup_steps": 0,
+        "sft.batch_size": -(-examples // steps),
+        "sft.learning_rate": 5e-4,
+        "sft.eos_weight": 0.2,
+        "sft.eval_every": 10**8,
+        "sft.checkpoint_every": 200,
+    }
+    parent = run_parent(study, f"{CONTROL} {seed}", training)
+    if not list(parent.glob("*/backbone")):
+        argv = ["--config", study.options.config, *study.overrides, *as_options(changes)]
+        if sft.main([*argv, f"--config.exp_name={parent.name}"]) != 0:
+            raise RunError("the fine-tuning was stopped; call again")
+    config = most_probable(study, **{"backbone.path": max(parent.glob("*/backbone"))})
+    parts = load_parts(config)
+    return parts, untrained(config, parts), config
+
+
+def make_full(study: Study, seed: int) -> tuple[Parts, Trained, FrozenConfigDict]:
+    return _trained(study, seed, FULL, {})
+
+
+def make_lora(study: Study, seed: int) -> tuple[Parts, Trained, FrozenConfigDict]:
+    return _trained(study, seed, LORA, OVERLAY)
+
+
+def _trained(
+    study: Study, seed: int, subject: str, changes: Mapping[str, Any]
+) -> tuple[Parts, Trained, FrozenConfigDict]:
+    """What a training run gave, its last checkpoint; the last few are measured on the way."""
+    training = study.config(seed=seed, **changes)
+    run = trained_run(study, f"{subject} {seed}", study.options.config, training, changes)
+    config = most_probable(study, **changes)
+    parts = load_parts(config)
+    saved = sorted((run / CHECKPOINTS).glob("[0-9]*"), key=lambda folder: int(folder.name))
+    for folder in saved[-LAST:]:
+        before = load_trained(folder, parts)
+        name = f"{subject}, iteration {folder.name}"
+        study.row(name, seed, "by hand", ORDER, "dev", config, parts, before)
+    return parts, load_trained(run / CHECKPOINTS, parts), config
+
+
+def sweep(
+    study: Study,
+    subject: str,
+    seed: int,
+    config: FrozenConfigDict,
+    parts: Parts,
+    trained: Trained,
+) -> None:
+    """All policies on the development split; the hull, and the order of training, on the test's."""
+    families = dict(POLICIES)
+    rows = [
+        study.row(subject, seed, family, policy, "dev", config, parts, trained)
+        for policy, family in POLICIES
+    ]
+    best = [found.name for found in upper_hull([point(row) for row in rows])]
+    for policy in dict.fromkeys([*best, ORDER]):
+        study.row(subject, seed, families[policy], policy, "test", config, parts, trained)
+
+
+def several_draws(
+    study: Study, config: FrozenConfigDict, parts: Parts, trained: Trained
+) -> dict[str, float]:
+    """Of drawn answers in the order of training: right ones, problems solved, different ones."""
+    problems = ProblemSet.load(study.task, "dev", parts.tokenizer, config, study.options.dev)
+    drawn: Mapping[str, Any] = {
+        "rollout.sample_strategy": "sample", "objective.backbone": "generated",
+    }  # fmt: skip
+    policy = Policy(ORDER, study.config(**drawn), parts, sharding.make_mesh())
+    texts, correct = [], []
+    for seed in range(DRAWS):
+        drawing = study.config(seed=seed, **drawn)
+        found = evaluate_policy(
+            policy, drawing, parts, trained.params, trained.heads, study.task, problems
+        )
+        texts.append(found.texts)
+        correct.append([grade.correct for grade in found.grades])
+    different = [len(set(answers)) for answers in zip(*texts, strict=True)]
+    return {
+        "correct": float(np.mean(correct)),
+        "solved": float(np.any(correct, axis=0).mean()),
+        "different": float(np.mean(different)) / DRAWS,
+    }
+
+
+def at(rows: Sequence[Row], budget: float) -> dict[str, Any]:
+    """Each backbone at a budget of mean passes, mean over its seeds, and the lead of those trained.
+
+    Leads are paired over problems; `seeds` has each run's accuracy.
+    """
+    points: dict[tuple[str, int], list[Point]] = {}
+    for row in rows:
+        if row["split"] == "test":
+            points.setdefault((row["subject"], row["seed"]), []).append(point(row))
+    reached: dict[str, list[np.ndarray]] = {}
+    for (subject, _), measured in sorted(points.items()):
+        if (found := at_budget(measured, budget)) is not None:
+            reached.setdefault(subject, []).append(found)
+    means = {subject: np.mean(found, axis=0) for subject, found in reached.items()}
+    seeds = {subject: [float(x.mean()) for x in found] for subject, found in reached.items()}
+    table: dict[str, Any] = {
+        "budget": budget,
+        "accuracy": {
+            subject: float(means[subject].mean()) for subject in SUBJECTS if subject in means
+        },
+        "seeds": seeds,
+    }
+    if len(seeds.get(FULL, ())) > 1:
+        table["full, over seeds"] = over_seeds(seeds[FULL])._asdict()
+    for ours in (FULL, LORA):
+        for theirs in (START, CONTROL):
+            if ours in means and theirs in means:
+                lead = paired_difference(means[ours], means[theirs])
+                table[f"{ours} - {theirs}"] = lead._asdict()
+    return table
+
+
+def in_order(rows: Sequence[Row]) -> dict[str, Any]:
+    """The order of training: on the test split, and of the last checkpoints on the other one."""
+    table: dict[str, Any] = {}
+    for row in rows:
+        if row["policy"] == ORDER:
+            name = f"{row['subject']}, seed {row['seed']}"
+            table.setdefault(row["split"], {})[name] = float(unpack(row).mean())
+    return table
+
+
+def show(result: Mapping[str, Any]) -> None:
+    print("| passes | " + " | ".join(SUBJECTS) + " |")
+    for row in result["at_budgets"]:
+        shares = [row["accuracy"].get(name) for name in SUBJECTS]
+        cells = ["" if x is None else f"{x:.1%}" for x in shares]
+        print(f"| {row['budget']:g} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
