@@ -20,6 +20,18 @@ from reoac_jax.tasks.problem_set import ProblemSet
 from reoac_jax.tasks.tokenizer import Tokenizer
 
 
+def rewards_for_passes(
+    rewards: np.ndarray, steps: Trajectory[np.ndarray], gen_len: int, exponent: float
+) -> np.ndarray:
+    """reward * ((G - min(n, G) + 1) / G) ** exponent, n forward passes, float32 `[E]`.
+
+    (Jazbec et al. 2025, arXiv 2512.09106: a charge that is subtracted can be earned by being quick
+    and wrong; a factor is worth nothing without a right answer.) `steps` `[E, T, ...]`.
+    """
+    passes = np.minimum(steps.forward_passes.sum(axis=1), gen_len)
+    return (rewards * ((gen_len - passes + 1) / gen_len) ** exponent).astype(np.float32)
+
+
 def episode_returns(
     rewards: np.ndarray, steps: Trajectory[np.ndarray], cost_lambda: float
 ) -> np.ndarray:

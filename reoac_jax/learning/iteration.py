@@ -12,7 +12,12 @@ from ml_collections import ConfigDict
 
 from reoac_jax.devices import processes, sharding
 from reoac_jax.devices.streams import HostStream, RunStream
-from reoac_jax.learning.episodes import episode_returns, explained_variance, rollout_summary
+from reoac_jax.learning.episodes import (
+    episode_returns,
+    explained_variance,
+    rewards_for_passes,
+    rollout_summary,
+)
 from reoac_jax.learning.experiment import Experiment
 from reoac_jax.learning.grading import Grading
 from reoac_jax.learning.learner import LearnerState
@@ -94,7 +99,11 @@ def collect(
         np.array([grade.failed for grade in grades]),
     )
     rollout, graded = processes.all_gather((rollout, graded), len(indices))
-    check_finite(iteration, {"reward": graded.reward.mean()}, {})
+    reward = rewards_for_passes(
+        graded.reward, rollout.steps, config.rollout.gen_len, config.reward.passes_exponent
+    )
+    graded = graded._replace(reward=reward)
+    check_finite(iteration, {"reward": reward.mean()}, {})
     returns = episode_returns(graded.reward, rollout.steps, config.reward.cost_lambda)
     return Collected(indices, rollout, graded, returns, texts, grades, rolled_out)
 

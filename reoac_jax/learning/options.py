@@ -39,6 +39,15 @@ OPTIONS: Mapping[str, Option] = {
         "strict",
         choices=("strict", "shaped"),
     ),
+    "reward.passes_exponent": Option(
+        "float",
+        "the reward times ((G - passes + 1) / G) to this power, G being rollout.gen_len; 0: as it "
+        "is",
+        0.0,
+        low=0.0,
+        high=100.0,
+        before=0.0,
+    ),
     "objective.actor": Option(
         "str",
         "what the actor follows: policy_gradient, or soft_q (the original's)",

@@ -11,6 +11,7 @@ from reoac_jax.learning.episodes import (
     episode_returns,
     explained_variance,
     replay_episodes,
+    rewards_for_passes,
     rollout_summary,
 )
 from reoac_jax.learning.learner import LearnerSettings
@@ -46,6 +47,16 @@ def test_returns():
     returns = episode_returns(np.array([1.0, 0.0], np.float32), steps, 0.1)
     np.testing.assert_allclose(returns, [0.7, -0.05], rtol=1e-6)
     assert returns.dtype == np.float32
+
+
+def test_a_right_answer_is_worth_more_in_fewer_passes_and_a_wrong_one_nothing():
+    steps = SimpleNamespace(forward_passes=np.array([[1, 0], [2, 3], [9, 4], [1, 0]]))
+    rewards = np.array([1.0, 1.0, 0.5, 0.0], np.float32)
+    halved = rewards_for_passes(rewards, steps, 10, 2.0)
+    # Passes beyond the ten tokens count as ten.
+    np.testing.assert_allclose(halved, [1.0, 0.6**2, 0.5 * 0.1**2, 0.0], rtol=1e-6)
+    assert halved.dtype == np.float32
+    np.testing.assert_array_equal(rewards_for_passes(rewards, steps, 10, 0.0), rewards)
 
 
 def steps_with(q, operator, active):
