@@ -19,8 +19,8 @@ from support.nursery import Nursery
 from reoac_jax.runs.checkpoints import read_item
 
 ROOT = Path(__file__).resolve().parents[2]
-ITERATIONS = 8
-KILLS, KILLS_IN_A_SAVE = 6, 2
+ITERATIONS = 6
+KILLS, KILLS_IN_A_SAVE = 4, 2
 MOST_KILLS = 14  # the moment inside a save may be missed
 ITEMS = ("actor", "critic", "optimizers", "backbone_lora", "replay")
 
@@ -127,7 +127,7 @@ def test_killed_and_resumed_training_equals_an_uninterrupted_one(options, tmp_pa
         killer = Killer(nursery, tmp_path / "killed", argv, longest)
         while killer.kills < KILLS or killer.kills_in_a_save < KILLS_IN_A_SAVE:
             assert killer.kills < MOST_KILLS, "the kills meant for a save miss it"
-            if killer.run is not None and killer.kills % 3 == 2:
+            if killer.run is not None and killer.kills % 2 == 1:
                 killer.kill_in_a_save()
             else:
                 killer.kill_somewhere()

@@ -16,7 +16,7 @@ from reoac_jax.devices import sharding
 from reoac_jax.learning.learner import Learner
 from scripts.collectives import bytes_by_kind, collectives
 
-pytestmark = [pytest.mark.as_used, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 COUNTS = (1, 2, 4)
 SCALARS = 256  # bytes of losses, weights and norms that may travel beside the gradients
 # Bytes of the one row of conditioning where it is split and gathered as the weights are: twice its
