@@ -179,6 +179,7 @@ def test_resumed_run_equals_an_uninterrupted_one(mode, options, monkeypatch, cap
         *options,
         f"--config.backbone.finetune_mode={mode}",
         "--config.backbone.dropout=0.2",
+        "--config.optimizer.backbone_final_rate=0.1",
         "--config.train.iterations=4",
     ]
     share_programs(monkeypatch, {})
