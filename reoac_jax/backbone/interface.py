@@ -8,7 +8,7 @@ Shapes: `B` batch, `L` row length, `N` chosen positions, `D` width, `V` rows of 
 """
 
 import dataclasses
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -169,6 +169,10 @@ class ModelConfig(Protocol):
     def head_dim(self) -> int: ...
 
     def __hash__(self) -> int: ...
+
+    def for_tokenizer(self, count: int) -> Self:
+        """The model of a tokenizer with `count` ids: none beyond is ever drawn."""
+        ...
 
     def to_json(self) -> dict[str, Any]:
         """Fields under their published names; `Architecture.read_config` reads them back alone."""

@@ -98,6 +98,7 @@ def load_parts(config: ConfigDict) -> Parts:
         eos_id=model.spec.eos_id,
         pad_id=model.spec.pad_id,
     )
+    model = model.clone(config=model.config.for_tokenizer(len(tokenizer)))
     if config.task.prompt == "chat":
         set_up_chat(tokenizer)
     heads = make_heads(config, model.spec)

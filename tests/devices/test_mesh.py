@@ -15,7 +15,6 @@ from reoac_jax.devices import sharding
 from reoac_jax.rollout import Request, RolloutProgram, in_order
 from scripts.collectives import collectives
 
-
 ROOT = Path(__file__).resolve().parents[2]
 # What places an array on a mesh, or speaks to its other devices by the axis's name.
 PLACING = re.compile(

@@ -6,7 +6,7 @@ the published classes differ from the published values.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from reoac_jax.backbone.interface import ModelSpec
 
@@ -71,6 +71,10 @@ class DecoderConfig:
             eos_id=self.eos_id,
             pad_id=self.pad_id,
         )
+
+    def for_tokenizer(self, count: int) -> Self:
+        """Of a tokenizer that is not beside the weights, too."""
+        return dataclasses.replace(self, token_count=min(self.token_count, count))
 
     def to_json(self) -> dict[str, Any]:
         """The published `config.json`, with the mask's id where it did not hold one."""

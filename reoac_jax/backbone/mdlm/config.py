@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from reoac_jax.backbone.interface import ModelSpec
 from reoac_jax.system.errors import InputError
@@ -52,6 +52,10 @@ class BackboneConfig:
     @property
     def head_dim(self) -> int:
         return self.hidden_dim // self.n_heads
+
+    def for_tokenizer(self, count: int) -> Self:
+        """Itself: its rows are the tokens that it was trained with, and the mask."""
+        return self
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], where: str = "config.json") -> "BackboneConfig":

@@ -129,7 +129,10 @@ def test_a_tokenizer_that_ends_early_leaves_ids_that_are_never_drawn():
     assert (config.vocab_size, config.token_count) == (304, 298)
     drawable = config.spec.drawable()
     assert drawable.sum() == 297 and not drawable[297:].any() and drawable[:297].all()
-    assert read(published("llada"), tokenizer=[]).spec.drawable().sum() == 303
+    alone = read(published("llada"), tokenizer=[])
+    assert alone.spec.drawable().sum() == 303
+    # The tokenizer came from elsewhere.
+    assert alone.for_tokenizer(298) == config == config.for_tokenizer(400)
 
 
 def test_null_stands_for_what_the_published_class_takes():
