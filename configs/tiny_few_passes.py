@@ -5,10 +5,11 @@
 As `tiny_trajectory.py`, but the 12 tokens of an answer are written in 3 steps, from the left: four,
 four, the rest, so that tokens drawn at the same time must agree. 128 problems an iteration, 8
 episodes of each, each group's advantages over its own standard deviation, a rate that falls to a
-tenth. What it reaches, beside the backbone as it was, an overlay trained alike and as much
-fine-tuning: `scripts/few_passes.py`.
+tenth. `scripts/few_passes.py` compares it with the backbone as it was, with as much fine-tuning and
+with an overlay that is trained alike.
 
-Cost: 80 iterations, 11 minutes on 2 CPU cores.
+Cost: 80 iterations, 11 minutes on 2 CPU cores. Result to expect: 55 % of the development problems
+in 3 passes, where the backbone as it was solves 20 % (one seed; benchmarks/README.md).
 """
 
 from ml_collections import ConfigDict
