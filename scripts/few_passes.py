@@ -12,7 +12,8 @@ order at every budget.
 
 Beside it: the last three checkpoints on the development split in the order of training, and how
 many problems 8 drawn answers solve and how many of them differ. OUTPUT.jsonl holds the rows, and a
-second call goes on where the first one stopped; OUTPUT.json the tables that are read from them.
+second call goes on where the first one stopped; OUTPUT.json the tables that are read from them, and
+OUTPUT.png the picture.
 """
 
 import argparse
@@ -27,10 +28,15 @@ import reoac_jax  # first: it says in one line what JAX refuses of the environme
 
 # isort: split
 import jax
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 import numpy as np
 from frontier.budgets import Point, at_budget, over_seeds, paired_difference, upper_hull
 from frontier.measure import Study, as_options, run_parent, trained_run
 from frontier.rows import Row, point, unpack
+from matplotlib.ticker import PercentFormatter
 from ml_collections import FrozenConfigDict
 
 from reoac_jax import sft
@@ -41,7 +47,7 @@ from reoac_jax.evaluation.scoring import evaluate_policy
 from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
 from reoac_jax.runs.folder import CHECKPOINTS
 from reoac_jax.system.errors import RunError, run_command
-from reoac_jax.system.files import write_json
+from reoac_jax.system.files import replacing_file, write_json
 from reoac_jax.tasks import make_task
 from reoac_jax.tasks.problem_set import ProblemSet
 
@@ -110,6 +116,9 @@ def main(argv: Sequence[str]) -> int:
         },
     }
     write_json(options.output.with_suffix(".json"), result)
+    figure = draw(study.rows.all)
+    with replacing_file(options.output.with_suffix(".png")) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
     show(result)
     return 0
 
@@ -260,6 +269,27 @@ def in_order(rows: Sequence[Row]) -> dict[str, Any]:
             name = f"{row['subject']}, seed {row['seed']}"
             table.setdefault(row["split"], {})[name] = float(unpack(row).mean())
     return table
+
+
+def draw(rows: Sequence[Row]) -> plt.Figure:
+    """Accuracy against mean passes on the test split: the upper hull of each backbone."""
+    figure, axis = plt.subplots(figsize=(8.0, 5.0), layout="constrained")
+    labels = {START: "as it is", CONTROL: "fine-tuned further", FULL: "trained", LORA: "overlay"}
+    for colour, subject in zip(plt.get_cmap("tab10").colors, SUBJECTS, strict=False):
+        own = [row for row in rows if row["subject"] == subject and row["split"] == "test"]
+        for seed in sorted({row["seed"] for row in own}):
+            hull = upper_hull([point(row) for row in own if row["seed"] == seed])
+            axis.plot(
+                [p.passes for p in hull], [p.accuracy for p in hull], marker="o", markersize=4,
+                color=colour, label=labels[subject] if seed == 0 else None,
+            )  # fmt: skip
+    axis.set_xlabel("mean forward passes a problem")
+    axis.set_ylabel("accuracy on unseen problems")
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.set_ylim(bottom=0)
+    axis.grid(alpha=0.3)
+    axis.legend(loc="lower right")
+    return figure
 
 
 def show(result: Mapping[str, Any]) -> None:
