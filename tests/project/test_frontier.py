@@ -1,5 +1,8 @@
 """Hull, budget and intervals of the study, against plain computations."""
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -87,3 +90,29 @@ def test_seeds_have_students_interval():
     assert found == pytest.approx((np.mean(values), low, high), abs=1e-4)
     with pytest.raises(ValueError, match="1 seeds"):
         over_seeds([0.5])
+
+
+def test_backbones_are_compared_at_a_budget_over_seeds_and_problems(monkeypatch):
+    """Two seeds of the trained one; the start's best is a mixture of two of its points."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
+    few_passes = importlib.import_module("few_passes")
+
+    def row(subject, seed, policy, passes, right, split="test"):
+        solved = np.packbits(np.arange(100) < right).tobytes().hex()
+        return {
+            "subject": subject, "seed": seed, "policy": policy, "passes": passes, "split": split,
+            "problems": 100, "correct": solved,
+        }  # fmt: skip
+
+    rows = [
+        row("start", 0, "a", 2.0, 10), row("start", 0, "b", 4.0, 30),
+        row("full", 0, few_passes.ORDER, 3.0, 50), row("full", 1, few_passes.ORDER, 3.0, 60),
+        row("full", 0, "unseen", 3.0, 99, "dev"),
+    ]  # fmt: skip
+    table = few_passes.at(rows, 3.0)
+    assert table["accuracy"] == pytest.approx({"start": 0.2, "full": 0.55})
+    assert table["seeds"]["full"] == [0.5, 0.6]
+    assert table["full - start"]["mean"] == pytest.approx(0.35)
+    assert table["full - start"]["low"] < 0.35 < table["full - start"]["high"]
+    assert "full - control" not in table and set(few_passes.at(rows, 1.0)["accuracy"]) == set()
+    assert few_passes.in_order(rows) == {"test": {"full, seed 0": 0.5, "full, seed 1": 0.6}}
