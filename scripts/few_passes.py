@@ -7,8 +7,8 @@ Four backbones: as it is; fine-tuned further (as many gradient steps and as many
 training below has steps and episodes, with the settings of its own last stage); trained by the
 configuration, all weights, once for each seed; and by an overlay (LoRA). Each is swept alike: rules
 that decide themselves how much they reveal, and schedules by hand, on the development split; what
-lies on the upper hull there is measured on the test split, so that each stands in its own best
-order at every budget.
+lies on the upper hull there, and the best schedule of each length, is measured on the test split,
+so that each stands in its own best order at every budget.
 
 Beside it: the last three checkpoints on the development split in the order of training, and how
 many problems 8 drawn answers solve and how many of them differ. OUTPUT.jsonl holds the rows, and a
@@ -193,13 +193,20 @@ def sweep(
     parts: Parts,
     trained: Trained,
 ) -> None:
-    """All policies on the development split; the hull, and the order of training, on the test's."""
+    """All policies on the development split; on the test's what is best at some number of passes.
+
+    That is the hull, the best schedule of each length, and the order of training.
+    """
     families = dict(POLICIES)
     rows = [
         study.row(subject, seed, family, policy, "dev", config, parts, trained)
         for policy, family in POLICIES
     ]
     best = [found.name for found in upper_hull([point(row) for row in rows])]
+    schedules = [row for row in rows if row["family"] == "by hand"]
+    for passes in sorted({row["passes"] for row in schedules}):
+        alike = [row for row in schedules if row["passes"] == passes]
+        best.append(max(alike, key=lambda row: row["accuracy"])["policy"])
     for policy in dict.fromkeys([*best, ORDER]):
         study.row(subject, seed, families[policy], policy, "test", config, parts, trained)
 
