@@ -26,7 +26,8 @@ from reoac_jax.tasks.problem_set import ProblemSet
 class Evaluation:
     """One entry for each problem of the set, in its order.
 
-    operators: names of the operators, in order. seconds: of denoising and grading.
+    operators: names of the operators, in order. max_steps: that the policy may take for a problem.
+    seconds: of denoising and grading.
     tokens_computed: that the backbone was run on for them, padding and idle slots included.
     padding_share: of the tokens written, those at and behind the first eos.
     """
@@ -35,6 +36,7 @@ class Evaluation:
     texts: Sequence[str]
     grades: Sequence[Grade]
     operators: Sequence[str]
+    max_steps: int
     seconds: float
     tokens_computed: int
     padding_share: float
@@ -85,6 +87,7 @@ def evaluate_policy(
         texts,
         grades,
         config.operators.names,
+        policy.max_steps,
         seconds,
         tokens_computed=policy.tokens_computed - computed_before,
         padding_share=float(np.logical_or.accumulate(ends, axis=1).mean()),
@@ -103,6 +106,7 @@ def scores(evaluation: Evaluation) -> dict[str, Any]:
         "samples": count,
         "avg_cost": float(outcome.cost.mean()),
         "avg_steps": float(outcome.steps.mean()),
+        "max_steps": evaluation.max_steps,
         "forward_passes": float(outcome.forward_passes.mean()),
         "forward_passes_median": float(np.median(outcome.forward_passes)),
         "forward_passes_max": int(outcome.forward_passes.max()),

@@ -108,7 +108,6 @@ def _provenance(config: ConfigDict, parts: Parts, trained: Trained, task: Task) 
         "devices": jax.device_count(),
         "dtype": np.dtype(parts.model.dtype).name,
         "attention": parts.model.attention,
-        "max_steps": config.rollout.max_steps,
         "batch_size": config.evaluation.batch_size,
         "grader": task.name,
         "grader_version": task.grader_version,

@@ -156,6 +156,8 @@ def test_what_is_counted(loaded):
         len(row) - row.index(ends) if ends in row else 0 for row in (t.tolist() for t in tokens)
     ]
     assert result["padding_share"] == pytest.approx(sum(padding) / tokens.size)
+    # Of the sampler, not of the configuration.
+    assert result["max_steps"] == tokens.shape[1] != config.rollout.max_steps
 
 
 def test_a_cache_is_refused_where_it_cannot_be(loaded, overrides):
