@@ -26,7 +26,7 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 # programs are made of the same parts in other sizes; `python scripts/lower_for_cuda.py` lowers all.
 WITH_POLICIES = "gsm8k"
 LOWERED = (
-    WITH_POLICIES, "gsm8k_original", "gsm8k_qwen3", "gsm8k_dream", "tiny", "tiny_trajectory",
+    WITH_POLICIES, "gsm8k_original", "gsm8k_qwen3", "gsm8k_dream", "tiny", "tiny_few_passes",
 )  # fmt: skip
 BFLOAT16 = {name for name in CONFIGS if name.startswith(("gsm8k", "math"))}
 STORED = {"gsm8k_dream", "gsm8k_llada", "gsm8k_qwen3"}  # whose weights are not trained
@@ -116,8 +116,8 @@ def test_attention_is_fused_once_a_block_and_pass(lowered, name):
     assert counts["rollout"] == ((2 if name == "gsm8k_original" else 1) * fused, 0)
     if name in STORED:  # whole rows, and windows of one, two, four and eight blocks
         assert counts["policy threshold, prefix cache"] == (5 * fused, 0)
-    # tiny_trajectory follows a fixed order and trains no heads.
-    heads = {} if name == "tiny_trajectory" else {"critic_step": (0, 0), "actor_step": (0, 0)}
+    # tiny_few_passes follows a fixed order and trains no heads.
+    heads = {} if name == "tiny_few_passes" else {"critic_step": (0, 0), "actor_step": (0, 0)}
     assert {step: counts[step] for step in counts if step in ("critic_step", "actor_step")} == heads
 
 
