@@ -124,6 +124,14 @@ def test_the_mask_is_the_files_own_then_the_tokenizers_and_never_a_guess():
     assert "<|mask|>" in refusal(values, tokenizer=[])
 
 
+def test_the_mask_is_found_by_its_name_wherever_it_stands(tmp_path):
+    """It is the golden tokenizer's last token, as published; more may be added behind it."""
+    words = [TOKENIZER[0], tmp_path / "added_tokens.json"]
+    words[1].write_text('{"<|mine|>": 298}')
+    config = read(published("qwen3"), tokenizer=words)
+    assert (config.mask_id, config.token_count) == (297, 299)
+
+
 def test_a_tokenizer_that_ends_early_leaves_ids_that_are_never_drawn():
     config = read(published("llada"))
     assert (config.vocab_size, config.token_count) == (304, 298)
