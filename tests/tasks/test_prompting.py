@@ -133,6 +133,12 @@ def test_worked_examples_are_the_first_training_problems(chat):
     assert not Prompting.create(settings(prompt="plain"), chat, ThreeProblems()).is_chat
 
 
+def test_the_system_turn_is_the_configurations_and_none_is_no_turn(chat):
+    for given, turn in (("Be brief.", "<|im_start|>system\nBe brief.<|im_end|>\n"), ("none", "")):
+        made = Prompting.create(settings(system_prompt=given), chat, ThreeProblems())
+        assert made.text("3?").text.startswith(f"{turn}<|im_start|>user\n3?<|im_end|>")
+
+
 def test_a_tokenizer_without_a_template_is_refused():
     with pytest.raises(InputError, match="has no chat template"):
         set_up_chat(read_tokenizer(str(TINY)))
