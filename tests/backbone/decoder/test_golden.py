@@ -137,6 +137,34 @@ def test_bfloat16_stays_within_its_rounding(name):
 
 
 @pytest.mark.parametrize("name", ["qwen3_small", "llada_small", "dream_small"])
+def test_a_16_bit_model_rotates_in_the_format_that_its_family_was_trained_with(name):
+    """LLaDA in float32, with one rounding at the end; the others in their own, tables and all.
+
+    The first block's key depends on the token and the position alone, and at position 0 is not
+    rotated: with one token everywhere, that key is what all the others are rotations of.
+    """
+    model, params, _ = load(name, jnp.bfloat16)
+    rows, lengths = np.full((1, 24), 7, np.int32), np.array([24], np.int32)
+
+    @jax.jit
+    def kept(params):
+        variables = {"params": params}
+        return model.hidden_and_kept(variables, rows, lengths, model.prepare(variables))[1]
+
+    keys = np.asarray(kept(params).keys[0][0]).astype(np.float64)
+    half = model.config.head_dim // 2
+    angle = np.arange(24)[:, None, None] * model.config.rope_theta ** (-np.arange(half) / half)
+    first, second = keys[0, :, :half], keys[0, :, half:]
+    exact = np.concatenate(
+        [first * np.cos(angle) - second * np.sin(angle),
+         second * np.cos(angle) + first * np.sin(angle)], axis=-1,
+    )  # fmt: skip
+    one_rounding = 2.0**-8 * np.abs(exact) + 1e-5 * np.abs(exact).max()
+    assert (np.abs(keys - exact) <= one_rounding).all() == (name == "llada_small")
+    assert (np.abs(keys - exact) <= 8 * 2.0**-8 * np.abs(exact).max()).all()
+
+
+@pytest.mark.parametrize("name", ["qwen3_small", "llada_small", "dream_small"])
 def test_the_torch_reference_itself_reproduces_the_numbers(name):
     config, tensors, _ = open_source(find_source(str(GOLDEN / name)))
     _, _, expected = load(name)
