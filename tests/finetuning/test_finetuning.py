@@ -27,7 +27,7 @@ from reoac_jax.finetuning.objective import (
     own_lengths,
     token_weights,
 )
-from reoac_jax.finetuning.step import Finetuner, FinetuneSettings
+from reoac_jax.finetuning.step import Finetuner, FinetuneSettings, FinetuneState, zero_sums
 from reoac_jax.learning.trainable import Full, Lora
 from reoac_jax.system.errors import InputError
 
@@ -360,6 +360,20 @@ def test_lora_trains_the_overlay_alone_and_merges():
     changed = jax.tree.map(lambda a, b: bool((a != b).any()), before.weights, state.weights)
     assert all(jax.tree.leaves(changed))
     allclose(tuner.params(params, state.average), lora.merge(params, state.average, 2.0), rtol=1e-6)
+
+
+def test_of_a_state_in_parts_on_four_devices_each_holds_a_quarter():
+    """Weights, their average and both moments."""
+    if jax.device_count() < 4:
+        pytest.skip("needs four devices")
+    model, params = backbone()
+    for fsdp, share in ((True, 0.25), (False, 1.0)):
+        own = settings_of(fsdp=fsdp)
+        tuner = Finetuner(model, EOS_ID, own, sharding.make_mesh(jax.devices()[:4]))
+        state = FinetuneState(params, params, own.optimizer.init(params), zero_sums())
+        placed = jax.tree.leaves(tuner.place(state))
+        held = sum(x.addressable_shards[0].data.nbytes for x in placed)
+        assert held == pytest.approx(share * sum(x.nbytes for x in placed), rel=0.02)
 
 
 @pytest.mark.slow
