@@ -123,14 +123,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def most_probable(study: Study, **changes: Any) -> FrozenConfigDict:
-    """The configuration for evaluations: tokens are the most probable ones."""
-    plain = {"rollout.sample_strategy": "argmax", "objective.backbone": "generated"}
-    return study.config(**plain, **changes)
-
-
 def make_start(study: Study, seed: int) -> tuple[Parts, Trained, FrozenConfigDict]:
-    config = most_probable(study)
+    config = study.config()
     parts = load_parts(config)
     return parts, untrained(config, parts), config
 
@@ -156,7 +150,7 @@ def make_control(study: Study, seed: int) -> tuple[Parts, Trained, FrozenConfigD
         argv = ["--config", study.options.config, *study.overrides, *as_options(changes)]
         if sft.main([*argv, f"--config.exp_name={parent.name}"]) != 0:
             raise RunError("the fine-tuning was stopped; call again")
-    config = most_probable(study, **{"backbone.path": max(parent.glob("*/backbone"))})
+    config = study.config(**{"backbone.path": max(parent.glob("*/backbone"))})
     parts = load_parts(config)
     return parts, untrained(config, parts), config
 
@@ -175,7 +169,7 @@ def _trained(
     """What a training run gave, its last checkpoint; the last few are measured on the way."""
     training = study.config(seed=seed, **changes)
     run = trained_run(study, f"{subject} {seed}", study.options.config, training, changes)
-    config = most_probable(study, **changes)
+    config = study.config(**changes)
     parts = load_parts(config)
     saved = sorted((run / CHECKPOINTS).glob("[0-9]*"), key=lambda folder: int(folder.name))
     for folder in saved[-LAST:]:
@@ -216,13 +210,11 @@ def several_draws(
 ) -> dict[str, float]:
     """Of drawn answers in the order of training: right ones, problems solved, different ones."""
     problems = ProblemSet.load(study.task, "dev", parts.tokenizer, config, study.options.dev)
-    drawn: Mapping[str, Any] = {
-        "rollout.sample_strategy": "sample", "objective.backbone": "generated",
-    }  # fmt: skip
+    drawn = {"evaluation.sample_strategy": "sample"}
     policy = Policy(ORDER, study.config(**drawn), parts, sharding.make_mesh())
     texts, correct = [], []
     for seed in range(DRAWS):
-        drawing = study.config(seed=seed, **drawn)
+        drawing = study.config(**drawn, seed=seed)
         found = evaluate_policy(
             policy, drawing, parts, trained.params, trained.heads, study.task, problems
         )
