@@ -4,10 +4,21 @@ import math
 from typing import Any
 
 import jax
+from jax.interpreters.partial_eval import dce_jaxpr
 
 
 def matmul_flop(jaxpr: Any) -> int:
-    """Multiplications and additions of all matrix products of a jaxpr, those in loops each time."""
+    """Multiplications and additions of a jaxpr's matrix products, those in loops each time.
+
+    What no result needs is left out, as XLA leaves it out: the gradient rule of a product writes
+    down that of its weights even where they are not trained.
+    """
+    inner = getattr(jaxpr, "jaxpr", jaxpr)
+    needed, _ = dce_jaxpr(inner, [True] * len(inner.outvars), instantiate=True)
+    return _counted(needed)
+
+
+def _counted(jaxpr: Any) -> int:
     total = 0
     for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
@@ -18,7 +29,7 @@ def matmul_flop(jaxpr: Any) -> int:
             total += 2 * inner * math.prod(equation.outvars[0].aval.shape)
         for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
             if _is_jaxpr(value):
-                total += times * matmul_flop(value)
+                total += times * _counted(value)
     return total
 
 
