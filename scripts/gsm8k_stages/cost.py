@@ -169,7 +169,7 @@ class Counted:
                     variables = kind.variables(base, weights)
                     return _log_probs(parts, variables, row, model).sum()
 
-                return jax.grad(loss)(weights)
+                return jax.value_and_grad(loss)(weights)
 
             return _counted(gradient, weights, parts.base, *_row(config))
 
