@@ -19,16 +19,15 @@ import reoac_jax  # first: it says in one line what JAX refuses of the environme
 
 # isort: split
 import jax
-from frontier.measure import Study, as_options, trained_run
+from frontier.measure import studying, trained_run
 
-from reoac_jax.config import config_hash, load_config, parse_command_line, to_json
+from reoac_jax.config import config_hash, parse_command_line, to_json
 from reoac_jax.evaluation.policies import ACTOR
 from reoac_jax.learning.parts import load_parts, load_trained
 from reoac_jax.report.runs import read_metrics
 from reoac_jax.runs.folder import CHECKPOINTS, METRICS
 from reoac_jax.system.errors import run_command
 from reoac_jax.system.files import write_json
-from reoac_jax.tasks import make_task
 
 # What is changed, in words, and the keys.
 VARIANTS: dict[str, dict[str, object]] = {
@@ -64,12 +63,8 @@ def main(argv: Sequence[str]) -> int:
         "--problems", type=int, default=1000, dest="test", metavar="N", help="test problems"
     )
     options, overrides = parse_command_line(parser, argv)
-    overrides = [*overrides, *as_options({"task.test_size": options.test})]
-    config = load_config(options.config, overrides)
-    task = make_task(config.task, config.grader)
-    study = Study(options, overrides, task)
     rows = []
-    try:
+    with studying(options, overrides) as study:
         for number, (words, changes) in enumerate(VARIANTS.items()):
             own = study.config(**changes)
             run = trained_run(study, str(number), options.config, own, changes)
@@ -79,8 +74,7 @@ def main(argv: Sequence[str]) -> int:
             last = read_metrics(run / METRICS)[0][-1]
             rows.append(row | {key: last[key] for key in ("explained_variance", "operator_shares")})
             study.forget_programs()
-    finally:
-        task.close()
+    config = study.config()
     write_json(
         options.output.with_suffix(".json"),
         {

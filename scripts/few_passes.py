@@ -17,10 +17,11 @@ OUTPUT.png the picture.
 """
 
 import argparse
+import functools
 import platform
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,13 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from frontier.budgets import Point, at_budget, over_seeds, paired_difference, upper_hull
-from frontier.measure import Study, as_options, run_parent, trained_run
+from frontier.measure import Study, as_options, run_parent, studying, trained_run
 from frontier.rows import Row, point, unpack
 from matplotlib.ticker import PercentFormatter
 from ml_collections import FrozenConfigDict
 
 from reoac_jax import sft
-from reoac_jax.config import config_hash, load_config, parse_command_line, to_json
+from reoac_jax.config import config_hash, parse_command_line, to_json
 from reoac_jax.devices import sharding
 from reoac_jax.evaluation.policies import Policy
 from reoac_jax.evaluation.scoring import evaluate_policy
@@ -48,7 +49,6 @@ from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, u
 from reoac_jax.runs.folder import CHECKPOINTS
 from reoac_jax.system.errors import RunError, run_command
 from reoac_jax.system.files import replacing_file, write_json
-from reoac_jax.tasks import make_task
 from reoac_jax.tasks.problem_set import ProblemSet
 
 BUDGETS = (3.0, 4.0, 5.0, 6.0, 7.0)
@@ -70,6 +70,8 @@ OVERLAY: Mapping[str, Any] = {
     "lora.targets": ("attn_qkv", "attn_out", "mlp_in", "mlp_out"),
     "optimizer.backbone_rate": 1e-3,
 }  # fmt: skip
+# How one of the backbones is evaluated.
+Subject = tuple[FrozenConfigDict, Parts, Trained]
 DRAWS = 8  # answers of a problem, for pass@8
 LAST = 3  # checkpoints
 
@@ -85,30 +87,23 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--dev", type=int, default=1000, help="development problems")
     parser.add_argument("--test", type=int, default=4000, help="test problems")
     options, overrides = parse_command_line(parser, argv)
-    sizes = as_options({"task.dev_size": options.dev, "task.test_size": options.test})
-    overrides = [*overrides, *sizes]
-    config = load_config(options.config, overrides)
-    task = make_task(config.task, config.grader)
-    study = Study(options, overrides, task)
     drawn: dict[str, dict[str, float]] = {}
-    try:
+    with studying(options, overrides) as study:
         for subject in [name for name in SUBJECTS if name in options.subjects]:
             for seed in range(options.seeds if subject == FULL else 1):
-                parts, trained, greedy = globals()[f"make_{subject}"](study, seed)
-                sweep(study, subject, seed, greedy, parts, trained)
+                config, parts, trained = MAKERS[subject](study, seed)
+                sweep(study, subject, seed, config, parts, trained)
                 if seed == 0:
-                    drawn[subject] = several_draws(study, greedy, parts, trained)
+                    drawn[subject] = several_draws(study, config, parts, trained)
                 study.forget_programs()
-    finally:
-        task.close()
     result = {
         "command": shlex.join(["python", "scripts/few_passes.py", *argv]),
         "problems": options.test,
         "at_budgets": [at(study.rows.all, budget) for budget in BUDGETS],
         "in_the_order_of_training": in_order(study.rows.all),
         f"pass@{DRAWS}": drawn,
-        "config": to_json(config),
-        "config_hash": config_hash(config),
+        "config": to_json(study.config()),
+        "config_hash": config_hash(study.config()),
         "versions": {
             "reoac_jax": reoac_jax.__version__,
             "jax": jax.__version__,
@@ -123,13 +118,13 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def make_start(study: Study, seed: int) -> tuple[Parts, Trained, FrozenConfigDict]:
+def as_it_is(study: Study, seed: int) -> Subject:
     config = study.config()
     parts = load_parts(config)
-    return parts, untrained(config, parts), config
+    return config, parts, untrained(config, parts)
 
 
-def make_control(study: Study, seed: int) -> tuple[Parts, Trained, FrozenConfigDict]:
+def fine_tuned(study: Study, seed: int) -> Subject:
     """The backbone fine-tuned further by its last stage's settings on the episodes' problems."""
     training = study.config(seed=seed)
     steps = training.train.iterations * training.train.backbone_steps
@@ -152,20 +147,10 @@ def make_control(study: Study, seed: int) -> tuple[Parts, Trained, FrozenConfigD
             raise RunError("the fine-tuning was stopped; call again")
     config = study.config(**{"backbone.path": max(parent.glob("*/backbone"))})
     parts = load_parts(config)
-    return parts, untrained(config, parts), config
+    return config, parts, untrained(config, parts)
 
 
-def make_full(study: Study, seed: int) -> tuple[Parts, Trained, FrozenConfigDict]:
-    return _trained(study, seed, FULL, {})
-
-
-def make_lora(study: Study, seed: int) -> tuple[Parts, Trained, FrozenConfigDict]:
-    return _trained(study, seed, LORA, OVERLAY)
-
-
-def _trained(
-    study: Study, seed: int, subject: str, changes: Mapping[str, Any]
-) -> tuple[Parts, Trained, FrozenConfigDict]:
+def trained_backbone(study: Study, seed: int, subject: str, changes: Mapping[str, Any]) -> Subject:
     """What a training run gave, its last checkpoint; the last few are measured on the way."""
     training = study.config(seed=seed, **changes)
     run = trained_run(study, f"{subject} {seed}", study.options.config, training, changes)
@@ -176,7 +161,15 @@ def _trained(
         before = load_trained(folder, parts)
         name = f"{subject}, iteration {folder.name}"
         study.row(name, seed, "by hand", ORDER, "dev", config, parts, before)
-    return parts, load_trained(run / CHECKPOINTS, parts), config
+    return config, parts, load_trained(run / CHECKPOINTS, parts)
+
+
+MAKERS: Mapping[str, Callable[[Study, int], Subject]] = {
+    START: as_it_is,
+    CONTROL: fine_tuned,
+    FULL: functools.partial(trained_backbone, subject=FULL, changes={}),
+    LORA: functools.partial(trained_backbone, subject=LORA, changes=OVERLAY),
+}
 
 
 def sweep(

@@ -39,19 +39,18 @@ from frontier.grids import (
     rewriting,
     scheduled,
 )
-from frontier.measure import Study, as_options, run_parent, trained_run
+from frontier.measure import Study, as_options, run_parent, studying, trained_run
 from frontier.results import write_results
 from frontier.rows import Row, point
 from ml_collections import FrozenConfigDict
 from sequence_search import search_sequence
 
 from reoac_jax import sft
-from reoac_jax.config import config_hash, load_config, parse_command_line
+from reoac_jax.config import config_hash, parse_command_line
 from reoac_jax.evaluation.policies import ACTOR, BETWEEN, RANDOM
 from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
 from reoac_jax.runs.folder import CHECKPOINTS
 from reoac_jax.system.errors import RunError, run_command
-from reoac_jax.tasks import make_task
 
 STAGES = ("samplers", "sequences", "actors", "control", "trajectory")
 TRAJECTORY = "configs/tiny_trajectory.py"
@@ -69,20 +68,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--dev", type=int, default=1000, help="development problems")
     parser.add_argument("--test", type=int, default=1000, help="test problems")
     options, overrides = parse_command_line(parser, argv)
-    sizes = as_options({"task.dev_size": options.dev, "task.test_size": options.test})
-    overrides = [*overrides, *sizes]
-    config = load_config(options.config, overrides)
-    task = make_task(config.task, config.grader)
-    study = Study(options, overrides, task)
-    try:
+    with studying(options, overrides) as study:
         for stage in STAGES:
             if stage in options.stages:
                 globals()[f"measure_{stage}"](study)
                 study.forget_programs()
-    finally:
-        task.close()
     command = shlex.join(["python", "scripts/study.py", *argv])
-    write_results(study.rows.all, options.output, config, command)
+    write_results(study.rows.all, options.output, study.config(), command)
     return 0
 
 

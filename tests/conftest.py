@@ -49,7 +49,8 @@ def _quick_options(*arguments, **named):
 compiler.get_compile_options = _quick_options
 if _HAS_EMITTERS:
     jax.devices()  # has this process read its own flags; these are of processes that tests start
-    os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
+    _own_flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{_own_flags} --xla_cpu_use_fusion_emitters=false".strip()
 # A machine that is busy must not add lines to what tests compare.
 progress.QUIET_SECONDS = 1e6
 
@@ -81,6 +82,15 @@ def _compilation(request: pytest.FixtureRequest) -> Iterator[None]:
         jax.config.update("jax_disable_most_optimizations", quick)
         if not quick:
             yield
+
+
+@pytest.fixture
+def compiled_as_used() -> Iterator[None]:
+    """What the test itself compiles is optimised as users have it."""
+    quick = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", quick)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,6 +1,8 @@
 """One row of the study measured, and one of its training runs made, unless they are there."""
 
-from collections.abc import Mapping, Sequence
+import argparse
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from reoac_jax.evaluation.policies import Policy
 from reoac_jax.evaluation.scoring import evaluate_policy, scores
 from reoac_jax.learning.parts import Parts, Trained
 from reoac_jax.system.errors import RunError
-from reoac_jax.tasks import Task
+from reoac_jax.tasks import Task, make_task
 from reoac_jax.tasks.problem_set import ProblemSet
 from reoac_jax.tasks.task import Split
 
@@ -97,6 +99,21 @@ class Study:
         made = Policy(name, config, parts, sharding.make_mesh())
         self._policies[where].append(made)
         return made
+
+
+@contextlib.contextmanager
+def studying(options: argparse.Namespace, overrides: Sequence[str]) -> Iterator[Study]:
+    """A study of `options.config` with `options.test` test problems, and `options.dev` others where
+    there are any; its task is closed at the end."""
+    given = vars(options)
+    sizes = {f"task.{split}_size": given[split] for split in ("dev", "test") if split in given}
+    overrides = [*overrides, *as_options(sizes)]
+    config = load_config(options.config, overrides)
+    task = make_task(config.task, config.grader)
+    try:
+        yield Study(options, overrides, task)
+    finally:
+        task.close()
 
 
 def as_options(changes: Mapping[str, Any]) -> list[str]:

@@ -116,6 +116,7 @@ def test_rollouts_with_weights_in_parts():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_as_used")
 def test_a_compiled_rollout_gathers_parts_and_agrees():
     """What is held for the loop are the parts: each gathers inside it, anew for every pass."""
     built, (split, head_params) = program_in_parts(), in_parts()
@@ -147,6 +148,7 @@ def test_rollouts_differ_between_questions():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_as_used")
 def test_the_compiled_rollout_holds_no_collective():
     _, _, params, _, head_params = world()
     built = program(4)

@@ -49,10 +49,9 @@ def executable(path, text):
 
 @pytest.fixture
 def arguments(options):  # noqa: F811
-    """Of a run of seconds that trains all weights; look-aheads would be half of its compiling."""
-    kept = [o for o in options if "output_dir" not in o and "branch" not in o]
-    kept += ["--config.train.episodes_per_iter=10", "--config.checkpoint.every=1"]
-    return [*kept, "--config.sharding.fsdp=True"]
+    """Of a run of seconds that trains all weights."""
+    kept = [o for o in options if "output_dir" not in o]
+    return [*kept, "--config.train.episodes_per_iter=10", "--config.checkpoint.every=1"]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +62,7 @@ def built():
 
 @pytest.fixture
 def one_process(checkout, arguments, built, monkeypatch):
-    """The same run in this process, on its four devices."""
+    """The same run in this process, on its four devices; its weights are replicated."""
     share_programs(monkeypatch, built)
 
     def run(*more):
@@ -120,7 +119,8 @@ def assert_same_metrics(got, want):
 def test_two_slurm_tasks_are_one_run(checkout, arguments, one_process):
     job = next(job for job in range(4096) if port_is_free(61440 + job))  # where jax puts it
     batch = subprocess.run(
-        ["bash", "scripts/slurm_train.sbatch", TINY, "full", *arguments],
+        ["bash", "scripts/slurm_train.sbatch", TINY, "full", *arguments,
+         "--config.sharding.fsdp=True"],
         cwd=checkout, check=False, timeout=600, capture_output=True, text=True,
         env=environment(checkout, SLURM_SUBMIT_DIR=str(checkout), SLURM_JOB_ID=str(job)),
     )  # fmt: skip

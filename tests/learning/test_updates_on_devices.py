@@ -108,6 +108,7 @@ def size(tree):
     return sum(x.nbytes for x in jax.tree.leaves(tree))
 
 
+@pytest.mark.usefixtures("compiled_as_used")
 @pytest.mark.parametrize(
     ("step", "mode"),
     [("critic_step", "lora"), ("actor_step", "lora"), ("backbone_step", "lora"),
@@ -124,6 +125,7 @@ def test_an_update_reduces_its_gradients_and_nothing_else(step, mode):
     assert gradients / 2 <= travels["all-reduce"] <= gradients + SCALARS
 
 
+@pytest.mark.usefixtures("compiled_as_used")
 def test_split_parameters_add_their_gathers_only():
     state, program = compiled(learner(4, "full", fsdp=True), "backbone_step")
     weights = size(state.backbone)
