@@ -101,7 +101,6 @@ def measure(
             "parameters": dataclasses.asdict(sampler),
             "split": options.split,
             "problems_hash": problems.hash,
-            "max_steps": config.rollout.max_steps,
             "config_hash": config_hash(config),
             "base_hash": parts.base_hash,
             "seed": config.seed,

@@ -250,6 +250,7 @@ def test_the_sweep_stores_each_point_and_goes_on(overrides, tmp_path, capsys):
     for point in points:
         assert point["samples"] == len(point["correct_by_problem"]) == PROBLEMS
         assert np.mean(point["passes_by_problem"]) == point["forward_passes"]
+    assert {point["max_steps"] for point in points} == {8}  # the policies' own: gen_len
     capsys.readouterr()
     for wrong, message in (
         (["threshold=2"], "0.0 to 1.0"), (["treshold=1"], "threshold"), (["threshold"], "VALUE"),
