@@ -18,7 +18,7 @@ from ml_collections import FrozenConfigDict
 
 from reoac_jax.config import Option, fixed_options, load_config, parse_options
 from reoac_jax.policy.operators import OPERATOR_TYPES
-from reoac_jax.policy.options import ROWS
+from reoac_jax.policy.options import POSITIONS, ROWS
 from reoac_jax.system.errors import run_command
 from reoac_jax.system.files import write_text
 from reoac_jax.tasks import TASKS, task_options
@@ -71,6 +71,9 @@ The other keys of the section are those of the task that `task.name` names.
 _ROWS_HEAD = """\
 Where `heads.reads` is `rows`, the section has besides:
 """
+_POSITIONS_HEAD = """\
+Where `heads.policy` is `positions`:
+"""
 _OPERATOR_HEAD = """\
 The other keys of the section are those of the operators that `operators.names` lists.
 """
@@ -102,6 +105,8 @@ def document() -> str:
         if name == "heads":
             own = {file: c for file, c in configs.items() if c.heads.reads == "rows"}
             lines += [_ROWS_HEAD, *_table(ROWS, own), ""]
+            own = {file: c for file, c in configs.items() if c.heads.policy == "positions"}
+            lines += [_POSITIONS_HEAD, *_table(POSITIONS, own), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -8,6 +8,8 @@ Stages, each skipped where its rows are there (a second call goes on where the f
   and rewriting around some; what lies on a rule's upper hull there is measured on the test split.
 - sequences: the best fixed sequence of operators that a search on the development split finds.
 - actors: training runs with several numbers of steps and costs a pass, their actors on both splits.
+- positions: the policy over positions, trained to several prices of a pass, its best positions on
+  both splits and as it draws them.
 - control: the backbone fine-tuned further, by as many gradient steps and with the settings of its
   own last stage, under the orders that the other stages chose.
 - trajectory: the backbone trained by the policy gradient over its own denoising, likewise.
@@ -32,6 +34,7 @@ from frontier.grids import (
     ACTORS,
     BLOCKS,
     BOLD,
+    POSITIONS,
     SEEDED,
     SEQUENCE_STEPS,
     STEPS,
@@ -52,8 +55,10 @@ from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, u
 from reoac_jax.runs.folder import CHECKPOINTS
 from reoac_jax.system.errors import RunError, run_command
 
-STAGES = ("samplers", "sequences", "actors", "control", "trajectory")
+STAGES = ("samplers", "sequences", "actors", "positions", "control", "trajectory")
+OVER_POSITIONS = "configs/tiny_positions.py"
 TRAJECTORY = "configs/tiny_trajectory.py"
+DRAWN = f"{ACTOR}:selection=sample"  # as a policy chooses while it trains
 
 
 def main(argv: Sequence[str]) -> int:
@@ -156,6 +161,22 @@ def measure_actors(study: Study) -> None:
                 name = f"{subject} untrained"
                 study.row(name, seed, ACTOR, ACTOR, "test", config, parts, before)
             study.forget_programs()
+
+
+def measure_positions(study: Study) -> None:
+    """The policy over positions on the frozen backbone, one run each; and the first untrained."""
+    for place, (subject, changes) in enumerate(POSITIONS.items()):
+        config = study.config(OVER_POSITIONS, **changes, seed=0)
+        parts = load_parts(config)
+        run = trained_run(study, f"{subject} 0", OVER_POSITIONS, config, changes)
+        trained = load_trained(run / CHECKPOINTS, parts)
+        for split in ("dev", "test"):
+            study.row(subject, 0, ACTOR, ACTOR, split, config, parts, trained)
+            study.row(subject, 0, "actor, drawn", DRAWN, split, config, parts, trained)
+        if place == 0:
+            before = untrained(config, parts)
+            study.row("positions untrained", 0, ACTOR, DRAWN, "test", config, parts, before)
+        study.forget_programs()
 
 
 def measure_control(study: Study) -> None:

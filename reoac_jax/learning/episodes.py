@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from reoac_jax.learning.advantages import GradedEpisodes, estimator
 from reoac_jax.learning.learner import LearnerSettings
 from reoac_jax.learning.replay import Episodes
-from reoac_jax.policy.heads import among_legal
+from reoac_jax.policy.distributions import DISTRIBUTIONS, AnyPositions, Distribution, OneOperator
 from reoac_jax.policy.observation import named_features
 from reoac_jax.rollout import Rollout, Trajectory
 from reoac_jax.tasks import Grade
@@ -61,14 +61,13 @@ def replay_episodes(
     for row, prompt in zip(padded, prompts, strict=True):
         row[: len(prompt)] = prompt
     _, groups = np.unique(indices, return_inverse=True)
-    logits = among_legal(jnp.asarray(steps.logits), jnp.asarray(steps.legal))
-    log_probs = np.asarray(jax.nn.log_softmax(logits, axis=-1))
-    chosen = steps.chosen[..., None].astype(np.int64)
+    logits, legal = jnp.asarray(steps.logits), jnp.asarray(steps.legal)
+    policy = DISTRIBUTIONS[config.heads.policy](logits, legal)
     graded = GradedEpisodes(
         rewards=rewards,
         charges=config.reward.cost_lambda * steps.cost,
         groups=groups.astype(np.int32),
-        values=(np.exp(log_probs) * steps.q).sum(axis=-1),
+        values=_values(policy, steps.q, steps.active),
         active=steps.active,
     )
     estimate = estimator(config.objective)
@@ -87,11 +86,19 @@ def replay_episodes(
         chosen=steps.chosen,
         decided=steps.decided,
         legal=steps.legal,
-        log_prob=np.take_along_axis(log_probs, chosen, axis=-1)[..., 0],
+        log_prob=np.asarray(policy.log_prob(jnp.asarray(steps.chosen))),
         tokens=steps.tokens,
         written=steps.written,
         token_log_prob=unknown if steps.log_prob is None else steps.log_prob,
     )
+
+
+def _values(policy: Distribution, q: np.ndarray | None, active: np.ndarray) -> np.ndarray:
+    """float32 `[E, T]`: the critic's of the states, V(s) = sum_a pi(a|s) Q(s, a); 0 without one."""
+    if q is None:
+        return np.zeros(active.shape, np.float32)
+    assert isinstance(policy, OneOperator)
+    return (np.exp(np.asarray(policy.log_probs)) * q).sum(axis=-1)
 
 
 def rollout_summary(rollout: Rollout[np.ndarray], operators: Sequence[str]) -> dict[str, Any]:
@@ -99,16 +106,22 @@ def rollout_summary(rollout: Rollout[np.ndarray], operators: Sequence[str]) -> d
 
     operators: their names, in order.
     `operator_shares`: share of all steps. `operators_by_step`: how often, at each of the T steps.
+    Where positions were chosen neither, but `written_per_step`: positions that a step revealed.
     """
     steps = rollout.steps
     active = steps.active
+    means = {
+        "cost": float(steps.cost.sum(axis=1).mean()),
+        "steps": float(active.sum(axis=1).mean()),
+        "forward_passes": float(steps.forward_passes.sum(axis=1).mean()),
+    }
+    if steps.operator is None:
+        return {**means, "written_per_step": float(steps.written[active].sum(axis=1).mean())}
     by_step = (steps.operator[..., None] == np.arange(len(operators))) & active[..., None]
     by_step = by_step.sum(axis=0)
     taken = by_step.sum(axis=0)
     return {
-        "cost": float(steps.cost.sum(axis=1).mean()),
-        "steps": float(active.sum(axis=1).mean()),
-        "forward_passes": float(steps.forward_passes.sum(axis=1).mean()),
+        **means,
         "operator_shares": {
             name: float(count / max(taken.sum(), 1))
             for name, count in zip(operators, taken, strict=True)
@@ -119,16 +132,18 @@ def rollout_summary(rollout: Rollout[np.ndarray], operators: Sequence[str]) -> d
 
 def explained_variance(
     rewards: np.ndarray, steps: Trajectory[np.ndarray], cost_lambda: float
-) -> float:
+) -> float | None:
     """1 - mean (G_t - Q(s, a))^2 / var(G_t) over the active steps; 0 where G_t does not vary.
 
     G_t is the return to go: the reward less cost_lambda times the costs from step t on. Of the
     critic that acted, on episodes it has not learned from. 1 is perfect, 0 no better than the mean,
-    and below that is worse.
+    and below that is worse. None where there is no critic.
 
     Args:
       rewards: float32 `[E]`. steps: `[E, T, ...]`.
     """
+    if steps.q is None or steps.operator is None:
+        return None
     q: np.ndarray = np.take_along_axis(
         steps.q, steps.operator[..., None].astype(np.int64), axis=-1
     )[..., 0]
@@ -184,16 +199,12 @@ def _step_record(
     steps: Any, t: int, tokenizer: Tokenizer, operators: Sequence[str]
 ) -> Mapping[str, Any]:
     record = {
-        "operator": operators[steps.operator[t]],
-        "chosen": operators[steps.chosen[t]],
-        "executed": operators[steps.executed[t]],
+        **_choice_record(steps, t, operators),
         "cost": float(steps.cost[t]),
         "features": {
             name: round(float(values[t]), 5)
             for name, values in named_features(steps.observation, operators).items()
         },
-        "logits": np.round(steps.logits[t], 5).tolist(),
-        "q": np.round(steps.q[t], 5).tolist(),
         "tokens": token_texts(steps.tokens[t], tokenizer),
         "confidence": np.round(steps.confidence[t], 5).tolist(),
         "written": np.flatnonzero(steps.written[t]).tolist(),
@@ -205,3 +216,25 @@ def _step_record(
             for candidate, value, cost in zip(*(x[t] for x in steps.candidates), strict=True)
         ]
     return record
+
+
+def _choice_record(steps: Any, t: int, operators: Sequence[str]) -> Mapping[str, Any]:
+    """What the actor chose at a step, and from what.
+
+    Of an operator the logits and Q of all; of positions those that were drawn, and the probability
+    of each masked one.
+    """
+    if steps.operator is None:
+        name, drawn = AnyPositions.name, np.flatnonzero(steps.chosen[t]).tolist()
+        chance = np.where(steps.legal[t], 1.0 / (1.0 + np.exp(-steps.logits[t])), 0.0)
+        return {
+            "operator": name, "chosen": name, "executed": name, "logits": [], "q": [],
+            "drawn": drawn, "probabilities": np.round(chance, 5).tolist(),
+        }  # fmt: skip
+    return {
+        "operator": operators[steps.operator[t]],
+        "chosen": operators[steps.chosen[t]],
+        "executed": operators[steps.executed[t]],
+        "logits": np.round(steps.logits[t], 5).tolist(),
+        "q": np.round(steps.q[t], 5).tolist(),
+    }

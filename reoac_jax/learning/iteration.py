@@ -201,14 +201,15 @@ def iteration_metrics(
 ) -> dict[str, Any]:
     """The line of metrics.jsonl that an iteration gives, but for its losses; times in seconds."""
     graded, count = collected.graded, len(collected.indices)
+    explained = explained_variance(
+        graded.reward, collected.rollout.steps, config.reward.cost_lambda
+    )
     return {
         "reward": float(graded.reward.mean(dtype=np.float64)),
         "accuracy": float(graded.correct.mean()),
         "return": float(collected.returns.mean()),
         **rollout_summary(collected.rollout, config.operators.names),
-        "explained_variance": explained_variance(
-            graded.reward, collected.rollout.steps, config.reward.cost_lambda
-        ),
+        **({} if explained is None else {"explained_variance": explained}),
         "grader_failures": int(graded.failed.sum()),
         **truncation,
         "rollout_seconds": rollout_seconds,

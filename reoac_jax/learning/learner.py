@@ -18,7 +18,7 @@ from reoac_jax.backbone.prediction import assemble_rows
 from reoac_jax.devices import sharding
 from reoac_jax.learning.accumulation import accumulated_gradient
 from reoac_jax.learning.hidden import hidden_states
-from reoac_jax.learning.losses import critic_loss, entropy, mean, position_shares
+from reoac_jax.learning.losses import critic_loss, mean, position_shares
 from reoac_jax.learning.objectives import (
     ActorObjective,
     BackboneObjective,
@@ -28,7 +28,8 @@ from reoac_jax.learning.objectives import (
 from reoac_jax.learning.optimizer import clipped_adamw
 from reoac_jax.learning.replay import BackboneBatch, HeadBatch
 from reoac_jax.learning.trainable import Trainable, as_they_are, trainable
-from reoac_jax.policy.heads import HeadParams, Heads, among_legal
+from reoac_jax.policy.distributions import among_legal
+from reoac_jax.policy.heads import HeadParams, Heads
 from reoac_jax.policy.observation import Observation, with_hidden
 from reoac_jax.rollout import RolloutSettings, sigma_of
 
@@ -204,12 +205,17 @@ class Learner:
     def critic_step(
         self, state: LearnerState, batch: HeadBatch[jax.Array], real: jax.Array, base: Any = None
     ) -> tuple[LearnerState, Metrics]:
-        """One step of the critic towards the returns to go. metrics: critic_loss, before it."""
+        """One step of the critic, which there has to be, towards the returns to go.
+
+        metrics: critic_loss, before it.
+        """
+        module, operator = self.heads.critic, batch.operator
+        assert module is not None and operator is not None
         seen = self.heads.standardised(state.heads, self.observed(state, batch, base))
 
         def loss_fn(critic: Any) -> tuple[jax.Array, Metrics]:
-            q = self.heads.critic.apply({"params": critic}, seen)
-            loss = critic_loss(q, batch.operator, batch.returns_to_go, real)
+            q = module.apply({"params": critic}, seen)
+            loss = critic_loss(q, operator, batch.returns_to_go, real)
             return loss, {"critic_loss": loss}
 
         optimizer = self.settings.optimizer(self.settings.critic_rate)
@@ -233,12 +239,15 @@ class Learner:
         """
         settings = self.settings
         seen = self.heads.standardised(state.heads, self.observed(state, batch, base))
-        q = among_legal(self.heads.critic.apply({"params": state.heads.critic}, seen), batch.legal)
+        q = None
+        if (critic := self.heads.critic) is not None:
+            q = among_legal(critic.apply({"params": state.heads.critic}, seen), batch.legal)
 
         def loss_fn(actor: Any) -> tuple[jax.Array, Metrics]:
-            logits = among_legal(self.heads.actor.apply({"params": actor}, seen), batch.legal)
-            loss = settings.actor.loss(logits, q, batch, real)
-            spread = mean(entropy(jax.nn.log_softmax(logits)), real * batch.decided)
+            logits = self.heads.actor.apply({"params": actor}, seen)
+            policy = self.heads.distribution(logits, batch.legal)
+            loss = settings.actor.loss(policy, q, batch, real)
+            spread = mean(policy.entropy(), real * batch.decided)
             return loss.value, {
                 "actor_loss": loss.value, "actor_entropy": spread, **loss.metrics
             }  # fmt: skip

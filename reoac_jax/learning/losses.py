@@ -37,11 +37,6 @@ def kl_estimate(ratio: jax.Array) -> jax.Array:
     return ratio - 1.0 - jnp.log(ratio)
 
 
-def entropy(log_probs: jax.Array) -> jax.Array:
-    """float32 `[N]`, nats, of distributions `[N, A]`."""
-    return -(jnp.exp(log_probs) * log_probs).sum(axis=-1)
-
-
 def position_shares(written: jax.Array, weight: jax.Array) -> jax.Array:
     """float32 `[N, G]`: each position's share in the mean over all written ones; they sum to 1.
 

@@ -6,6 +6,7 @@ from typing import Any
 from reoac_jax.config.schema import Option
 from reoac_jax.learning.objectives import actor_objectives, backbone_objectives
 from reoac_jax.learning.trainable import TRAINABLES, Frozen
+from reoac_jax.policy.distributions import AnyPositions
 from reoac_jax.system.errors import InputError
 
 ACTORS, BACKBONES = actor_objectives(), backbone_objectives()
@@ -150,6 +151,8 @@ def check(values: Mapping[str, Any]) -> None:
             f" expected a multiple of train.episodes_per_prompt, {group}"
         )
     ACTORS[values["objective.actor"]].check(values)
+    if values["heads.policy"] == AnyPositions.name:
+        _check_without_critic(values)
     if values["backbone.finetune_mode"] != Frozen.name and values["train.backbone_steps"]:
         BACKBONES[values["objective.backbone"]].check(values)
     order, max_steps = values["train.order"], values["rollout.max_steps"]
@@ -174,3 +177,23 @@ def check(values: Mapping[str, Any]) -> None:
             f"train.buffer_size is {values['train.buffer_size']};"
             f" expected at least train.episodes_per_iter, {episodes}"
         )
+
+
+def _check_without_critic(values: Mapping[str, Any]) -> None:
+    """A policy over positions is compared with the prompt's other episodes, and by nothing else."""
+    actor = values["objective.actor"]
+    if ACTORS[actor].reads_q:
+        others = ", ".join(name for name, one in ACTORS.items() if not one.reads_q)
+        raise InputError(
+            f"objective.actor is {actor}; expected one of {others}, for heads.policy positions has "
+            "no critic to imitate"
+        )
+    for key, wanted, why in (
+        ("objective.advantage", "group", "has no critic"),
+        ("train.critic_steps", 0, "has no critic"),
+        ("train.order", (), "picks no operators"),
+    ):
+        if values[key] != wanted:
+            raise InputError(
+                f"{key} is {values[key]}; expected {wanted}, for heads.policy positions {why}"
+            )

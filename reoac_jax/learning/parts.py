@@ -25,7 +25,9 @@ from reoac_jax.learning.trainable import (
     as_they_are,
     trained_by,
 )
+from reoac_jax.policy.distributions import AnyPositions
 from reoac_jax.policy.heads import HeadParams, Heads
+from reoac_jax.policy.positions import PositionSizes
 from reoac_jax.policy.rows import RowSizes
 from reoac_jax.policy.vocabulary import Vocabulary, build_vocabulary
 from reoac_jax.rollout import RolloutSettings
@@ -108,6 +110,9 @@ def load_parts(config: ConfigDict) -> Parts:
 
 def make_heads(config: ConfigDict, spec: ModelSpec) -> Heads:
     """Actor and critic as a configuration has them, over a backbone with these facts."""
+    if config.heads.policy == AnyPositions.name:
+        sizes = PositionSizes(config.rollout.gen_len, **config.heads.positions.to_dict())
+        return Heads.over_positions(sizes, config.features.extra_features)
     rows = None
     if config.heads.reads == "rows":
         own = config.heads.rows

@@ -23,7 +23,8 @@ class Episodes(NamedTuple):
     active: bool `[E, T]`. observation: `Observation` `[E, T, ...]`; what it has of hidden states of
     positions is kept of the episodes that were added last alone.
     operator, chosen: int32 `[E, T]`. decided: bool `[E, T]`.
-    legal: bool `[E, T, A]`, what could be chosen. log_prob: float32 `[E, T]`, of `chosen`.
+    legal: bool `[E, T, A]`, what could be chosen. log_prob: float32 `[E, T]`, of `chosen`. Where
+    positions are chosen operator is None, and chosen and legal are bool `[E, T, G]`.
     tokens: int32 `[E, T, G]`, before the step. written: bool `[E, T, G]`.
     token_log_prob: float32 `[E, T, G]`, with which what was written was drawn; 0 if not known.
     """
@@ -37,7 +38,7 @@ class Episodes(NamedTuple):
     backbone_advantage: np.ndarray
     active: np.ndarray
     observation: Observation[np.ndarray]
-    operator: np.ndarray
+    operator: np.ndarray | None
     chosen: np.ndarray
     decided: np.ndarray
     legal: np.ndarray
@@ -64,7 +65,7 @@ class HeadBatch(NamedTuple, Generic[ArrayT]):
     """
 
     observation: Observation[ArrayT]
-    operator: ArrayT
+    operator: ArrayT | None
     chosen: ArrayT
     legal: ArrayT
     log_prob: ArrayT
@@ -164,7 +165,7 @@ class Replay:
                 tokens = RowTokens(prompt, length, data.tokens[episode, step], then)
         return HeadBatch(
             observation=observation,
-            operator=data.operator[episode, step],
+            operator=None if data.operator is None else data.operator[episode, step],
             chosen=data.chosen[episode, step],
             legal=data.legal[episode, step],
             log_prob=data.log_prob[episode, step],
@@ -236,7 +237,7 @@ class Replay:
 
         Hidden states are left out too: in the next iteration they are those of older episodes.
         """
-        state = jax.tree.map(np.copy, self._filled())._asdict()
+        state = _present(jax.tree.map(np.copy, self._filled()))
         state["observation"] = observed = _present(state["observation"])
         if "rows" in observed:
             observed["rows"] = _present(observed["rows"])
@@ -244,8 +245,8 @@ class Replay:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes over what `state` of a buffer of the same capacity gave."""
-        fields = {name: state[name] for name in Episodes._fields}
-        observed = dict(fields["observation"])
+        fields = {name: state.get(name) for name in Episodes._fields}
+        observed = dict(state["observation"])
         if "rows" in observed:
             observed["rows"] = PositionRows(**observed["rows"])
         episodes = Episodes(**fields | {"observation": Observation(**observed)})

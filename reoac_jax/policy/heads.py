@@ -8,36 +8,25 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from reoac_jax.policy.distributions import AnyPositions, Distribution, OneOperator
 from reoac_jax.policy.features import EXTRA_FEATURES, FEATURES, preview_names
 from reoac_jax.policy.observation import Observation
+from reoac_jax.policy.positions import PositionActor, PositionSizes
 from reoac_jax.policy.rows import RowEncoder, RowSizes
 from reoac_jax.policy.statistics import RunningStatistics
 
-_OUT_OF_REACH = -1e9  # the least of logits and Q: no float32 of either comes near it
-
 
 class HeadOutput(NamedTuple):
-    """logits: float32 `[B, A]`, the actor's. q: float32 `[B, A]`, the critic's."""
+    """logits: float32 `[B, A]`, the actor's, or `[B, G]` of one that chooses positions. q: float32
+    `[B, A]`, the critic's; None where there is none."""
 
     logits: jax.Array
-    q: jax.Array
-
-
-def among_legal(values: jax.Array, legal: jax.Array) -> jax.Array:
-    """Logits or Q of operators, out of reach where one may not be chosen.
-
-    A softmax of the result is exactly 0 there, and a maximum is never there; where every operator
-    may be chosen the result is `values`. Finite, so that 0 times its logarithm is 0.
-
-    Args:
-      values: float32 `[..., A]`. legal: bool `[..., A]`, at least one True.
-    """
-    return jnp.where(legal, values, _OUT_OF_REACH)
+    q: jax.Array | None
 
 
 class HeadParams(NamedTuple):
-    """Flax parameters of the actor and of the critic, and what their inputs are standardised by:
-    `RunningStatistics`, or nothing, an empty pytree."""
+    """Flax parameters of the actor and of the critic, an empty pytree where there is none, and what
+    their inputs are standardised by: `RunningStatistics`, or nothing, an empty pytree."""
 
     actor: Any
     critic: Any
@@ -98,17 +87,16 @@ class AppliesHeads(Protocol):
 class Heads:
     """The two modules that go with a `HeadParams`, and the sizes of what they see.
 
-    widths: of each part of the observation that they read, `(name, size)`, but for its rows.
+    critic: None where positions are chosen, whose values nothing estimates. shapes: of each part of
+    the observation that they read, `(name, shape)`, but for its rows. distribution: what the
+    actor's logits say. rows: sizes of the rows that they see; None where they see features alone.
     """
 
-    actor: Head
-    critic: Head
-    widths: tuple[tuple[str, int], ...]
-
-    @property
-    def rows(self) -> RowSizes | None:
-        """Sizes of the rows that they see; None where they see features alone."""
-        return self.critic.rows
+    actor: Head | PositionActor
+    critic: Head | None
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    distribution: type[Distribution] = OneOperator
+    rows: RowSizes | None = None
 
     @classmethod
     def create(
@@ -130,17 +118,26 @@ class Heads:
             ("progress", use_extra * len(EXTRA_FEATURES)),
             ("preview", use_preview * len(preview_names([""] * operators))),
         )
-        present = tuple((name, width) for name, width in widths if width)
+        present = tuple((name, (width,)) for name, width in widths if width)
         reads = tuple(name for name, _ in present)
         return cls(
             actor=Head(tuple(actor_hidden), operators, reads, rows),
             critic=Head(tuple(critic_hidden), operators, reads, rows),
-            widths=present,
+            shapes=present,
+            rows=rows,
         )
+
+    @classmethod
+    def over_positions(cls, sizes: PositionSizes, use_extra: bool) -> "Heads":
+        """An actor that chooses positions, and where it is switched on sees progress."""
+        shapes: list[tuple[str, tuple[int, ...]]] = [("positions", (sizes.gen_len, 2))]
+        if use_extra:
+            shapes.append(("progress", (len(EXTRA_FEATURES),)))
+        return cls(PositionActor(sizes), None, tuple(shapes), AnyPositions)
 
     def example(self, batch: int = 1) -> Observation[jax.Array]:
         """An observation of zeros, as the heads read it."""
-        seen: Any = {name: jnp.zeros((batch, size)) for name, size in self.widths}
+        seen: Any = {name: jnp.zeros((batch, *shape)) for name, shape in self.shapes}
         rows = None if self.rows is None else self.rows.example(batch)
         return Observation(**seen, rows=rows)
 
@@ -151,7 +148,7 @@ class Heads:
         shapes = jax.eval_shape(self.example)
         return HeadParams(
             self.actor.lazy_init(actor_key, shapes)["params"],
-            self.critic.lazy_init(critic_key, shapes)["params"],
+            () if self.critic is None else self.critic.lazy_init(critic_key, shapes)["params"],
             () if self.rows is None else RunningStatistics.start(self.example()),
         )
 
@@ -169,7 +166,7 @@ class Heads:
     ) -> HeadOutput:
         """Both heads on `Observation`s `[B, ...]`; of the step they know what is observed of it."""
         observation = self.standardised(params, observation)
-        return HeadOutput(
-            self.actor.apply({"params": params.actor}, observation),
-            self.critic.apply({"params": params.critic}, observation),
-        )
+        logits = self.actor.apply({"params": params.actor}, observation)
+        if self.critic is None:
+            return HeadOutput(logits, None)
+        return HeadOutput(logits, self.critic.apply({"params": params.critic}, observation))

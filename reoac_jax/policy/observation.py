@@ -30,19 +30,22 @@ class PositionRows(NamedTuple, Generic[ArrayT]):
 class Observation(NamedTuple, Generic[ArrayT]):
     """A part that is switched off is None: it is neither computed nor kept.
 
-    alignment: float32 `[..., 11]`, in the order of `FEATURES`.
+    alignment: float32 `[..., 11]`, in the order of `FEATURES`; None where positions are chosen.
     pooled: float32 `[..., D]`, mean hidden state of the row's real tokens; its scale is the
     backbone's.
     progress: float32 `[..., 5]`, in the order of `EXTRA_FEATURES`.
     preview: float32 `[..., 3 A + 2]`, in the order of `preview_names`.
     rows: `PositionRows` `[..., G]`.
+    positions: float32 `[..., G, 2]`, where positions are chosen: of each the confidence of its
+    token, of the present proposal or when it was written, and 1 where it is masked.
     """
 
-    alignment: ArrayT
+    alignment: ArrayT | None = None
     pooled: ArrayT | None = None
     progress: ArrayT | None = None
     preview: ArrayT | None = None
     rows: PositionRows[ArrayT] | None = None
+    positions: ArrayT | None = None
 
 
 def with_hidden(observation: Observation[ArrayT], hidden: ArrayT | None) -> Observation[ArrayT]:

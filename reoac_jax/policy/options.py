@@ -47,8 +47,31 @@ OPTIONS: Mapping[str, Option] = {
         choices=("features", "rows"),
         before="features",
     ),
+    "heads.policy": Option(
+        "str",
+        "what the actor chooses at a step: one of the operators, or any of the masked positions, "
+        "by a small transformer over their confidences (arXiv 2512.09106), without a critic",
+        "operators",
+        choices=("operators", "positions"),
+        before="operators",
+    ),
     "heads.actor_hidden": _widths("actor"),
     "heads.critic_hidden": _widths("critic"),
+}
+# What a configuration has besides where heads.policy is positions.
+POSITIONS: Mapping[str, Option] = {
+    "heads.positions.width": Option(
+        "int", "of its block; a multiple of attention_heads", 128, low=1, high=4096
+    ),
+    "heads.positions.mlp_width": Option("int", "of the block's MLP", 768, low=1, high=16384),
+    "heads.positions.attention_heads": Option("int", "of the block", 4, low=1, high=64),
+    "heads.positions.start": Option(
+        "float",
+        "chance with which the untrained policy reveals a masked position",
+        0.5,
+        low=0.001,
+        high=0.999,
+    ),
 }
 # What a configuration has besides where heads.reads is rows.
 ROWS: Mapping[str, Option] = {
@@ -89,13 +112,23 @@ def options(values: Mapping[str, Any]) -> Mapping[str, Option]:
                 f"operators.names has {name!r}{nearest(name, types)}; expected some of "
                 f"{', '.join(types)}"
             )
-    return {**_parameters(names), **(ROWS if values["heads.reads"] == "rows" else {})}
+    return {**_parameters(names), **_of_heads(values)[0]}
 
 
 def unused(values: Mapping[str, Any]) -> Collection[str]:
-    """The parameters of operators that `operators.names` does not list, and of rows unread."""
+    """The parameters of operators that `operators.names` does not list, of rows unread, and of a
+    policy that is not chosen."""
     others = (name for name in _operator_types() if name not in values["operators.names"])
-    return [*_parameters(others), *(() if values["heads.reads"] == "rows" else ROWS)]
+    return [*_parameters(others), *_of_heads(values)[1]]
+
+
+def _of_heads(values: Mapping[str, Any]) -> tuple[dict[str, Option], dict[str, Option]]:
+    """What the section `heads` has besides, and what it would have by other choices."""
+    present: dict[str, Option] = {}
+    absent: dict[str, Option] = {}
+    for key, choice, own in (("reads", "rows", ROWS), ("policy", "positions", POSITIONS)):
+        (present if values[f"heads.{key}"] == choice else absent).update(own)
+    return present, absent
 
 
 def _parameters(names: Iterable[str]) -> dict[str, Option]:
@@ -120,12 +153,29 @@ def check(values: Mapping[str, Any]) -> None:
             f"rollout.branch_k is {values['rollout.branch_k']}; expected at most {len(plain)}, as "
             "many operators as operators.names has that do not branch"
         )
-    if values["heads.reads"] == "rows":
-        width, parts = values["heads.rows.width"], values["heads.rows.attention_heads"]
+    if values["heads.policy"] == "positions":
+        _check_positions(values)
+    for section in ("heads.rows", "heads.positions"):
+        width, parts = (values.get(f"{section}.{key}", 1) for key in ("width", "attention_heads"))
         if width % parts:
             raise InputError(
-                f"heads.rows.width is {width}; expected a multiple of heads.rows.attention_heads, "
+                f"{section}.width is {width}; expected a multiple of {section}.attention_heads, "
                 f"{parts}"
+            )
+
+
+def _check_positions(values: Mapping[str, Any]) -> None:
+    for key, wanted, why in (
+        ("rollout.update_rule", "denoise", "reveals masked positions and rewrites none"),
+        ("rollout.repair_tokens", 0, "reveals masked positions and masks none again"),
+        ("rollout.branch_k", 0, "has no operators that a look-ahead could compare"),
+        ("features.operator_preview", False, "has no operators to look at"),
+        ("features.use_hidden", False, "sees confidences and masks, and no hidden state"),
+        ("heads.reads", "features", "sees confidences and masks, and no hidden states"),
+    ):
+        if values[key] != wanted:
+            raise InputError(
+                f"{key} is {values[key]}; expected {wanted}, for heads.policy positions {why}"
             )
 
 

@@ -62,8 +62,10 @@ class RowEncoder(nn.Module):
         x = nn.Dense(width, name="hidden")(rows.hidden) + nn.Dense(width, name="sure")(sure)
         x += TokenEmbedding(sizes.vocab_size, width, sizes.token_rows, name="token")(rows.token)
         x += place
-        for _ in range(sizes.layers):
-            x += _Attention(sizes.attention_heads)(nn.LayerNorm()(x))
+        for layer in range(sizes.layers):
+            # By the name under which checkpoints hold it.
+            attention = Attention(sizes.attention_heads, name=f"_Attention_{layer}")
+            x += attention(nn.LayerNorm()(x))
             inner = nn.silu(nn.Dense(2 * width)(nn.LayerNorm()(x)))
             x += nn.Dense(width)(inner)
         x = nn.LayerNorm()(x)
@@ -99,7 +101,7 @@ def hashed_rows(token: jax.Array, rows: int) -> list[jax.Array]:
     return [(((ids * jnp.uint32(f)) >> 9) % rows).astype(jnp.int32) for f in _FACTORS]
 
 
-class _Attention(nn.Module):
+class Attention(nn.Module):
     """Self-attention over `[B, G, W]`; every position sees every other."""
 
     heads: int

@@ -21,12 +21,14 @@ def critic_against_return(runs: Sequence[Run]) -> Picture:
          episode.q[step, operator], episode.episode_return)
         for run in runs
         for episode in run.episodes
+        if episode.q.size
         for step, operator in enumerate(episode.operator)
     ]  # fmt: skip
     explained = Panel("explained_variance", "Explained variance of the return")
     has_explained = any(len(run.series(explained.key)[0]) for run in runs)
     if not rows and not has_explained:
-        return Picture.absent(name, title, "There are no sampled episodes and no metrics.", columns)
+        why = "There are no sampled episodes of a critic, and no metrics."
+        return Picture.absent(name, title, why, columns)
     figure, (scatter, curve) = new_figure(1, 2, width=4.8, height=3.4)
     for place, run in enumerate(runs):
         own = [row for row in rows if row[0] == run.label]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from reoac_jax.policy.distributions import AnyPositions
 from reoac_jax.report.traces import trace
 from reoac_jax.runs.folder import CHECKPOINTS, CONFIG, METRICS, SAMPLES, run_config
 from reoac_jax.runs.metrics import parse_metrics
@@ -21,7 +22,8 @@ class Episode:
     file: where it was read. iteration, number: of training, and its place in the iteration.
     features: float32 `[t, F]`, by `feature_names`. operator: int `[t]`, that was charged, of
     the run's `operators`.
-    logits, q: float32 `[t, A]`. episode_return: what the critic was to predict.
+    logits, q: float32 `[t, A]`, `[t, 0]` where positions were chosen. episode_return: what the
+    critic was to predict.
     branched, repaired: whether any step did. trace: `traces.trace` of it.
     """
 
@@ -101,7 +103,11 @@ def all_operators(runs: Sequence[Run]) -> list[str]:
 
 
 def _operators(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """What `operators.names` of a run's configuration holds; nothing where it has none."""
+    """What `operators.names` of a run's configuration holds; nothing where it has none, and the one
+    name that its samples have where positions were chosen."""
+    heads = config.get("heads")
+    if isinstance(heads, Mapping) and heads.get("policy") == AnyPositions.name:
+        return (AnyPositions.name,)
     section = config.get("operators")
     names = section.get("names") if isinstance(section, Mapping) else None
     return tuple(map(str, names)) if isinstance(names, list) else ()

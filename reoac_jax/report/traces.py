@@ -71,7 +71,7 @@ def trace(record: Mapping[str, Any], operators: Sequence[str]) -> str:
 
 
 def _softmax(logits: Sequence[float]) -> np.ndarray:
-    exponentials = np.exp(np.asarray(logits) - np.max(logits))
+    exponentials = np.exp(np.asarray(logits) - np.max(logits, initial=-np.inf))
     return exponentials / exponentials.sum()
 
 

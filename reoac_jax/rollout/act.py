@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from reoac_jax.backbone.draw import TokenPrediction
 from reoac_jax.backbone.prediction import Prediction
 from reoac_jax.devices.streams import StepStream
+from reoac_jax.policy.distributions import Distribution
 from reoac_jax.policy.features import (
     PromptContext,
     alignment_features,
     extra_features,
     preview_features,
 )
-from reoac_jax.policy.heads import among_legal
 from reoac_jax.policy.observation import Observation, PositionRows
 from reoac_jax.policy.operators import View, select_positions
 from reoac_jax.policy.vocabulary import Vocabulary
@@ -104,20 +104,32 @@ def observe(
         inputs.vocabulary,
         settings.relation_temperature,
     )
-    progress = preview = None
-    if settings.extra_features:
-        progress = jax.vmap(extra_features, (0, 0, 0, 0, None))(
-            step / jnp.float32(settings.max_steps),
-            masked,
-            prediction.tokens.confidence,
-            prediction.tokens.entropy,
-            inputs.vocabulary.text_id.shape[0],
-        )
+    progress = progress_at(generated, prediction, step, inputs.vocabulary, settings)
+    preview = None
     if settings.operator_preview:
         preview = _preview(settings, generated, prediction.tokens, step, choices)
     pooled = prediction.pooled if settings.use_hidden else None
     rows = _positions(settings, generated, prediction) if settings.rows else None
     return Observation(alignment, pooled, progress, preview, rows)
+
+
+def progress_at(
+    generated: Generated,
+    prediction: Prediction,
+    step: jax.Array,
+    vocabulary: Vocabulary,
+    settings: RolloutSettings,
+) -> jax.Array | None:
+    """The part `progress` of an observation; None where it is switched off."""
+    if not settings.extra_features:
+        return None
+    return jax.vmap(extra_features, (0, 0, 0, 0, None))(
+        step / jnp.float32(settings.max_steps),
+        generated.tokens == settings.mask_id,
+        prediction.tokens.confidence,
+        prediction.tokens.entropy,
+        vocabulary.text_id.shape[0],
+    )
 
 
 def _positions(
@@ -162,19 +174,14 @@ def _preview(
     return jax.vmap(one_row)(generated, proposals, step, choices.selected)
 
 
-def pick_operator(
-    logits: jax.Array,
-    legal: jax.Array,
-    keys: jax.Array,
-    step: jax.Array,
-    settings: RolloutSettings,
+def pick(
+    policy: Distribution, keys: jax.Array, step: jax.Array, settings: RolloutSettings
 ) -> jax.Array:
-    """int32 `[B]`: the actor's pick from its logits `[B, A]` among the legal, bool `[B, A]`."""
-    logits = among_legal(logits, legal)
+    """`[B, ...]`: what the actor chooses at these steps, by the rows' keys `[B]`."""
     if settings.selection_mode == "argmax":
-        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        return policy.best()
     pick_keys = jax.vmap(jax.random.fold_in, (0, None))(step_keys(keys, step), StepStream.PICK)
-    return jax.vmap(jax.random.categorical)(pick_keys, logits).astype(jnp.int32)
+    return policy.draw(pick_keys)
 
 
 class Action(NamedTuple):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.backbone.prediction import Prediction
-from reoac_jax.policy.heads import among_legal
+from reoac_jax.policy.distributions import among_legal
 from reoac_jax.rollout.act import Action, Choices, StepInputs, act, choices_at, observe
 from reoac_jax.rollout.types import Candidates, Generated, RolloutSettings
 
@@ -65,7 +65,9 @@ def look_ahead(
         following = inputs.denoise(inputs.prompts, after.tokens, step + 1)
         then = choices_at(after, following, step + 1, inputs, settings)
         seen = observe(inputs, settings, after, generated.tokens, following, step + 1, then)
-        next_q = among_legal(inputs.heads(seen, step + 1).q, then.legal)
+        q_of_next = inputs.heads(seen, step + 1).q
+        assert q_of_next is not None
+        next_q = among_legal(q_of_next, then.legal)
         return action, following, next_q.max(axis=-1)
 
     actions, followings, values = jax.lax.map(try_candidate, picks.T)

@@ -15,7 +15,8 @@ from reoac_jax.devices.streams import StepStream
 from reoac_jax.policy.features import prompt_context
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.act import step_keys
-from reoac_jax.rollout.denoising import denoise_rows
+from reoac_jax.rollout.denoising import Decider, denoise_rows
+from reoac_jax.rollout.positions import PositionDecider
 from reoac_jax.rollout.sigma import sigma_of
 from reoac_jax.rollout.step import OperatorDecider
 from reoac_jax.rollout.types import (
@@ -134,7 +135,7 @@ def rollout(
     count: jax.Array | None = None,
     on_step: StepWatcher | None = None,
 ) -> tuple[Rollout, jax.Array]:
-    """Denoises rows under the operator policy; pure, for `jit`.
+    """Denoises rows under the operator policy, or that over positions; pure, for `jit`.
 
     Args:
       denoise, heads: one forward pass, actor and critic.
@@ -145,12 +146,17 @@ def rollout(
       `Rollout`, steps stacked to `[T, N, ...]`, and int32 `[]`, the forward passes that were made
       of all slots together.
     """
-    contexts = jax.vmap(prompt_context, (0, 0, 0, None))(
-        prompts.tokens, prompts.lengths, prompts.key_mask, vocabulary
-    )
-    decider = OperatorDecider(vocabulary, denoise, heads, settings)
+    beside: Any = ()
+    decider: Decider
+    if settings.positions:
+        decider = PositionDecider(vocabulary, denoise, heads, settings)
+    else:
+        decider = OperatorDecider(vocabulary, denoise, heads, settings)
+        beside = jax.vmap(prompt_context, (0, 0, 0, None))(
+            prompts.tokens, prompts.lengths, prompts.key_mask, vocabulary
+        )
     worked = denoise_rows(
-        denoise, decider, prompts, contexts, settings.max_steps, slots, count, on_step,
+        denoise, decider, prompts, beside, settings.max_steps, slots, count, on_step,
         settings.together,
     )  # fmt: skip
     return Rollout(worked.records, worked.outcomes), worked.passes

@@ -1,16 +1,20 @@
-"""One denoising step of every row under the operator policy: observe, choose, act, record."""
+"""One denoising step of every row under an actor: observe, choose, act, record.
+
+Here that of the operator policy; `rollout/positions.py` has the other.
+"""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from reoac_jax.backbone.prediction import Prediction
+from reoac_jax.policy.distributions import OneOperator
 from reoac_jax.policy.features import PromptContext
 from reoac_jax.policy.observation import with_hidden
 from reoac_jax.policy.vocabulary import Vocabulary
-from reoac_jax.rollout.act import StepInputs, act, choices_at, observe, pick_operator
+from reoac_jax.rollout.act import StepInputs, act, choices_at, observe, pick
 from reoac_jax.rollout.branch import Branching, look_ahead, no_candidates
 from reoac_jax.rollout.denoising import Decision
 from reoac_jax.rollout.types import (
@@ -32,19 +36,15 @@ class Rows(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class OperatorDecider:
-    """The operator policy as a `Decider`: its rows are `(Prompts, PromptContext)`.
-
-    A branching step runs the backbone on each candidate's next state, and the winner's forward pass
-    is the next step's. Nothing follows the last step, so it never branches.
-    """
+class ActorDecider:
+    """What the two policies with an actor have in common as a `Decider`."""
 
     vocabulary: Vocabulary
     denoise: DenoiseFn
     heads: HeadsFn
     settings: RolloutSettings
 
-    def begin(self, rows: tuple[Prompts, PromptContext]) -> Rows:
+    def begin(self, rows: tuple[Prompts, Any]) -> Rows:
         generated = Generated.start(rows[0], self.settings)
         return Rows(generated, generated.tokens)
 
@@ -57,6 +57,14 @@ class OperatorDecider:
     def finished(self, state: Rows, step: jax.Array) -> jax.Array:
         _, finished = jax.vmap(changeable, (0, 0, None))(state.generated, step, self.settings)
         return finished
+
+
+class OperatorDecider(ActorDecider):
+    """The operator policy as a `Decider`: its rows are `(Prompts, PromptContext)`.
+
+    A branching step runs the backbone on each candidate's next state, and the winner's forward pass
+    is the next step's. Nothing follows the last step, so it never branches.
+    """
 
     def decide(
         self,
@@ -75,13 +83,16 @@ class OperatorDecider:
         )
         heads = inputs.heads(observation, step)
         keys = inputs.prompts.keys
-        chosen = pick_operator(heads.logits, choices.legal, keys, step, settings)
+        policy = OneOperator(heads.logits, choices.legal)
+        chosen = pick(policy, keys, step, settings)
         own = act(generated, prediction, chosen, step, choices.selected, settings)
 
         scheduled = branching = jnp.zeros_like(active)
         looks_ahead = jnp.zeros((), bool)
         done = Branching(own, prediction, no_candidates(active.shape[0], settings.branch_k))
         if settings.branch:
+            q = heads.q
+            assert q is not None
             scheduled = jnp.isin(step, jnp.array(settings.branch_steps, jnp.int32))
             branches = jnp.array([operator.branches for operator in settings.operators])
             branching = active & (scheduled | branches[own.operator])
@@ -94,7 +105,7 @@ class OperatorDecider:
                 lambda: look_ahead(
                     generated,
                     prediction,
-                    heads.q,
+                    q,
                     choices,
                     chosen,
                     branching,
@@ -117,7 +128,7 @@ class OperatorDecider:
             written=update.written,
             repaired=update.repaired,
             confidence=prediction.tokens.confidence,
-            log_prob=_log_prob(prediction.tokens.drawn, update.written),
+            log_prob=written_log_prob(prediction.tokens.drawn, update.written),
             logits=heads.logits,
             q=heads.q,
             legal=choices.legal,
@@ -148,6 +159,6 @@ class OperatorDecider:
         )
 
 
-def _log_prob(drawn: jax.Array | None, written: jax.Array) -> jax.Array | None:
+def written_log_prob(drawn: jax.Array | None, written: jax.Array) -> jax.Array | None:
     """float32 `[B, G]`: of the written tokens, from the probability with which each was drawn."""
     return None if drawn is None else jnp.log(jnp.where(written, drawn, 1.0))

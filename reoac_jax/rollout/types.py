@@ -15,6 +15,7 @@ from reoac_jax.backbone.kept import Kept
 from reoac_jax.backbone.prediction import Prediction, States
 from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.devices.sharding import anywhere
+from reoac_jax.policy.distributions import AnyPositions
 from reoac_jax.policy.heads import HeadOutput
 from reoac_jax.policy.observation import Observation
 from reoac_jax.policy.operators import Operator, make_operators
@@ -26,7 +27,8 @@ class RolloutSettings:
 
     max_steps: T. gen_len: G. mask_id, pad_id: token ids.
     update_rule: "denoise" or "overwrite" (DESIGN.md, section 8).
-    selection_mode: "sample" or "argmax" over the actor's logits.
+    selection_mode: "sample" or "argmax" over the actor's logits. positions: whether it chooses
+    positions, and no operator.
     draw: how tokens are drawn.
     empty_operator: what becomes of an operator that can change nothing: "mask", it may not be
     chosen, or "fallback", `fallback_operator`, an index, acts in its place.
@@ -71,6 +73,7 @@ class RolloutSettings:
     sigma_max: float
     operators: tuple[Operator, ...]
     scope_anchor: str
+    positions: bool = False
     rows: bool = False
     keep_hidden: bool = False
     weights_in_parts: bool = False
@@ -129,6 +132,7 @@ class RolloutSettings:
             sigma_max=rollout.sigma_max,
             operators=make_operators(config),
             scope_anchor=rollout.scope_anchor,
+            positions=config.heads.policy == AnyPositions.name,
             rows=rows,
             keep_hidden=keep_hidden,
             weights_in_parts=config.sharding.fsdp,
@@ -247,11 +251,14 @@ class Trajectory(NamedTuple, Generic[ArrayT]):
     log_prob: float32 `[.., G]`, with which the written tokens were drawn, 0 elsewhere; None where
     `draw.drawn` is off.
     logits, q: float32 `[.., A]`, the heads' outputs. legal: bool `[.., A]`, what could be chosen.
-    chosen: int32, the actor's pick. decided: bool, that pick was the actor's alone to make: False
-    at scheduled branching steps, where the candidates' values decide, and in the last step of
-    `denoise`, where everything is revealed.
+    chosen: int32, the actor's pick. Where positions are chosen logits, legal and chosen, a bool,
+    are `[.., G]`, and q is None.
+    decided: bool, that pick was the actor's alone to make: False at scheduled branching steps,
+    where the candidates' values decide, and in the last step of `denoise`, where everything is
+    revealed.
     operator: int32, the operator that is charged: the pick, its fallback, or at a scheduled
-    branching step the winner. executed: int32, the operator whose selection was used.
+    branching step the winner. executed: int32, the operator whose selection was used. None where
+    positions are chosen.
     cost: float32. forward_passes: int32, of the backbone, that this row needed.
     branched: bool. candidates: `Candidates`.
     """
@@ -264,12 +271,12 @@ class Trajectory(NamedTuple, Generic[ArrayT]):
     confidence: ArrayT
     log_prob: ArrayT | None
     logits: ArrayT
-    q: ArrayT
+    q: ArrayT | None
     legal: ArrayT
     chosen: ArrayT
     decided: ArrayT
-    operator: ArrayT
-    executed: ArrayT
+    operator: ArrayT | None
+    executed: ArrayT | None
     cost: ArrayT
     forward_passes: ArrayT
     branched: ArrayT

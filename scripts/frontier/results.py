@@ -65,7 +65,9 @@ def compared(rows: Sequence[Row]) -> list[dict[str, Any]]:
     found = []
     actors = {row["subject"] for row in rows if row["family"] == "actor"}
     for subject in sorted(actors):
-        mine = [r for r in rows if r["subject"] == subject and r["split"] == "test"]
+        mine = [
+            r for r in rows if (r["subject"], r["split"], r["family"]) == (subject, "test", "actor")
+        ]
         budget = float(np.mean([row["passes"] for row in mine]))
         ours = np.mean([unpack(row) for row in mine], axis=0)
         others = frontiers(rows, "bundled")
@@ -180,7 +182,9 @@ def draw(rows: Sequence[Row]) -> plt.Figure:
             color=colours[index] if shown else "0.8",
             label=family if shown else "other rules" if index == len(colours) else None,
         )  # fmt: skip
-    for group, marker in (("actor T7", "*"), ("actor T20", "P"), ("bold T20", "D")):
+    for group, marker in (
+        ("actor T7", "*"), ("actor T20", "P"), ("bold T20", "D"), ("positions", "X"),
+    ):  # fmt: skip
         own = [
             row
             for row in rows

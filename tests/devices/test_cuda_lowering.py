@@ -27,6 +27,7 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 WITH_POLICIES = "gsm8k"
 LOWERED = (
     WITH_POLICIES, "gsm8k_original", "gsm8k_qwen3", "gsm8k_dream", "tiny", "tiny_few_passes",
+    "tiny_positions",
 )  # fmt: skip
 BFLOAT16 = {name for name in CONFIGS if name.startswith(("gsm8k", "math"))}
 STORED = {"gsm8k_dream", "gsm8k_llada", "gsm8k_qwen3"}  # whose weights are not trained
@@ -84,7 +85,7 @@ def configured(name):
 def choices(config):
     """What decides which parts a configuration's programs have, as pairs of key and value."""
     found = {("operator", name) for name in config.operators.names}
-    for section in ("features", "objective", "rollout", "backbone", "sft", "train"):
+    for section in ("features", "heads", "objective", "rollout", "backbone", "sft", "train"):
         for key, value in config[section].items():
             if isinstance(value, bool | str) and key not in ("path", "tokenizer_source"):
                 found.add((f"{section}.{key}", value))
@@ -116,9 +117,11 @@ def test_attention_is_fused_once_a_block_and_pass(lowered, name):
     assert counts["rollout"] == ((2 if name == "gsm8k_original" else 1) * fused, 0)
     if name in STORED:  # whole rows, and windows of one, two, four and eight blocks
         assert counts["policy threshold, prefix cache"] == (5 * fused, 0)
-    # tiny_few_passes follows a fixed order and trains no heads.
-    heads = {} if name == "tiny_few_passes" else {"critic_step": (0, 0), "actor_step": (0, 0)}
-    assert {step: counts[step] for step in counts if step in ("critic_step", "actor_step")} == heads
+    # tiny_few_passes follows a fixed order and trains no heads; over positions there is no critic.
+    heads = {"tiny_few_passes": (), "tiny_positions": ("actor_step",)}
+    expected = heads.get(name, ("critic_step", "actor_step"))
+    steps = {step: counts[step] for step in ("critic_step", "actor_step") if step in counts}
+    assert steps == dict.fromkeys(expected, (0, 0))
 
 
 @pytest.mark.slow

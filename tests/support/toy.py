@@ -15,6 +15,7 @@ from reoac_jax.backbone.mdlm.config import BackboneConfig
 from reoac_jax.backbone.mdlm.model import Backbone
 from reoac_jax.policy.heads import Heads
 from reoac_jax.policy.operators import OPERATOR_TYPES, Operator
+from reoac_jax.policy.positions import PositionSizes
 from reoac_jax.policy.rows import RowSizes
 from reoac_jax.policy.vocabulary import build_vocabulary
 from reoac_jax.rollout import Prompts, RolloutSettings
@@ -96,11 +97,17 @@ ROWS = RowSizes(
 )  # fmt: skip
 
 
+POSITIONS = PositionSizes(gen_len=8, width=8, mlp_width=16, attention_heads=2, start=0.4)
+
+
 def heads(settings: RolloutSettings, seed: int = 0):
-    modules = Heads.create(
-        (8,), (8,), 16, settings.use_hidden, settings.extra_features, settings.operator_preview,
-        len(settings.operators), ROWS if settings.rows else None,
-    )  # fmt: skip
+    if settings.positions:
+        modules = Heads.over_positions(POSITIONS, settings.extra_features)
+    else:
+        modules = Heads.create(
+            (8,), (8,), 16, settings.use_hidden, settings.extra_features,
+            settings.operator_preview, len(settings.operators), ROWS if settings.rows else None,
+        )  # fmt: skip
     params = _initial(modules, seed)
     return modules, randomise(params, seed, 0.15)
 

@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
     tokens: int32 `[N, G]`. cost: float32 `[N]`, operator cost; a step of a sampler costs what one
     of the cheapest operator does. steps: int32 `[N]`.
     forward_passes: int32 `[N]`, that the backbone was asked for by the row.
-    operators: int32 `[N, T]`, -1 where none acted; None for samplers.
+    operators: int32 `[N, T]`, -1 where none acted; None where none does.
     """
 
     tokens: np.ndarray
@@ -61,6 +61,10 @@ class Surroundings:
     @property
     def settings(self) -> RolloutSettings:
         return self.parts.rollout_settings(self.config, evaluation=True)
+
+    def of_operators(self, selection_mode: str) -> RolloutSettings:
+        """Of a policy that picks operators, whatever the configuration's actor chooses."""
+        return dataclasses.replace(self.settings, positions=False, selection_mode=selection_mode)
 
     def in_blocks(self, settings: RolloutSettings, block_len: int) -> RolloutSettings:
         """The settings of a sampler's program, with what `rollout.cache` says of its blocks.
@@ -126,12 +130,13 @@ class PolicyType(Parametric, abc.ABC):
 
 
 def outcome_of_rollout(rollout: Rollout[np.ndarray]) -> Outcome:
-    """Of the operator policy's results."""
+    """Of the results of the operator policy, or of that over positions."""
     steps = rollout.steps
+    acted = None if steps.operator is None else np.where(steps.active, steps.operator, -1)
     return Outcome(
         tokens=rollout.tokens,
         cost=steps.cost.sum(axis=1),
         steps=steps.active.sum(axis=1),
         forward_passes=steps.forward_passes.sum(axis=1),
-        operators=np.where(steps.active, steps.operator, -1),
+        operators=acted,
     )

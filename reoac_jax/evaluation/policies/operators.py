@@ -57,7 +57,7 @@ class RandomOperator(PolicyType):
     name: ClassVar[str] = "random_operator"
 
     def prepare(self, where: Surroundings) -> Running:
-        settings = dataclasses.replace(where.settings, selection_mode="sample")
+        settings = where.of_operators("sample")
         program = where.rollout(ConstantHeads([0.0] * len(settings.operators)), settings)
         return Running(program, None, outcome_of_rollout, settings.max_steps)
 
@@ -85,7 +85,7 @@ class OneOperator(PolicyType):
 
     def prepare(self, where: Surroundings) -> Running:
         (number,) = _places([self.operator.name], where.config, str(self))
-        settings = dataclasses.replace(where.settings, selection_mode="argmax")
+        settings = where.of_operators("argmax")
         operators = list(settings.operators)
         operators[number] = dataclasses.replace(operators[number], **dict(self.values))
         settings = dataclasses.replace(settings, operators=tuple(operators))
@@ -134,8 +134,7 @@ class OperatorSequence(PolicyType):
 def sequence_program(where: Surroundings) -> RolloutProgram:
     """A rollout program whose parameters are the operators of the steps, int32 `[T]`."""
     settings = dataclasses.replace(
-        where.settings,
-        selection_mode="argmax",
+        where.of_operators("argmax"),
         use_hidden=False,
         extra_features=False,
         operator_preview=False,

@@ -16,6 +16,7 @@ from reoac_jax.config.parameters import Parametric
 from reoac_jax.learning.advantages import Estimator, GradedEpisodes
 from reoac_jax.learning.losses import position_shares
 from reoac_jax.learning.replay import BackboneBatch, Episodes, HeadBatch
+from reoac_jax.policy.distributions import Distribution
 
 
 class Loss(NamedTuple):
@@ -59,16 +60,26 @@ class Objective(Parametric):
 
 
 class ActorObjective(Objective, abc.ABC):
-    """What the actor follows."""
+    """What the actor follows.
+
+    reads_q: whether the loss reads the critic's Q, so that there has to be one.
+    """
+
+    reads_q: ClassVar[bool] = False
 
     @abc.abstractmethod
     def loss(
-        self, logits: jax.Array, q: jax.Array, batch: HeadBatch[jax.Array], real: jax.Array
+        self,
+        policy: Distribution,
+        q: jax.Array | None,
+        batch: HeadBatch[jax.Array],
+        real: jax.Array,
     ) -> Loss:
         """The mean over the transitions that are no padding.
 
         Args:
-          logits, q: float32 `[N, A]`, the actor's now and the critic's, which is held fixed.
+          policy: the actor's now, `N` distributions.
+          q: float32 `[N, A]`, the critic's, which is held fixed; None where there is no critic.
           real: float32 `[N]`, 0 for padding.
         """
 

@@ -10,15 +10,19 @@ import numpy as np
 
 from reoac_jax.config.parameters import parameter
 from reoac_jax.learning.advantages import Estimator, GradedEpisodes
-from reoac_jax.learning.losses import clipped_surrogate, entropy, kl_estimate, mean
+from reoac_jax.learning.losses import clipped_surrogate, kl_estimate, mean
 from reoac_jax.learning.objectives.base import ActorObjective, Loss
 from reoac_jax.learning.replay import HeadBatch
+from reoac_jax.policy.distributions import Distribution
 from reoac_jax.system.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
 class PolicyGradient(ActorObjective):
-    """-mean min(r A, clip(r, 1 +- clip_ratio) A) - entropy_weight * H, r the picks' ratio."""
+    """-mean min(r A, clip(r, 1 +- clip_ratio) A) - entropy_weight * H, r the picks' ratio.
+
+    Of a pick of positions the probability is that of all its bits together, and so are H and r.
+    """
 
     name: ClassVar[str] = "policy_gradient"
     on_policy: ClassVar[bool] = True
@@ -36,22 +40,24 @@ class PolicyGradient(ActorObjective):
         if values["rollout.selection_mode"] == "argmax":
             raise InputError(
                 "rollout.selection_mode is argmax; expected sample, for objective.actor "
-                "policy_gradient needs the probability with which an operator was picked"
+                "policy_gradient needs the probability of what was picked"
             )
 
     def advantages(self, episodes: GradedEpisodes, estimate: Estimator) -> np.ndarray:
         return estimate(episodes)
 
     def loss(
-        self, logits: jax.Array, q: jax.Array, batch: HeadBatch[jax.Array], real: jax.Array
+        self,
+        policy: Distribution,
+        q: jax.Array | None,
+        batch: HeadBatch[jax.Array],
+        real: jax.Array,
     ) -> Loss:
         """Over the picks that were the actor's alone to make."""
         decided = real * batch.decided
-        log_probs = jax.nn.log_softmax(logits)
-        new = jnp.take_along_axis(log_probs, batch.chosen[:, None], axis=-1)[:, 0]
-        ratio = jnp.exp(new - batch.log_prob)
+        ratio = jnp.exp(policy.log_prob(batch.chosen) - batch.log_prob)
         surrogate = clipped_surrogate(ratio, batch.advantage, self.clip_ratio)
-        bonus = mean(entropy(log_probs), decided)
+        bonus = mean(policy.entropy(), decided)
         return Loss(
             -mean(surrogate, decided) - self.entropy_weight * bonus,
             {

@@ -1,0 +1,66 @@
+"""An actor over positions: for each masked one whether it is revealed now.
+
+(Jazbec et al. 2025, "Learning Unmasking Policies for Diffusion Language Models", arXiv 2512.09106.)
+`G` generated positions, `W` the block's width.
+"""
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from reoac_jax.policy.observation import Observation
+from reoac_jax.policy.rows import Attention
+
+_NEAREST = 1e-4  # of a confidence to 0 and to 1, where its odds are taken
+
+
+@dataclasses.dataclass(frozen=True)
+class PositionSizes:
+    """gen_len: G. The rest is as in the section `heads.positions`."""
+
+    gen_len: int
+    width: int
+    mlp_width: int
+    attention_heads: int
+    start: float
+
+
+class PositionActor(nn.Module):
+    """From an `Observation` `[B, ...]` with `positions` to logits, float32 `[B, G]`.
+
+    A position is what the model knows of it: the confidence of its token, as it is and as log odds,
+    which spread out what lies near 1, and whether it is masked; where it stands; and what the
+    observation has of the row's progress, the same for all of them. Of the text it sees nothing.
+    One block of attention and a two-layer MLP follow, each on a layer-normed input and added to it,
+    and a logit of each position. At first every position has about the same chance, `start`.
+    """
+
+    sizes: PositionSizes
+
+    if TYPE_CHECKING:  # Flax declares a union with the state that `mutable` would return too
+
+        def apply(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    @nn.compact
+    def __call__(self, observation: Observation[jax.Array]) -> jax.Array:
+        sizes, width = self.sizes, self.sizes.width
+        assert observation.positions is not None
+        confidence, masked = jnp.moveaxis(observation.positions, -1, 0)
+        within = jnp.clip(confidence, _NEAREST, 1.0 - _NEAREST)
+        odds = jnp.log(within) - jnp.log1p(-within)
+        seen = jnp.stack([confidence, odds / 5.0, masked], axis=-1)  # all of order one
+        x = nn.Dense(width, name="seen")(seen)
+        x += self.param("place", nn.initializers.normal(0.02), (sizes.gen_len, width))
+        if observation.progress is not None:
+            x += nn.Dense(width, name="progress")(observation.progress)[:, None]
+        x += Attention(sizes.attention_heads, name="attention")(nn.LayerNorm()(x))
+        inner = nn.silu(nn.Dense(sizes.mlp_width, name="mlp_in")(nn.LayerNorm()(x)))
+        x += nn.Dense(width, name="mlp_out")(inner)
+        small = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
+        chance = nn.initializers.constant(math.log(sizes.start / (1.0 - sizes.start)))
+        last = nn.Dense(1, kernel_init=small, bias_init=chance, name="logit")
+        return last(nn.LayerNorm()(x))[..., 0]

@@ -1,0 +1,129 @@
+"""A policy over positions through the commands: training, stopped and gone on with; evaluation,
+on one device and on several; the report, the solver."""
+
+import json
+import os
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+from support.small_run import (
+    TINY,
+    metrics,
+    newest,
+    samples,
+    share_programs,
+    small_options,
+    train_run,
+)
+
+from reoac_jax import evaluate, solve, train
+from reoac_jax.devices import sharding
+from reoac_jax.report import __main__ as report
+from reoac_jax.runs.checkpoints import read_item
+from reoac_jax.system.errors import run_command
+
+pytestmark = pytest.mark.slow
+POSITIONS = [
+    "--config.backbone.finetune_mode=frozen",
+    "--config.heads.policy=positions",
+    "--config.heads.positions.width=8",
+    "--config.heads.positions.mlp_width=8",
+    "--config.features.operator_preview=False",
+    "--config.features.extra_features=True",
+    "--config.reward.passes_exponent=1",
+    "--config.rollout.branch_k=0",
+    "--config.train.critic_steps=0",
+    "--config.train.actor_steps=2",
+    "--config.checkpoint.every=1",
+]
+
+
+@pytest.fixture(scope="module")
+def run(backbone, tmp_path_factory):
+    """A run that was stopped in its second iteration and gone on with; and one that was not."""
+    options = [*small_options(backbone, tmp_path_factory.mktemp("positions")), *POSITIONS]
+    with pytest.MonkeyPatch.context() as patch:
+        share_programs(patch, {})
+        whole = train_run(options)
+        whole = shutil.move(whole, whole.parent.parent / "whole")
+        update, calls = train.update, []
+
+        def interrupted_update(*arguments):
+            calls.append(1)
+            if len(calls) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            return update(*arguments)
+
+        patch.setattr(train, "update", interrupted_update)
+        assert run_command(train.main, ["--config", TINY, *options]) == 130
+        stopped = newest(options)
+        assert run_command(train.main, ["--resume", str(stopped)]) == 0
+    return options, stopped, whole
+
+
+def test_resumed_run_equals_an_uninterrupted_one(run):
+    _, resumed, whole = run
+    assert metrics(resumed) == metrics(whole) and len(metrics(whole)) == 3
+    assert samples(resumed) == samples(whole)
+    folders = [folder / "checkpoints" / "2" for folder in (resumed, whole)]
+    for folder in folders:  # no critic is in it
+        assert {path.name for path in folder.iterdir()} >= {"actor", "optimizers", "replay"}
+        assert not (folder / "critic").exists()
+    for item in ("actor", "optimizers", "replay"):
+        one, other = (read_item(folder, item) for folder in folders)
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_what_a_run_writes_down(run):
+    _, resumed, _ = run
+    line = metrics(resumed)[0]
+    assert {"actor_loss", "actor_entropy", "written_per_step"} <= line.keys()
+    assert not {"critic_loss", "explained_variance", "operator_shares"} & line.keys()
+    assert 1 <= line["written_per_step"] <= 20 and line["forward_passes"] == line["steps"]
+    sample = json.loads(next(iter(samples(resumed).values())))
+    for step in sample["steps"]:
+        assert step["operator"] == "positions" and len(step["probabilities"]) == 20
+        masked = np.flatnonzero(step["probabilities"])
+        assert set(step["drawn"]) <= set(masked) and set(step["written"]) <= set(masked)
+
+
+def test_evaluation_does_not_depend_on_batch_and_devices(run, tmp_path, monkeypatch):
+    options, resumed, _ = run
+    make_mesh, results = sharding.make_mesh, {}
+    for size, devices, selection in ((7, 2, "sample"), (12, 1, "sample"), (12, 1, "argmax")):
+        monkeypatch.setattr(sharding, "make_mesh", lambda n=devices: make_mesh(jax.devices()[:n]))
+        output = tmp_path / f"{size}_{selection}.json"
+        argv = ["--config", TINY, *options, f"--config.evaluation.batch_size={size}"]
+        argv += ["--checkpoint", str(resumed / "checkpoints"), "--output", str(output)]
+        argv += ["--policy", f"actor:selection={selection}"]
+        assert run_command(evaluate.main, argv) == 0
+        result = json.loads(output.read_text())
+        assert result["operator_shares"] is None and 1 <= result["forward_passes"] <= 4
+        results[size, selection] = output.with_suffix(".jsonl").read_text()
+    assert results[7, "sample"] == results[12, "sample"] != results[12, "argmax"]
+
+
+def test_operators_can_be_evaluated_beside_it(run, tmp_path):
+    options, *_ = run
+    output = tmp_path / "operator.json"
+    argv = ["--config", TINY, *options, "--policy", "O_FAST", "--output", str(output)]
+    assert run_command(evaluate.main, argv) == 0
+    assert json.loads(output.read_text())["operator_shares"]["O_FAST"] > 0
+
+
+def test_the_report_shows_it(run, tmp_path):
+    _, resumed, _ = run
+    assert run_command(report.main, [str(resumed), "--output", str(tmp_path / "report")]) == 0
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "cannot be read" not in page and "positions" in page
+
+
+def test_a_problem_is_solved_by_it(run, capsys):
+    options, resumed, _ = run
+    argv = ["--config", TINY, *options, "--checkpoint", str(resumed / "checkpoints")]
+    capsys.readouterr()
+    assert run_command(solve.main, [*argv, "--trace", "8 14 15 = 2 ?"]) == 0
+    assert "forward pass" in capsys.readouterr().out

@@ -1,0 +1,98 @@
+"""The actor over positions: its block against NumPy, its start, its size."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support import toy
+
+from reoac_jax.policy.heads import Heads
+from reoac_jax.policy.observation import Observation
+from reoac_jax.policy.positions import PositionActor, PositionSizes
+
+SIZES = PositionSizes(gen_len=6, width=8, mlp_width=12, attention_heads=2, start=0.2)
+G, WIDTH = SIZES.gen_len, SIZES.width
+apply_actor = jax.jit(PositionActor.apply, static_argnums=0)
+
+
+def observations(count):
+    rng = np.random.default_rng(0)
+    seen = np.stack([rng.random((count, G)), rng.random((count, G)) < 0.5], axis=-1)
+    seen[0, :2, 0] = 0.0, 1.0  # where the odds have no end
+    progress = rng.random((count, 5)).astype(np.float32)
+    return Observation(progress=progress, positions=seen.astype(np.float32))
+
+
+def plain_actor(params, seen):
+    """In float64, one row and one attention head at a time."""
+    params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+
+    def dense(name, x, own=params):
+        return x @ own[name]["kernel"] + own[name]["bias"]
+
+    def norm(number, x):
+        own = params[f"LayerNorm_{number}"]
+        centred = x - x.mean(axis=-1, keepdims=True)
+        return centred / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-6) * own["scale"] + own["bias"]
+
+    results = []
+    for i in range(len(seen.positions)):
+        confidence, masked = seen.positions[i].astype(np.float64).T
+        within = np.clip(confidence, 1e-4, 1 - 1e-4)
+        x = np.stack([confidence, np.log(within / (1 - within)) / 5, masked], axis=-1)
+        x = dense("seen", x) + params["place"]
+        x = x + dense("progress", seen.progress[i].astype(np.float64))
+        parts = np.split(dense("Dense_0", norm(0, x), params["attention"]), 3, axis=-1)
+        size, mixed = WIDTH // SIZES.attention_heads, []
+        for start in range(0, WIDTH, size):
+            q, k, v = (part[:, start : start + size] for part in parts)
+            weights = np.exp(q @ k.T / np.sqrt(size))
+            mixed.append(weights / weights.sum(axis=1, keepdims=True) @ v)
+        x = x + dense("Dense_1", np.concatenate(mixed, axis=1), params["attention"])
+        inner = dense("mlp_in", norm(1, x))
+        x = x + dense("mlp_out", inner / (1 + np.exp(-inner)))
+        results.append(dense("logit", norm(2, x))[:, 0])
+    return np.stack(results)
+
+
+@pytest.mark.slow
+def test_the_block_equals_a_plain_one_and_sees_all_that_it_is_given():
+    module, seen = PositionActor(SIZES), observations(4)
+    params = toy.randomise(jax.jit(module.init)(jax.random.key(0), seen)["params"], 1, 0.3)
+    got = apply_actor(module, {"params": params}, seen)
+    assert got.shape == (4, G)
+    np.testing.assert_allclose(got, plain_actor(params, seen), atol=2e-4)
+    alone = apply_actor(module, {"params": params}, jax.tree.map(lambda x: x[2:3], seen))
+    np.testing.assert_allclose(alone[0], got[2], atol=1e-5)
+
+    def loss(params):
+        return jnp.square(module.apply({"params": params}, seen) - jnp.arange(float(G))).sum()
+
+    # Optimised: without, XLA's CPU compiler (jaxlib 0.10) makes NaN of such a gradient.
+    optimised = {"xla_backend_optimization_level": 3}
+    gradient = jax.jit(jax.grad(loss), compiler_options=optimised)(params)
+    for path, x in jax.tree.leaves_with_path(gradient):
+        assert np.isfinite(x).all() and np.abs(x).max() > 0, path
+
+
+def test_at_first_every_position_has_about_the_chance_it_starts_with():
+    heads = Heads.over_positions(SIZES, True)
+    params = jax.jit(heads.init)(jax.random.key(0))
+    assert set(params.items()) == {"actor"}  # no critic, and nothing that is standardised
+    output = jax.jit(heads.apply)(params, observations(20))
+    assert output.q is None
+    assert np.abs(jax.nn.sigmoid(output.logits) - SIZES.start).max() < 0.05
+    assert np.ptp(output.logits) > 0
+
+
+def test_by_default_the_policy_is_of_the_published_size():
+    """For 256 positions about 300 000 parameters (arXiv 2512.09106)."""
+    from reoac_jax.policy.options import POSITIONS
+
+    own = {key.rpartition(".")[2]: option.default for key, option in POSITIONS.items()}
+    heads = Heads.over_positions(PositionSizes(gen_len=256, **own), True)
+    shapes = jax.eval_shape(heads.init, jax.random.key(0))
+    assert 280_000 < sum(x.size for x in jax.tree.leaves(shapes)) < 320_000
+    assert dataclasses.replace(SIZES, **own).start == 0.5
