@@ -18,6 +18,7 @@ from reoac_jax.learning.objectives.policy_gradient import PolicyGradient
 from reoac_jax.learning.objectives.reference import Reference
 from reoac_jax.learning.objectives.soft_q import SoftQ
 from reoac_jax.learning.replay import BackboneBatch, HeadBatch
+from reoac_jax.policy.distributions import OneOperator
 
 pytestmark = pytest.mark.parity
 
@@ -65,6 +66,11 @@ def test_critic_loss(rng):
     )
 
 
+def among_all(logits):
+    """The actor's choice between operators that are all legal."""
+    return OneOperator(logits, jnp.ones(logits.shape, bool))
+
+
 def head_batch(**fields):
     """A minibatch that holds only what a loss reads."""
     return HeadBatch(**(dict.fromkeys(HeadBatch._fields) | fields))
@@ -74,7 +80,7 @@ def head_batch(**fields):
 def test_soft_q_loss(rng, temperature):
     q, objective = normal(rng, N, A), SoftQ(temperature=temperature)
     assert_same(
-        lambda logits: objective.loss(logits, q, head_batch(), weights()).value,
+        lambda logits: objective.loss(among_all(logits), q, head_batch(), weights()).value,
         lambda logits: torch.nn.functional.cross_entropy(
             logits, torch.softmax(counted(q).double() / temperature, dim=1)
         ),
@@ -84,9 +90,9 @@ def test_soft_q_loss(rng, temperature):
 
 def test_soft_q_leaves_the_critic_alone(rng):
     logits = normal(rng, N, A)
-    gradient = jax.grad(lambda q: SoftQ().loss(logits, q, head_batch(), weights()).value)(
-        normal(rng, N, A)
-    )
+    gradient = jax.grad(
+        lambda q: SoftQ().loss(among_all(logits), q, head_batch(), weights()).value
+    )(normal(rng, N, A))
     assert not np.asarray(gradient).any()
 
 
@@ -110,7 +116,7 @@ def test_policy_gradient_loss(rng, entropy_weight):
     decided[:5] = False  # no pick of the actor's: left out, as padding is
     batch = head_batch(chosen=chosen, log_prob=old, advantage=advantage, decided=decided)
     assert_same(
-        lambda x: objective.loss(x, logits, batch, weights()).value,
+        lambda x: objective.loss(among_all(x), logits, batch, weights()).value,
         lambda x: reference(x, slice(5, None)),
         logits,
     )
@@ -171,7 +177,8 @@ def test_how_far_the_policy_has_moved(rng):
         chosen=chosen, log_prob=np.log(p[chosen]).astype(np.float32),
         advantage=normal(rng, N), decided=np.ones(N, bool),
     )  # fmt: skip
-    metrics = PolicyGradient(clip_ratio=0.2).loss(logits, None, batch, weights()).metrics
+    policy = among_all(logits)
+    metrics = PolicyGradient(clip_ratio=0.2).loss(policy, None, batch, weights()).metrics
     ratio = (q / p)[chosen][:COUNTED]
     np.testing.assert_allclose(metrics["actor_kl"], (ratio - 1 - np.log(ratio)).mean(), atol=1e-5)
     assert 0 < metrics["actor_clip_fraction"] == pytest.approx((abs(ratio - 1) > 0.2).mean())
@@ -185,7 +192,7 @@ def test_nothing_counted_gives_zero(rng):
     assert losses.critic_loss(q, index, zeros, zeros) == 0
     batch = head_batch(chosen=index, log_prob=zeros, advantage=zeros, decided=zeros)
     for objective in (SoftQ(), PolicyGradient()):
-        assert objective.loss(q, q, batch, zeros).value == 0
+        assert objective.loss(among_all(q), q, batch, zeros).value == 0
     share = losses.position_shares(np.zeros((N, G), bool), zeros + 1)
     assert Reference().loss(known(normal(rng, N, G)), backbone_batch(zeros + 1), share).value == 0
 
