@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 
+from reoac_jax.policy.distributions import AnyPositions
 from reoac_jax.report.picture import Picture, Table, new_figure
 from reoac_jax.report.runs import Run, all_operators
 from reoac_jax.report.theme import LIGHT, run_style
@@ -76,14 +77,21 @@ def costs(runs: Sequence[Run]) -> Picture:
 
 
 def entropy(runs: Sequence[Run]) -> Picture:
-    count = max(len(all_operators(runs)), 1)
+    operators = [name for name in all_operators(runs) if name != AnyPositions.name]
+    of_positions = len(operators) < len(all_operators(runs))
+    count = max(len(operators), 1)
     highest = math.log(count)
-    bounds = (0.0, 1.08 * highest) if count > 1 else None
+    bounds = (0.0, 1.08 * highest) if count > 1 and not of_positions else None
+    caption = (
+        f"0 when the actor always picks the same operator; the dotted line, ln {count}, when it "
+        "picks at random."
+    )
+    if of_positions:
+        caption += " Of an actor over positions: the sum over the masked ones."
     picture = _curves(
         "actor_entropy",
         "Actor entropy",
-        f"0 when the actor always picks the same operator; the dotted line, ln {count}, when it "
-        "picks at random.",
+        caption,
         (Panel("actor_entropy", "Actor entropy (nats)", bounds),),
         runs,
     )

@@ -30,7 +30,9 @@ OPTIONS: Mapping[str, Option] = {
         low=1e-4,  # below it a softmax of float32 logits overflows
         high=100.0,
     ),
-    "rollout.selection_mode": Option("str", "how an operator is picked", "sample", choices=_DRAW),
+    "rollout.selection_mode": Option(
+        "str", "how an operator, or positions, are picked", "sample", choices=_DRAW
+    ),
     "rollout.empty_operator": Option(
         "str",
         "an operator that can change nothing: mask (it may not be chosen) or fallback (another "
@@ -97,7 +99,7 @@ OPTIONS: Mapping[str, Option] = {
         "str", "how a token is drawn in evaluation", "argmax", choices=_DRAW
     ),
     "evaluation.selection_mode": Option(
-        "str", "how an operator is picked in evaluation", "argmax", choices=_DRAW
+        "str", "how they are picked in evaluation", "argmax", choices=_DRAW
     ),
     "evaluation.branch": Option("bool", "branch in evaluation as in training", False),
 }
