@@ -131,7 +131,8 @@ def test_the_ratio_is_one_before_anything_is_learned():
 
 
 def test_rows_do_not_depend_on_their_neighbours():
-    together = run(SETTINGS, toy.prompts(4))
-    reversed_rows = run(SETTINGS, toy.prompts(4, rows=range(4)[::-1]))
-    np.testing.assert_array_equal(together.tokens, reversed_rows.tokens[::-1])
-    np.testing.assert_array_equal(together.steps.chosen, reversed_rows.steps.chosen[:, ::-1])
+    rows = range(BATCH)[::-1]
+    prompts = toy.prompts(BATCH, rows=rows)._replace(given=toy.given(BATCH)[::-1])
+    other, result = run(SETTINGS, prompts), rolled_out()
+    np.testing.assert_array_equal(other.tokens, result.tokens[::-1])
+    np.testing.assert_array_equal(other.steps.chosen, result.steps.chosen[:, ::-1])
