@@ -1,6 +1,8 @@
 """What each choice of the objective and of the observation is worth: one training run without it.
 
     python scripts/ablations.py --config configs/tiny.py --output benchmarks/ablations_tiny
+    python scripts/ablations.py --of notation --config configs/tiny.py --output \
+        benchmarks/notation_tiny
 
 Every variant changes the configuration in the way its line says, trains, and is evaluated greedily
 on unseen problems. Each row is written to OUTPUT.jsonl as soon as it is known, and a second call
@@ -30,7 +32,7 @@ from reoac_jax.system.errors import run_command
 from reoac_jax.system.files import write_json
 
 # What is changed, in words, and the keys.
-VARIANTS: dict[str, dict[str, object]] = {
+CHOICES: dict[str, dict[str, object]] = {
     "as configured": {},
     "original objective: soft_q, temperature 1": {"objective.actor": "soft_q"},
     "soft_q, temperature 0.02": {
@@ -51,6 +53,18 @@ VARIANTS: dict[str, dict[str, object]] = {
     "O_SCOPE a window of 2 positions": {"operators.O_SCOPE.scope_len": 2},
     "rows of 13: the answer's length is known": {"rollout.gen_len": 13},
 }  # fmt: skip
+# What the heads know of the text. Critics that see more have more to learn, and take more steps, on
+# fewer transitions each; with a buffer of one iteration no hidden state is computed again.
+_LONGER: dict[str, object] = {
+    "train.critic_steps": 64, "train.head_batch": 512, "train.buffer_size": 1152,
+}  # fmt: skip
+NOTATION: dict[str, dict[str, object]] = {
+    "features": _LONGER,
+    "features and notation": {**_LONGER, "features.notation": True},
+    "rows": {**_LONGER, "heads.reads": "rows"},
+    "rows and notation": {**_LONGER, "heads.reads": "rows", "features.notation": True},
+}
+GROUPS = {"choices": CHOICES, "notation": NOTATION}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -62,10 +76,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--problems", type=int, default=1000, dest="test", metavar="N", help="test problems"
     )
+    parser.add_argument(
+        "--of", choices=GROUPS, default="choices", help="which variants (default: %(default)s)"
+    )
     options, overrides = parse_command_line(parser, argv)
     rows = []
     with studying(options, overrides) as study:
-        for number, (words, changes) in enumerate(VARIANTS.items()):
+        for number, (words, changes) in enumerate(GROUPS[options.of].items()):
             own = study.config(**changes)
             run = trained_run(study, str(number), options.config, own, changes)
             parts = load_parts(own)

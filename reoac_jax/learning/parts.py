@@ -104,7 +104,9 @@ def load_parts(config: ConfigDict) -> Parts:
     if config.task.prompt == "chat":
         set_up_chat(tokenizer)
     heads = make_heads(config, model.spec)
-    vocabulary = build_vocabulary(tokenizer, model.spec.vocab_size, model.spec.mask_id)
+    vocabulary = build_vocabulary(
+        tokenizer, model.spec.vocab_size, model.spec.mask_id, symbols=config.features.notation
+    )
     return Parts(model, base, stored_hash(backbone.path), tokenizer, vocabulary, heads)
 
 
@@ -129,6 +131,7 @@ def make_heads(config: ConfigDict, spec: ModelSpec) -> Heads:
         config.features.operator_preview,
         len(config.operators.names),
         rows,
+        config.features.notation,
     )
 
 

@@ -9,7 +9,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from reoac_jax.policy.given import Given, read_prompt
 from reoac_jax.policy.vocabulary import Vocabulary
+from reoac_jax.tasks.equation_notation import EquationNotation
 
 FEATURES = (
     "key_coverage",
@@ -52,6 +54,7 @@ class PromptContext(NamedTuple):
     real: bool `[P]`, not padding. is_key: bool `[P]`, in the key set K.
     text_id, folded_id, number_id: int32 `[P]`. is_number, is_operator: bool `[P]`.
     new_number: bool `[P]`, holds a number that no earlier prompt token holds.
+    given: `Given`, what it gives in the task's notation; None where that is not seen.
     """
 
     real: jax.Array
@@ -62,12 +65,24 @@ class PromptContext(NamedTuple):
     is_number: jax.Array
     is_operator: jax.Array
     new_number: jax.Array
+    given: Given | None = None
 
 
 def prompt_context(
-    tokens: jax.Array, length: jax.Array, key_mask: jax.Array, vocabulary: Vocabulary
+    tokens: jax.Array,
+    length: jax.Array,
+    key_mask: jax.Array,
+    vocabulary: Vocabulary,
+    notation: EquationNotation | None = None,
 ) -> PromptContext:
-    """Looks up one prompt: tokens int32 `[P]`, length int32 `[]`, key_mask bool `[P]`."""
+    """Looks up one prompt: tokens int32 `[P]`, length int32 `[]`, key_mask bool `[P]`.
+
+    notation: the task's, where it is seen.
+    """
+    given = None
+    if notation is not None:
+        assert vocabulary.symbols is not None
+        given = read_prompt(tokens, length, vocabulary.symbols, notation)
     real = jnp.arange(tokens.shape[0]) < length
     number_id = jnp.where(real, vocabulary.number_id[tokens], -1)
     same = number_id[:, None] == number_id[None, :]
@@ -81,6 +96,7 @@ def prompt_context(
         is_number=vocabulary.is_number[tokens],
         is_operator=vocabulary.is_operator[tokens],
         new_number=(number_id >= 0) & ~earlier,
+        given=given,
     )
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from reoac_jax.policy.distributions import AnyPositions, Distribution, OneOperator
 from reoac_jax.policy.features import EXTRA_FEATURES, FEATURES, preview_names
+from reoac_jax.policy.notation import NOTATION_FEATURES
 from reoac_jax.policy.observation import Observation
 from reoac_jax.policy.positions import PositionActor, PositionSizes
 from reoac_jax.policy.rows import RowEncoder, RowSizes
@@ -109,14 +110,17 @@ class Heads:
         use_preview: bool,
         operators: int,
         rows: RowSizes | None = None,
+        use_notation: bool = False,
     ) -> "Heads":
-        """Heads over the 11 features, and where they are switched on the pooled state [D], progress
-        and the operators' preview, and the row's positions. operators: A."""
+        """Heads over the 11 features, and where they are switched on the pooled state [D],
+        progress, the operators' preview, the task's notation and the row's positions. operators: A.
+        """
         widths = (
             ("alignment", len(FEATURES)),
             ("pooled", use_hidden * hidden_dim),
             ("progress", use_extra * len(EXTRA_FEATURES)),
             ("preview", use_preview * len(preview_names([""] * operators))),
+            ("notation", use_notation * len(NOTATION_FEATURES)),
         )
         present = tuple((name, (width,)) for name, width in widths if width)
         reads = tuple(name for name, _ in present)

@@ -7,6 +7,7 @@ import numpy as np
 
 from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.policy.features import EXTRA_FEATURES, FEATURES, preview_names
+from reoac_jax.policy.notation import NOTATION_FEATURES
 
 
 class PositionRows(NamedTuple, Generic[ArrayT]):
@@ -38,6 +39,7 @@ class Observation(NamedTuple, Generic[ArrayT]):
     rows: `PositionRows` `[..., G]`.
     positions: float32 `[..., G, 2]`, where positions are chosen: of each the confidence of its
     token, of the present proposal or when it was written, and 1 where it is masked.
+    notation: float32 `[..., 16]`, in the order of `NOTATION_FEATURES`.
     """
 
     alignment: ArrayT | None = None
@@ -46,6 +48,7 @@ class Observation(NamedTuple, Generic[ArrayT]):
     preview: ArrayT | None = None
     rows: PositionRows[ArrayT] | None = None
     positions: ArrayT | None = None
+    notation: ArrayT | None = None
 
 
 def with_hidden(observation: Observation[ArrayT], hidden: ArrayT | None) -> Observation[ArrayT]:
@@ -65,6 +68,7 @@ def named_features(
         (observation.alignment, FEATURES),
         (observation.progress, EXTRA_FEATURES),
         (observation.preview, preview_names(operators)),
+        (observation.notation, NOTATION_FEATURES),
     )
     return {
         name: part[..., column]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from reoac_jax.config.parameters import nearest
 from reoac_jax.config.schema import Option
 from reoac_jax.system.errors import InputError
+from reoac_jax.tasks import TASKS
 
 if TYPE_CHECKING:
     from reoac_jax.policy.operators import Operator
@@ -32,6 +33,13 @@ OPTIONS: Mapping[str, Option] = {
     "features.extra_features": Option("bool", "append progress and confidence statistics", True),
     "features.operator_preview": Option(
         "bool", "append what each operator would reveal, and how surely", True
+    ),
+    "features.notation": Option(
+        "bool",
+        "append what the row says in the task's notation, as it stands and filled in: whether its "
+        "equations parse and hold, and use what the prompt gives (no reference is read)",
+        False,
+        before=False,
     ),
     "operators.names": Option(
         "strs",
@@ -140,7 +148,8 @@ def _parameters(names: Iterable[str]) -> dict[str, Option]:
 
 
 def check(values: Mapping[str, Any]) -> None:
-    """Raises `InputError` where the listed operators, or the heads' sizes, do not fit."""
+    """Raises `InputError` where the listed operators, or the heads' sizes, do not fit, or where the
+    task has no notation that could be seen."""
     names, fallback = values["operators.names"], values["rollout.fallback_operator"]
     plain = [name for name in names if not _operator_types()[name].branches]
     if fallback not in plain:
@@ -153,6 +162,14 @@ def check(values: Mapping[str, Any]) -> None:
             f"rollout.branch_k is {values['rollout.branch_k']}; expected at most {len(plain)}, as "
             "many operators as operators.names has that do not branch"
         )
+    if values["features.notation"]:
+        task = values["task.name"]
+        if TASKS[task].notation is None:
+            able = ", ".join(name for name, one in TASKS.items() if one.notation is not None)
+            raise InputError(
+                f"features.notation is True, but answers of {task} have no notation that can be "
+                f"read without a reference; expected False, or one of the tasks {able}"
+            )
     if values["heads.policy"] == "positions":
         _check_positions(values)
     for section in ("heads.rows", "heads.positions"):
@@ -171,6 +188,7 @@ def _check_positions(values: Mapping[str, Any]) -> None:
         ("rollout.branch_k", 0, "has no operators that a look-ahead could compare"),
         ("features.operator_preview", False, "has no operators to look at"),
         ("features.use_hidden", False, "sees confidences and masks, and no hidden state"),
+        ("features.notation", False, "sees confidences and masks, and no text"),
         ("heads.reads", "features", "sees confidences and masks, and no hidden states"),
     ):
         if values[key] != wanted:

@@ -12,6 +12,7 @@ from reoac_jax.policy.observation import Observation
 
 _LEAST = 1e-3  # of a standard deviation: what has hardly varied so far says little by varying
 _FARTHEST = 10.0  # of a standardised input: a rare value must not carry the whole head
+_STANDARDISED = ("alignment", "progress", "preview", "notation")  # and of the rows their numbers
 _MEMORY = 100  # batches after which the oldest begin to fade, for a backbone that is trained
 
 
@@ -85,7 +86,7 @@ class RunningStatistics(NamedTuple):
 
 def _channels(observation: Observation[Any]) -> dict[str, jax.Array]:
     """What is standardised, by name, channels last; the pooled state is layer-normed instead."""
-    named = {name: getattr(observation, name) for name in ("alignment", "progress", "preview")}
+    named = {name: getattr(observation, name) for name in _STANDARDISED}
     if (rows := observation.rows) is not None:
         named["hidden"] = rows.hidden
         named |= {"confidence": rows.confidence[..., None], "entropy": rows.entropy[..., None]}

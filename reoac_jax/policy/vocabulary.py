@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from reoac_jax.system.errors import InputError
+from reoac_jax.tasks.equation_notation import Symbols, build_symbols
 from reoac_jax.tasks.prompting import end_ids, special_ids
 from reoac_jax.tasks.tokenizer import Tokenizer
 
@@ -32,6 +33,7 @@ class Vocabulary(NamedTuple):
     space_inside: bool, white space stands before the token's last word.
     space_at_end: bool, the token ends with white space.
     last_word_has_digit: bool, a digit stands in the token's last word.
+    symbols: `Symbols`, of the task's notation; None where the heads do not see it.
     """
 
     text_id: jax.Array | np.ndarray
@@ -46,15 +48,18 @@ class Vocabulary(NamedTuple):
     space_inside: jax.Array | np.ndarray
     space_at_end: jax.Array | np.ndarray
     last_word_has_digit: jax.Array | np.ndarray
+    symbols: Symbols | None = None
 
 
-def build_vocabulary(tokenizer: Tokenizer, vocab_size: int, mask_id: int) -> Vocabulary:
+def build_vocabulary(
+    tokenizer: Tokenizer, vocab_size: int, mask_id: int, *, symbols: bool = False
+) -> Vocabulary:
     """Builds the tables from the tokenizer's own decoding, as NumPy arrays.
 
     Args:
       tokenizer: decodes ids below `len(tokenizer)`.
       vocab_size: V of the model; ids the tokenizer lacks have empty text.
-      mask_id: the model's mask.
+      mask_id: the model's mask. symbols: whether the table of symbols is made too.
 
     Raises:
       InputError: the tokenizer has more tokens than the model has ids, or none of letters or
@@ -80,6 +85,7 @@ def build_vocabulary(tokenizer: Tokenizer, vocab_size: int, mask_id: int) -> Voc
     is_special = np.zeros(vocab_size, bool)
     is_special[sorted(special)] = True
     is_special[len(tokenizer) :] = True
+    is_eos = np.isin(np.arange(vocab_size), list(end_ids(tokenizer)))
     return Vocabulary(
         text_id=_number_equal(texts),
         folded_id=_number_equal([text.casefold() for text in texts]),
@@ -88,11 +94,12 @@ def build_vocabulary(tokenizer: Tokenizer, vocab_size: int, mask_id: int) -> Voc
         has_digit=np.array([_has_digit(text) for text in texts]),
         is_operator=np.array([not _OPERATOR_SIGNS.isdisjoint(text) for text in texts]),
         is_special=is_special,
-        is_eos=np.isin(np.arange(vocab_size), list(end_ids(tokenizer))),
+        is_eos=is_eos,
         is_blank=np.array([not piece.strip() for piece in written]),
         space_inside=np.array([len(f".{piece.rstrip()}".split()) > 1 for piece in written]),
         space_at_end=np.array([piece != piece.rstrip() for piece in written]),
         last_word_has_digit=np.array([_has_digit(word) for word in last_words]),
+        symbols=build_symbols(written, is_special, is_eos, mask_id) if symbols else None,
     )
 
 

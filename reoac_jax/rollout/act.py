@@ -15,6 +15,7 @@ from reoac_jax.policy.features import (
     extra_features,
     preview_features,
 )
+from reoac_jax.policy.notation import notation_features
 from reoac_jax.policy.observation import Observation, PositionRows
 from reoac_jax.policy.operators import View, select_positions
 from reoac_jax.policy.vocabulary import Vocabulary
@@ -110,7 +111,17 @@ def observe(
         preview = _preview(settings, generated, prediction.tokens, step, choices)
     pooled = prediction.pooled if settings.use_hidden else None
     rows = _positions(settings, generated, prediction) if settings.rows else None
-    return Observation(alignment, pooled, progress, preview, rows)
+    notation = None
+    if settings.notation is not None:
+        assert inputs.contexts.given is not None and inputs.vocabulary.symbols is not None
+        notation = jax.vmap(notation_features, (0, 0, 0, None, None))(
+            generated.tokens,
+            jnp.where(masked, prediction.tokens.token, generated.tokens),
+            inputs.contexts.given,
+            inputs.vocabulary.symbols,
+            settings.notation,
+        )
+    return Observation(alignment, pooled, progress, preview, rows, notation=notation)
 
 
 def progress_at(

@@ -152,8 +152,8 @@ def rollout(
         decider = PositionDecider(vocabulary, denoise, heads, settings)
     else:
         decider = OperatorDecider(vocabulary, denoise, heads, settings)
-        beside = jax.vmap(prompt_context, (0, 0, 0, None))(
-            prompts.tokens, prompts.lengths, prompts.key_mask, vocabulary
+        beside = jax.vmap(prompt_context, (0, 0, 0, None, None))(
+            prompts.tokens, prompts.lengths, prompts.key_mask, vocabulary, settings.notation
         )
     worked = denoise_rows(
         denoise, decider, prompts, beside, settings.max_steps, slots, count, on_step,

@@ -19,6 +19,8 @@ from reoac_jax.policy.distributions import AnyPositions
 from reoac_jax.policy.heads import HeadOutput
 from reoac_jax.policy.observation import Observation
 from reoac_jax.policy.operators import Operator, make_operators
+from reoac_jax.tasks import TASKS
+from reoac_jax.tasks.equation_notation import EquationNotation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +39,8 @@ class RolloutSettings:
     cost_lambda: weight of a candidate's cost against its value.
     relation_temperature: of the alignment features (section 6). use_hidden, extra_features,
     operator_preview, rows: whether the observation has the parts `pooled`, `progress`, `preview`,
-    `rows`. keep_hidden: whether what is recorded of the rows has their hidden states.
+    `rows`. keep_hidden: whether what is recorded of the rows has their hidden states. notation: the
+    task's, in which the part `notation` is read; None: there is no such part.
     time_conditioned: whether the backbone sees sigma; sigma: what it follows, "masked_share" or
     "schedule"; sigma_*: the schedule (section 3).
     operators: what the actor chooses from, A of them. scope_anchor: where their windows lie.
@@ -76,6 +79,7 @@ class RolloutSettings:
     positions: bool = False
     rows: bool = False
     keep_hidden: bool = False
+    notation: EquationNotation | None = None
     weights_in_parts: bool = False
     windows: tuple[int, ...] = ()
 
@@ -135,6 +139,7 @@ class RolloutSettings:
             positions=config.heads.policy == AnyPositions.name,
             rows=rows,
             keep_hidden=keep_hidden,
+            notation=TASKS[config.task.name].notation if config.features.notation else None,
             weights_in_parts=config.sharding.fsdp,
         )
 

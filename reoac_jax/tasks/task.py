@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from ml_collections import ConfigDict
 
 from reoac_jax.config.schema import Option
+from reoac_jax.tasks.equation_notation import EquationNotation
 
 Split = Literal["train", "dev", "test"]
 # train: learned from. dev: parameters and checkpoints are chosen on it. test: results are reported.
@@ -60,12 +61,14 @@ class Task(abc.ABC):
       options: the keys of `config.task` besides `name`.
       grader_version: recorded with every evaluation.
       has_notation: `checks` can say something of a text without its problem's answer.
+      notation: what of it a compiled loop can read (`features.notation`); None: nothing.
     """
 
     name: ClassVar[str]
     options: ClassVar[Mapping[str, Option]]
     grader_version: ClassVar[str]
     has_notation: ClassVar[bool] = False
+    notation: ClassVar[EquationNotation | None] = None
 
     @abc.abstractmethod
     def __init__(self, task: ConfigDict, grader: ConfigDict) -> None: ...

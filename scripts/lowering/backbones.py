@@ -62,7 +62,9 @@ def abstract_parts(config: ConfigDict, sizes: ModelConfig) -> Parts:
     )
     tokenizer: Tokenizer = read_tokenizer(str(_BUNDLED))
     heads = make_heads(config, sizes.spec)
-    vocabulary = build_vocabulary(tokenizer, sizes.spec.vocab_size, sizes.spec.mask_id)
+    vocabulary = build_vocabulary(
+        tokenizer, sizes.spec.vocab_size, sizes.spec.mask_id, symbols=config.features.notation
+    )
     shapes = model.parameter_shapes()
     if config.backbone.param_dtype == "stored":  # as all of them are published
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), shapes)

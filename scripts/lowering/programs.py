@@ -34,6 +34,7 @@ from reoac_jax.policy.operators import OPERATOR_TYPES
 from reoac_jax.policy.options import ROWS
 from reoac_jax.rollout import Request, Rollout
 from reoac_jax.runs.finite import all_finite
+from reoac_jax.tasks import TASKS
 
 MODES = ("lora", "full")
 
@@ -78,6 +79,8 @@ def programs(config: ConfigDict, sizes: ModelConfig, policies: bool = True) -> I
     if policies:
         if config.heads.reads != "rows":
             yield from _heads_that_see_rows(config, sizes)
+        if TASKS[config.task.name].notation is not None:
+            yield _notation(config, sizes, passes)
         yield from _policies(config, parts, heads, requests, passes)
 
 
@@ -148,7 +151,8 @@ def _updates(config: ConfigDict, parts: Parts, episodes: Any) -> Iterator[Case]:
 
 
 def _heads_that_see_rows(config: ConfigDict, sizes: ModelConfig) -> Iterator[Case]:
-    """The heads' steps where they see the rows, whose hidden states are all computed again.
+    """The heads' steps where they see the rows, whose hidden states are all computed again, and
+    the task's notation.
 
     A batch is as large as what passes through the backbone together: of more the backbone's
     products stand in a loop, and those of the encoder, which is float32 as all of the heads, not,
@@ -159,19 +163,30 @@ def _heads_that_see_rows(config: ConfigDict, sizes: ModelConfig) -> Iterator[Cas
     config.heads.rows = {key.rpartition(".")[2]: ROWS[key].default for key in ROWS}
     config.heads.rows.keep_bytes = 0
     config.backbone.finetune_mode = "frozen"
+    config.features.notation = TASKS[config.task.name].notation is not None
     parts = abstract_parts(config, sizes)
     experiment = _experiment(config, parts)
     heads = jax.eval_shape(parts.heads.init, experiment.key)
     requests = _requests(experiment, len(experiment.problem_set.encoded.prompt_tokens))
-    episodes = next(
-        iter(experiment.program.traced(parts.base, heads, experiment.key, requests))
-    ).out_info.rows
+    rollouts = experiment.program.traced(parts.base, heads, experiment.key, requests)
+    episodes = next(iter(rollouts)).out_info.rows
     learner = experiment.learner
     state = learner.place(jax.eval_shape(learner.init, experiment.key, parts.base))
     traced = _TracedLearner(learner)
     update(dataclasses.replace(experiment, learner=traced), state, _replay(experiment, episodes), 0)
     for name, step in traced.traced.items():
         yield Case(f"{name}, rows", step, 1, 0)
+
+
+def _notation(config: ConfigDict, sizes: ModelConfig, passes: int) -> Case:
+    """The rollout where the heads see what rows say in the task's notation."""
+    config = _with(config, "features", notation=True)
+    parts = abstract_parts(config, sizes)
+    experiment = _experiment(config, parts)
+    heads = jax.eval_shape(parts.heads.init, experiment.key)
+    requests = _requests(experiment, len(experiment.problem_set.encoded.prompt_tokens))
+    traced = next(iter(experiment.program.traced(parts.base, heads, experiment.key, requests)))
+    return Case("rollout, notation", traced, passes, 0)
 
 
 def _replay(experiment: Experiment, shapes: Any) -> Replay:

@@ -151,6 +151,7 @@ def test_every_policy_lowers(lowered):
     operators = configured(WITH_POLICIES).operators.names
     for policy in (*POLICY_TYPES, *operators, *SAMPLERS, "actor, infilling"):
         assert found[f"policy {policy}"] == BLOCKS
+    assert found["rollout, notation"] == BLOCKS  # its equations are read without a call to the host
     for step in ("statistics", "critic", "actor"):  # of heads that see rows
         assert found[f"{step}_step, rows"] == BLOCKS
 

@@ -29,7 +29,11 @@ def episodes(numbers, rng=None):
         actor_advantage=-step.astype(np.float32),
         backbone_advantage=-2.0 * step.astype(np.float32),
         active=rng.random((count, T)) < 0.6,
-        observation=Observation(wide.astype(np.float32), progress=-wide.astype(np.float32)),
+        observation=Observation(
+            wide.astype(np.float32),
+            progress=-wide.astype(np.float32),
+            notation=2 * wide.astype(np.float32),
+        ),
         operator=(step % 5).astype(np.int32),
         chosen=((step + 1) % 5).astype(np.int32),
         decided=rng.random((count, T)) < 0.5,
@@ -161,7 +165,7 @@ def test_parts_that_are_not_observed_take_no_room():
     batch = replay.head_batch(np.random.default_rng(0), 30).observation
     assert batch.pooled is None and batch.preview is None
     np.testing.assert_array_equal(batch.progress, -batch.alignment)
-    assert set(replay.state()["observation"]) == {"alignment", "progress"}
+    assert set(replay.state()["observation"]) == {"alignment", "progress", "notation"}
 
 
 @pytest.mark.parametrize("count", [3, 5, 8])

@@ -7,6 +7,7 @@ from support import toy
 
 from reoac_jax.policy.features import EXTRA_FEATURES, FEATURES, preview_names
 from reoac_jax.policy.heads import Heads
+from reoac_jax.policy.notation import NOTATION_FEATURES
 from reoac_jax.policy.observation import Observation, named_features
 
 WIDTH = 6
@@ -87,6 +88,18 @@ def test_the_first_policy_is_near_uniform_and_the_first_q_near_zero():
     assert np.abs(out.logits).max() > 0 and np.abs(np.asarray(out.logits) - out.q).max() > 0
 
 
+@pytest.mark.slow
+def test_heads_read_the_notation_where_it_is_switched_on():
+    heads = Heads.create((7,), (8,), WIDTH, False, False, False, 5, use_notation=True)
+    params = toy.randomise(init(heads, jax.random.key(0)), 1)
+    seen = observations(12)._replace(notation=np.zeros((12, len(NOTATION_FEATURES)), np.float32))
+    before = apply(heads, params, seen)
+    x = np.concatenate([seen.alignment, seen.notation], axis=1)
+    np.testing.assert_allclose(before.q, plain_mlp(params.critic, x), atol=1e-4)
+    after = apply(heads, params, seen._replace(notation=seen.notation + 1))
+    assert np.abs(after.q - before.q).max() > 1e-3 < np.abs(after.logits - before.logits).max()
+
+
 def test_named_features_are_all_but_the_pooled_state():
     names = ("O_NUM", "O_FAST")
     seen = observations(4, operators=2)
@@ -95,6 +108,9 @@ def test_named_features_are_all_but_the_pooled_state():
     columns = np.concatenate([seen.alignment, seen.progress, seen.preview], axis=1).T
     np.testing.assert_array_equal(list(named.values()), columns)
     assert list(named_features(Observation(seen.alignment, seen.pooled), names)) == [*FEATURES]
+    read = seen._replace(notation=seen.alignment[:, :1] * np.arange(1, len(NOTATION_FEATURES) + 1))
+    columns = [named_features(read, names)[name] for name in NOTATION_FEATURES]
+    np.testing.assert_array_equal(columns, read.notation.T)
 
 
 @pytest.mark.slow

@@ -195,6 +195,16 @@ def test_old_batches_fade():
     np.testing.assert_allclose(statistics.mean["alignment"], wanted, atol=1.0)
 
 
+def test_what_is_read_of_the_notation_is_standardised():
+    rng = np.random.default_rng(0)
+    notation = (2 + 5 * rng.random((64, 16)) * (np.arange(16) > 0)).astype(np.float32)
+    seen = Observation(observations(64).alignment, notation=notation)
+    known = updated(RunningStatistics.start(seen), seen, np.ones(64, np.float32))
+    standard = np.asarray(known.standardise(seen).notation)
+    np.testing.assert_allclose(standard.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(standard.std(axis=0), np.arange(16) > 0, atol=1e-4)
+
+
 @pytest.mark.slow
 def test_heads_that_see_rows_read_features_too():
     heads = Heads.create((8,), (8,), D, False, False, False, 5, SIZES)

@@ -107,6 +107,7 @@ def heads(settings: RolloutSettings, seed: int = 0):
         modules = Heads.create(
             (8,), (8,), 16, settings.use_hidden, settings.extra_features,
             settings.operator_preview, len(settings.operators), ROWS if settings.rows else None,
+            settings.notation is not None,
         )  # fmt: skip
     params = _initial(modules, seed)
     return modules, randomise(params, seed, 0.15)

@@ -138,6 +138,7 @@ def sequence_program(where: Surroundings) -> RolloutProgram:
         use_hidden=False,
         extra_features=False,
         operator_preview=False,
+        notation=None,
         rows=False,
     )
     return where.rollout(SequenceHeads(settings), settings)

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from reoac_jax.config.schema import Option
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import stories
+from reoac_jax.tasks.equation_notation import EquationNotation
 from reoac_jax.tasks.families.gsm8k import (
     GRADER_VERSION,
     equations_check,
@@ -37,6 +38,7 @@ class Arithmetic(Task):
     name: ClassVar[str] = "arithmetic"
     grader_version: ClassVar[str] = GRADER_VERSION
     has_notation: ClassVar[bool] = True
+    notation: ClassVar[EquationNotation] = EquationNotation(annotated=True, states_target=False)
     options: ClassVar[dict[str, Option]] = {
         "steps": Option("ints", "fewest and most equations of an answer", (1, 2), low=1, high=4),
         "max_number": Option("int", "largest number, given or reached", 200, low=10, high=999),

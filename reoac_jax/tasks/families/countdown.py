@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from reoac_jax.config.schema import Option
 from reoac_jax.system.errors import InputError
+from reoac_jax.tasks.equation_notation import EquationNotation
 from reoac_jax.tasks.splits import GENERATOR_OPTIONS, TRAIN_PARTS, members
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 
@@ -41,6 +42,7 @@ class Countdown(Task):
     name: ClassVar[str] = "countdown"
     grader_version: ClassVar[str] = "countdown-1"
     has_notation: ClassVar[bool] = True
+    notation: ClassVar[EquationNotation] = EquationNotation(annotated=False, states_target=True)
     options: ClassVar[dict[str, Option]] = {
         "numbers": Option("int", "how many numbers a problem gives", 3, low=3, high=6),
         "max_number": Option("int", "largest given number", 25, low=2, high=99),

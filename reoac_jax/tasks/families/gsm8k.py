@@ -14,6 +14,7 @@ from reoac_jax.tasks.answers import (
     target_answer,
 )
 from reoac_jax.tasks.dataset import NO_FILE, RawRow, stream_split
+from reoac_jax.tasks.equation_notation import EquationNotation
 from reoac_jax.tasks.equations import annotations, equation_holds
 from reoac_jax.tasks.expressions import NumericAnswer
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
@@ -29,6 +30,7 @@ class Gsm8k(Task):
     name: ClassVar[str] = "gsm8k"
     grader_version: ClassVar[str] = GRADER_VERSION
     has_notation: ClassVar[bool] = True
+    notation: ClassVar[EquationNotation] = EquationNotation(annotated=True, states_target=False)
     options: ClassVar[dict[str, Option]] = {
         "train_file": Option(
             "str", "processed training problems, .jsonl", "data/processed/gsm8k_train.jsonl"
