@@ -193,16 +193,18 @@ def _parsed(line: Line, notation: EquationNotation) -> _Written:
     side = shifted(latest(equals | borders), 1, 0)
     unequal = (sides > 0) & ~worth.equals(at(worth, side))
 
-    numbers = since(line.first)
-    on_side = numbers - jnp.where(sides > 0, numbers[side], 0)
-    plain = since(opens | percent | (unary & are(Kind.PLUS))) == 0
-    ends_in_number = plain & (on_side == 1)
+    def on_side(counted: jax.Array) -> jax.Array:
+        """int32 `[N]`: of what is counted since the border, the present side's."""
+        return counted - jnp.where(sides > 0, counted[side], 0)
+
+    numbers, more = since(line.first), since(opens | percent | (unary & are(Kind.PLUS)))
+    ends_in_number = (on_side(numbers) == 1) & (on_side(more) == 0)
     begun = starts if notation.annotated else ends & (since(~hole) > 0)
     closed = ends & (since(hole) == 0)
     formed = closed & (since(bad) == 0) & behind_operand & (depth == 0) & (sides > 0) & ~no_number
     beyond = jnp.zeros_like(inside)
     if not notation.annotated:  # `a + b = c`, and behind the last one nothing
-        formed &= ends_in_number & (sides == 1) & (numbers == 3)
+        formed &= ends_in_number & (sides == 1) & (numbers == 3) & (more == 0)
         closed &= begun
         beyond = ~inside & ~stop & (place > 0)
     return _Written(
