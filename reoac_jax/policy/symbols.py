@@ -21,15 +21,12 @@ class Line(NamedTuple):
     The first is a symbol that stands before the text, the last ones are `STOP`. There is room for
     a quarter more symbols than tokens; a text of more is cut off there.
 
-    kind: int32, a `Kind`. beside: bool, nothing stands between it and the symbol before.
-    digits: int32. value, scale: `Residues`, as in `Symbols`.
+    kind: int32, a `Kind`. value, scale: `Residues`, as in `Symbols`.
     number: bool, it is part of a number: digits, a point beside them, and a comma that parts
     thousands. first, last: bool, the number begins with it, ends with it.
     """
 
     kind: jax.Array
-    beside: jax.Array
-    digits: jax.Array
     value: Residues
     scale: Residues
     number: jax.Array
@@ -82,10 +79,10 @@ def line_of(
 
     kind = packed(kind, before, Kind.STOP)
     blanks = packed(running(blank), -1, -1)
-    digits = packed(looked_up(table.digits, jnp.int32), 0, 0)
+    length = packed(looked_up(table.length, jnp.int32), 0, 0)
     beside = blanks == shifted(blanks, 1, -2)
     is_digits, is_point = kind == Kind.DIGITS, kind == Kind.POINT
-    next_to_digits = shifted(is_digits & beside & (digits == 3), -1, False)
+    next_to_digits = shifted(is_digits & beside & (length == 3), -1, False)
     thousands = (kind == Kind.COMMA) & beside & shifted(is_digits, 1, False) & next_to_digits
     thousands &= grouped
     number = is_digits | is_point | thousands
@@ -93,9 +90,7 @@ def line_of(
     first = number & ~goes_on
     points = running(is_point)
     return Line(
-        kind=kind,
-        beside=beside,
-        digits=digits,
+        kind=_with_marks(kind, beside, length),
         value=residues(table.value),
         scale=residues(table.scale),
         number=number,
@@ -103,6 +98,15 @@ def line_of(
         last=number & ~shifted(goes_on, -1, False),
         points=points - (points - is_point)[latest(first)],
     )
+
+
+def _with_marks(kind: jax.Array, beside: jax.Array, length: jax.Array) -> jax.Array:
+    """The kinds `[N]`, where four hashes or more stand side by side the last one a `MARK`."""
+    hashes = kind == Kind.HASH
+    goes_on = hashes & beside & shifted(hashes, 1, False)
+    total = jnp.cumsum(jnp.where(hashes, length, 0))
+    here = total - shifted(total, 1, 0)[latest(hashes & ~goes_on)]
+    return jnp.where(hashes & ~shifted(goes_on, -1, False) & (here >= 4), Kind.MARK, kind)
 
 
 class Moves(NamedTuple):

@@ -60,10 +60,11 @@ class Kind(enum.IntEnum):
     BEGIN = 15  # <<
     END = 16  # >>
     ANGLE = 17  # a single < or >
-    MARK = 18  # ####
-    OTHER = 19
-    HOLE = 20  # the mask
-    STOP = 21  # ends the text
+    HASH = 18  # one # or more
+    MARK = 19  # the last of four: tokenizers part "####"
+    OTHER = 20
+    HOLE = 21  # the mask
+    STOP = 22  # ends the text
 
 
 _SIGNS = {
@@ -72,7 +73,7 @@ _SIGNS = {
     ";": Kind.SEMICOLON, "?": Kind.QUESTION, "<": Kind.ANGLE, ">": Kind.ANGLE,
 }  # fmt: skip
 _SYMBOL = re.compile(
-    r"(?P<BLANK>\s+)|(?P<DIGITS>[0-9]+)|(?P<BEGIN><{2,})|(?P<END>>{2,})|(?P<MARK>#{4,})"
+    r"(?P<BLANK>\s+)|(?P<DIGITS>[0-9]+)|(?P<BEGIN><{2,})|(?P<END>>{2,})|(?P<HASH>#+)"
     r"|(?P<SIGN>[-.+*/()%=,;?<>])|(?P<OTHER>[^\W\d_]\w*|.)",
     re.DOTALL,
 )
@@ -82,13 +83,13 @@ class Symbols(NamedTuple):
     """The symbols of each token in order, `[V, S]`; those of `S` that a token lacks are `NOTHING`.
 
     kind: uint8, a `Kind`. spaced: bool, white space stands before it in the token.
-    digits: uint8, how many digits it has. value, scale: uint16 `[V, S, 2]`, the number that they
-    make and 10 to the power of their count, modulo `PRIMES`.
+    length: uint8, how many digits it has, or hashes. value, scale: uint16 `[V, S, 2]`, the number
+    that digits make and 10 to the power of their count, modulo `PRIMES`.
     """
 
     kind: jax.Array | np.ndarray
     spaced: jax.Array | np.ndarray
-    digits: jax.Array | np.ndarray
+    length: jax.Array | np.ndarray
     value: jax.Array | np.ndarray
     scale: jax.Array | np.ndarray
 
@@ -109,17 +110,17 @@ def build_symbols(
     table = Symbols(
         kind=np.zeros(shape, np.uint8),
         spaced=np.zeros(shape, bool),
-        digits=np.zeros(shape, np.uint8),
+        length=np.zeros(shape, np.uint8),
         value=np.zeros((*shape, 2), np.uint16),
         scale=np.ones((*shape, 2), np.uint16),
     )
     for token, symbols in enumerate(found):
-        for place, (kind, spaced, digits) in enumerate(symbols):
+        for place, (kind, spaced, text) in enumerate(symbols):
             table.kind[token, place], table.spaced[token, place] = kind, spaced
-            if digits:
-                table.digits[token, place] = min(len(digits), 255)
-                table.value[token, place] = [int(digits) % prime for prime in PRIMES]
-                table.scale[token, place] = [pow(10, len(digits), prime) for prime in PRIMES]
+            table.length[token, place] = min(len(text), 255)
+            if kind == Kind.DIGITS:
+                table.value[token, place] = [int(text) % prime for prime in PRIMES]
+                table.scale[token, place] = [pow(10, len(text), prime) for prime in PRIMES]
     table.kind[special] = Kind.NOTHING
     for where, kind in ((ends, Kind.STOP), (mask_id, Kind.HOLE)):
         table.kind[where] = Kind.NOTHING
@@ -128,7 +129,7 @@ def build_symbols(
 
 
 def _symbols_of(piece: str) -> list[tuple[Kind, bool, str]]:
-    """Kind, whether white space stands before it, and digits, of each symbol of a token's text."""
+    """Kind, whether white space stands before it, and text, of each symbol of a token's text."""
     if not piece.isascii():
         # One by one: of several together a sentence's marks may be read as one thing.
         piece = "".join(plain_text(character) or character for character in piece)
@@ -140,7 +141,7 @@ def _symbols_of(piece: str) -> list[tuple[Kind, bool, str]]:
             spaced = True
             continue
         kind = _SIGNS[text] if name == "SIGN" else Kind[str(name)]
-        symbols.append((kind, spaced, text if kind == Kind.DIGITS else ""))
+        symbols.append((kind, spaced, text))
         spaced = False
     if spaced:
         symbols.append((Kind.BLANK, False, ""))

@@ -26,7 +26,7 @@ from reoac_jax.tasks.equation_notation import EquationNotation, Kind
 from reoac_jax.tasks.equations import annotations, equation_holds, evaluate
 from reoac_jax.tasks.families.arithmetic import Arithmetic
 from reoac_jax.tasks.families.countdown import Countdown
-from reoac_jax.tasks.families.gsm8k import Gsm8k
+from reoac_jax.tasks.families.gsm8k import Gsm8k, styled_answer
 from reoac_jax.tasks.problem_set import ProblemSet
 from reoac_jax.tasks.tokenizer import read_tokenizer
 
@@ -247,11 +247,12 @@ def test_annotated_equations_check_as_the_grader_does():
 
 @pytest.mark.slow
 def test_equations_over_several_tokens(shared_data):
-    """GPT-2's: numbers of two tokens, decimals, brackets, text between the equations; the
-    published answers in full, with tokens replaced by others of the notation."""
+    """GPT-2's: numbers and marks of two tokens, decimals, brackets, text between the equations; the
+    published answers in full and in equations, with tokens replaced by others of the notation."""
     world = tables(shared_data / "gpt2", 50_258)
     lines = (shared_data / "gsm8k" / "test.jsonl").read_text(encoding="utf-8").splitlines()
-    texts = [json.loads(line)["answer"] for line in lines]
+    answers = [json.loads(line)["answer"] for line in lines]
+    texts = [styled_answer(x, "equations") if i % 2 else x for i, x in enumerate(answers)]
     like = [i for text in (" 1", "25", "0", ".", "5", "=", "+", "-", "*", "/", "(", ")", "%", ",")
             for i in ids(world[0], text)]  # fmt: skip
     rows = annotated_rows(world, texts, 128, like)[:200]
@@ -288,7 +289,7 @@ def test_what_tokens_hold():
     world = bundled()
     symbols = world[1].symbols
     kinds = {text: symbols.kind[ids(world[0], text)[0], 0] for text in ("<<", ">>", "####", "12")}
-    assert kinds == {"<<": Kind.BEGIN, ">>": Kind.END, "####": Kind.MARK, "12": Kind.DIGITS}
+    assert kinds == {"<<": Kind.BEGIN, ">>": Kind.END, "####": Kind.HASH, "12": Kind.DIGITS}
     assert symbols.kind[WORD_MASK, 0] == Kind.HOLE and symbols.kind[0, 0] == Kind.STOP
     assert symbols.kind[1, 0] == Kind.NOTHING and symbols.spaced[ids(world[0], "12")[0], 0]
     assert build_vocabulary(world[0], WORDS, WORD_MASK).symbols is None
