@@ -6,7 +6,11 @@ As `tiny.py`, with the same frozen backbone and the same problems, but at each s
 transformer (arXiv 2512.09106) says for each masked position, from the confidences of all, whether
 it is revealed now. There is no critic and no limit of steps; a right answer is worth the more the
 fewer passes it took, and `reward.passes_exponent` says how much. 48 problems an iteration, 8
-episodes of each.
+episodes of each. `scripts/study.py --stages positions` compares it with operators and samplers.
+
+Cost: 60 iterations, seven minutes of processor time. Result to expect, on unseen problems: 16 % in
+4.7 passes before, 50 % in 4.8 after, where a confidence threshold solves 36 % and the best schedule
+by hand 46 % (one seed).
 """
 
 from ml_collections import ConfigDict

@@ -40,7 +40,7 @@ ACTORS: Mapping[str, Mapping[str, Any]] = {
 SEEDED = ("actor T7", "bold T20 0.03")
 # Policies over positions: how much passes count in the reward.
 POSITIONS: Mapping[str, Mapping[str, Any]] = {
-    f"positions {exponent}": {"reward.passes_exponent": exponent} for exponent in (1.0, 3.0, 10.0)
+    f"positions {exponent}": {"reward.passes_exponent": exponent} for exponent in (1.0, 0.25, 3.0)
 }
 
 
