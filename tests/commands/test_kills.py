@@ -20,7 +20,7 @@ from reoac_jax.runs.checkpoints import read_item
 
 ROOT = Path(__file__).resolve().parents[2]
 ITERATIONS = 6
-KILLS, KILLS_IN_A_SAVE = 4, 2
+KILLS, KILLS_IN_A_SAVE = 3, 1
 MOST_KILLS = 14  # the moment inside a save may be missed
 ITEMS = ("actor", "critic", "optimizers", "backbone_lora", "replay")
 
@@ -35,6 +35,7 @@ def options(tmp_path_factory):
         "--config.task.train_size=20",
         "--config.task.test_size=5",
         "--config.rollout.max_steps=2",
+        "--config.rollout.gen_len=8",  # the backbone's update has one program
         "--config.rollout.batch_size=4",
         "--config.rollout.sample_strategy=sample",
         "--config.objective.reference.advantage_positive=False",

@@ -211,8 +211,7 @@ def test_a_sequence_of_operators_is_told_its_step(loaded):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "policy",
-    ["O_SCOPE,O_FAST,O_SCOPE,O_FAST", "O_FAST:scope_len=2", "low_confidence:block_len=4",
-     "klass:threshold=0.1,stable=1"],
+    ["O_SCOPE,O_FAST,O_SCOPE,O_FAST", "O_FAST:scope_len=2", "klass:threshold=0.1,stable=1"],
 )  # fmt: skip
 def test_every_command_takes_it(policy, overrides, tmp_path, capsys):
     output = tmp_path / "evaluation.json"

@@ -212,11 +212,11 @@ def updated(count):
     return losses, jax.device_get(state.heads)
 
 
-@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.slow), 4])
-def test_updates_do_not_depend_on_the_number_of_devices(count):
+def test_updates_do_not_depend_on_the_number_of_devices():
+    """10 rows on four devices: the last has one of them and padding."""
     if jax.device_count() < 4:
         pytest.skip("needs four devices")
-    (losses, heads), (wanted_losses, wanted) = updated(count), updated(1)
+    (losses, heads), (wanted_losses, wanted) = updated(4), updated(1)
     for mine, theirs in zip(losses, wanted_losses, strict=True):
         for name, value in theirs.items():
             np.testing.assert_allclose(mine[name], value, atol=1e-4, err_msg=name)

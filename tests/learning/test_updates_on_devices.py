@@ -17,7 +17,6 @@ from reoac_jax.learning.learner import Learner
 from scripts.collectives import bytes_by_kind, collectives
 
 pytestmark = pytest.mark.slow
-COUNTS = (1, 2, 4)
 SCALARS = 256  # bytes of losses, weights and norms that may travel beside the gradients
 # Bytes of the one row of conditioning where it is split and gathered as the weights are: twice its
 # 256 sines and cosines, and the modulations [1, 96] and [1, 32] with their parts and gradients.
@@ -81,8 +80,7 @@ def assert_same_run(got, want):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-3), got[1], want[1])
 
 
-@pytest.mark.parametrize("mode", ["lora", "full"])
-@pytest.mark.parametrize("count", COUNTS[1:])
+@pytest.mark.parametrize(("count", "mode"), [(2, "full"), (4, "full"), (4, "lora")])
 def test_losses_do_not_depend_on_the_number_of_devices(count, mode):
     one = updated(1, mode)
     assert_same_run(updated(count, mode), one)
@@ -158,7 +156,7 @@ def test_of_weights_in_parts_the_gradient_keeps_what_stands_between_blocks(remat
     assert set(between) <= {*blocks, (batch, written), ()}
 
 
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("count", [2, 4])
 def test_a_device_holds_its_part_of_the_split_state(count):
     state, program = compiled(learner(count, "full", fsdp=True), "backbone_step")
     split = size((state.backbone, state.optimizers.backbone))
@@ -173,7 +171,7 @@ def test_a_device_holds_its_part_of_the_split_state(count):
         parts = 1 if x.sharding.is_fully_replicated else count
         assert x.addressable_shards[0].data.size * parts == x.size
     whole = [x for x in jax.tree.leaves(after.backbone) if x.sharding.is_fully_replicated]
-    assert count == 1 or size(whole) < 0.02 * size(after.backbone)
+    assert size(whole) < 0.02 * size(after.backbone)
 
 
 def test_reading_of_a_compiled_text():
