@@ -15,6 +15,7 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before jax is imported
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # of processes that tests start, too
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # nobody reads where an operation was written
 os.environ["TERM"] = "xterm"  # what pseudo-terminals take themselves for
 
 import jax  # noqa: E402
@@ -51,6 +52,10 @@ if _HAS_EMITTERS:
     jax.devices()  # has this process read its own flags; these are of processes that tests start
     _own_flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{_own_flags} --xla_cpu_use_fusion_emitters=false".strip()
+# What is imported stays, and tracing makes many objects at once: the collector need not look
+# through all of them every time.
+gc.freeze()
+gc.set_threshold(20_000, 10, 10)
 # A machine that is busy must not add lines to what tests compare.
 progress.QUIET_SECONDS = 1e6
 
@@ -65,23 +70,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         items[:] = filter(_is_fast, items)
     if hasattr(config, "workerinput"):  # one of several processes: no long file may begin last
-        slow = collections.Counter(
-            item.path for item in items if item.get_closest_marker("slow") is not None
-        )
-        items.sort(key=lambda item: -slow[item.path])
+        work: collections.Counter[Path] = collections.Counter()
+        for item in items:
+            if item.get_closest_marker("slow") is not None:
+                work[item.path] += 1 if item.get_closest_marker("process") is None else _PROCESSES
+        quick = {item.path: _is_quick(item.getparent(pytest.Module)) for item in items}
+        # Those that are compiled alike come together.
+        items.sort(key=lambda item: (quick[item.path], -work[item.path]))
+
+
+_PROCESSES = 20  # slow tests that take as long as one that starts processes; about
+
+
+def _is_quick(module: pytest.Collector) -> bool:
+    """Whether a file's programs are compiled without optimisation."""
+    return {mark.name for mark in module.iter_markers()}.isdisjoint({"as_used", "parity"})
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _compilation(request: pytest.FixtureRequest) -> Iterator[None]:
+def _compilation(request: pytest.FixtureRequest) -> None:
     """Optimised where a file is marked so; programs that were compiled otherwise are let go of."""
-    if {mark.name for mark in request.node.iter_markers()}.isdisjoint({"as_used", "parity"}):
-        yield
-        return
-    for quick in (False, True):
+    quick = _is_quick(request.node)
+    if jax.config.read("jax_disable_most_optimizations") != quick:
         jax.clear_caches()
         jax.config.update("jax_disable_most_optimizations", quick)
-        if not quick:
-            yield
 
 
 @pytest.fixture
