@@ -48,6 +48,7 @@ def paste(command: str, folder: Path) -> str:
         "PYTHON": sys.executable,
         "JAX_NUM_CPU_DEVICES": "1",
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax_tests"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.03",
     }
     done = subprocess.run(
         ["bash", "-c", f'python() {{ "$PYTHON" "$@"; }}; {command}'],

@@ -44,15 +44,7 @@ TINY = str(ROOT / "configs" / "tiny.py")
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory):
     """A random backbone over the bundled word tokenizer, in a converted folder."""
-    folder = tmp_path_factory.mktemp("backbone") / "tiny"
-    config = BackboneConfig(1200, 64, 16, 8, 1, 2)
-    tokens = np.zeros((1, 4), np.int32), np.array([4], np.int32)
-    params = jax.jit(Backbone(config).init)(jax.random.key(0), *tokens)["params"]
-    files = [ROOT / "data/tiny_mdlm" / n for n in ("tokenizer.json", "tokenizer_config.json")]
-    save_backbone(
-        folder, config, toy.randomise(params, 0, 0.05), source={"source": "a test"}, tokenizer=files
-    )
-    return folder
+    return toy.word_backbone(tmp_path_factory.mktemp("backbone") / "tiny", scale=0.05)
 
 
 @pytest.fixture
@@ -298,7 +290,7 @@ def test_text_under_a_uniform_model_has_the_known_perplexity(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_nelbo_of_a_row_does_not_depend_on_the_batch():
-    model, params = toy.backbone()
+    model, params = toy.backbone(blocks=1)
     rng = np.random.default_rng(0)
     rows = Answers(
         rng.integers(2, 20, (9, 4)).astype(np.int32), np.full(9, 4, np.int32),

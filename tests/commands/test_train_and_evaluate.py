@@ -18,6 +18,7 @@ import pytest
 from safetensors.numpy import load_file
 from support import toy
 from support.small_run import (
+    GEN_LEN,
     ROOT,
     TINY,
     metrics,
@@ -124,7 +125,7 @@ def test_train_leaves_a_run_folder_and_evaluates(mode, trained, backbone, tmp_pa
     assert lines[0]["forward_passes"] > lines[0]["steps"]  # step 1 branches
     assert len(samples(run)) == 6
     sample = json.loads(next(iter(samples(run).values())))
-    assert len(sample["relation"]) == 6 and len(sample["relation"][0]) == 20
+    assert len(sample["relation"]) == 6 and len(sample["relation"][0]) == GEN_LEN
     assert sample["steps"][1]["candidates"]
     assert list(sample["steps"][0]["features"]) == [*FEATURES, *preview_names(toy.ORIGINAL)]
     assert " ".join(sample["prompt_tokens"]).split() == sample["prompt"].split()
@@ -168,8 +169,8 @@ def test_train_leaves_a_run_folder_and_evaluates(mode, trained, backbone, tmp_pa
 @pytest.mark.slow
 def test_a_second_iteration_compiles_nothing(trained):
     assert trained("frozen").compiled == {-1, 0}
-    # The backbone's step has a program for each width of what was written: three in a row of 20.
-    assert trained("lora").compiled <= {-1, 0, 1}
+    # The backbone's step has a program for each width of what was written: one in a row of 8.
+    assert trained("lora").compiled <= {-1, 0}
 
 
 @pytest.mark.slow
@@ -211,7 +212,7 @@ def test_resumed_run_equals_an_uninterrupted_one(mode, options, monkeypatch, cap
         jax.tree.map(np.testing.assert_array_equal, resumed, straight)
 
 
-SIZES = [(7, 4), (64, 4), (1, 1), (7, 1)]  # of the batch, and devices
+SIZES = [(7, 4), (64, 4), (1, 1)]  # of the batch, and devices
 
 
 @pytest.mark.slow
@@ -252,7 +253,7 @@ def test_an_evaluation_can_be_repeated_from_its_file(options, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["O_NUM", "confidence", "margin", "ancestral_cached"])
+@pytest.mark.parametrize("policy", ["O_NUM", "confidence", "ancestral_cached"])
 def test_other_policies_need_no_checkpoint(policy, options, tmp_path):
     output = tmp_path / "eval.json"
     argv = ["--config", TINY, *options, "--policy", policy, "--output", str(output)]

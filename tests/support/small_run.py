@@ -7,31 +7,23 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from support import toy
 
 from reoac_jax import sft, train
-from reoac_jax.backbone import Backbone, BackboneConfig, save_backbone
 from reoac_jax.learning import experiment
 from reoac_jax.system.errors import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = str(ROOT / "configs" / "tiny.py")
 TIMINGS = ("seconds", "per_second")
+GEN_LEN = 8  # so short that the backbone's update has one program, whatever was written
 
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory):
     """A random backbone over the bundled word tokenizer, in a converted folder."""
-    folder = tmp_path_factory.mktemp("backbone") / "tiny"
-    config = BackboneConfig(1200, 64, 16, 8, 2, 2)
-    tokens = np.zeros((1, 4), np.int32), np.array([4], np.int32)
-    params = jax.jit(Backbone(config).init)(jax.random.key(0), *tokens)["params"]
-    files = [ROOT / "data/tiny_mdlm" / n for n in ("tokenizer.json", "tokenizer_config.json")]
-    source = {"source": "a test", "sha256": "", "dtype": "float32", "revision": None}
-    save_backbone(folder, config, toy.randomise(params, 0), source=source, tokenizer=files)
-    return folder
+    return toy.word_backbone(tmp_path_factory.mktemp("backbone") / "tiny")
 
 
 @pytest.fixture
@@ -57,6 +49,7 @@ def small_options(backbone: Path, folder: Path) -> list[str]:
         "--config.train.buffer_size=12",
         "--config.checkpoint.every=2",
         "--config.rollout.max_steps=4",
+        f"--config.rollout.gen_len={GEN_LEN}",
         "--config.rollout.sample_strategy=sample",
         "--config.rollout.branch_steps=1,",
         "--config.rollout.branch_k=2",
