@@ -90,6 +90,12 @@ def _with(config: ConfigDict, section: str, **values: Any) -> ConfigDict:
     return changed
 
 
+def _once(config: ConfigDict) -> ConfigDict:
+    """With one step of each kind that the configuration takes."""
+    kinds = ("critic_steps", "actor_steps", "backbone_steps")
+    return _with(config, "train", **{kind: min(1, config.train[kind]) for kind in kinds})
+
+
 def _experiment(config: ConfigDict, parts: Parts) -> Experiment:
     """Without a task: nothing here is graded."""
     problems = longest_problems(config, config.train.episodes_per_iter)
@@ -125,7 +131,11 @@ class _TracedLearner:
 def _updates(config: ConfigDict, parts: Parts, episodes: Any) -> Iterator[Case]:
     """What an iteration runs after its rollouts. episodes: their shapes."""
     mode = config.backbone.finetune_mode
+    config = _once(config)
     for remat in ("none", "blocks"):
+        of_heads = mode == MODES[0] and remat == "none"  # theirs are the same in all
+        if not of_heads:
+            config = _with(config, "train", critic_steps=0, actor_steps=0)
         experiment = _experiment(_with(config, "backbone", remat=remat), parts)
         learner = experiment.learner
         state = learner.place(jax.eval_shape(learner.init, experiment.key, parts.base))
@@ -136,7 +146,7 @@ def _updates(config: ConfigDict, parts: Parts, episodes: Any) -> Iterator[Case]:
             if name.startswith("backbone"):
                 forward = 2 if remat == "blocks" else 1
                 yield Case(f"{name}, {mode}, remat {remat}", step, forward, 1)
-            elif mode == MODES[0] and remat == "none":
+            elif of_heads:
                 yield Case(name, step, 0, 0)
     if mode == Lora.name:
         flat = flatten_dict(experiment.base, sep="/")
@@ -158,7 +168,7 @@ def _heads_that_see_rows(config: ConfigDict, sizes: ModelConfig) -> Iterator[Cas
     products stand in a loop, and those of the encoder, which is float32 as all of the heads, not,
     so that they would be compared with a part of the work that they belong to.
     """
-    config = _with(config, "heads", reads="rows")
+    config = _with(_once(config), "heads", reads="rows")
     config.train.head_batch = config.rollout.batch_size
     config.heads.rows = {key.rpartition(".")[2]: ROWS[key].default for key in ROWS}
     config.heads.rows.keep_bytes = 0
