@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from support.small_run import (
+    GEN_LEN,
     TINY,
     metrics,
     newest,
@@ -82,10 +83,10 @@ def test_what_a_run_writes_down(run):
     line = metrics(resumed)[0]
     assert {"actor_loss", "actor_entropy", "written_per_step"} <= line.keys()
     assert not {"critic_loss", "explained_variance", "operator_shares"} & line.keys()
-    assert 1 <= line["written_per_step"] <= 20 and line["forward_passes"] == line["steps"]
+    assert 1 <= line["written_per_step"] <= GEN_LEN and line["forward_passes"] == line["steps"]
     sample = json.loads(next(iter(samples(resumed).values())))
     for step in sample["steps"]:
-        assert step["operator"] == "positions" and len(step["probabilities"]) == 20
+        assert step["operator"] == "positions" and len(step["probabilities"]) == GEN_LEN
         masked = np.flatnonzero(step["probabilities"])
         assert set(step["drawn"]) <= set(masked) and set(step["written"]) <= set(masked)
 
