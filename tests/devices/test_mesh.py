@@ -22,7 +22,7 @@ PLACING = re.compile(
     r"|jax\.make_mesh|Mesh\(|with_sharding_constraint"
 )
 COUNTS = (1, 2, 4)
-BATCH_SIZES = {1: 4, 2: 3, 4: 2}  # rows a device: a row's place among its neighbours changes too
+BATCH_SIZES = {1: 4, 4: 2}  # rows a device: a row's place among its neighbours changes too
 
 
 @pytest.fixture(autouse=True)
@@ -71,10 +71,9 @@ def rolled_out(count):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", COUNTS[1:])
-def test_rollouts_do_not_depend_on_the_number_of_devices(count):
-    """10 questions in batches of 4, 6 and 8: each leaves room in the last batch."""
-    one, several = rolled_out(1), rolled_out(count)
+def test_rollouts_do_not_depend_on_the_number_of_devices():
+    """10 questions in batches of 4 and 8: each leaves room in the last batch."""
+    one, several = rolled_out(1), rolled_out(4)
     np.testing.assert_array_equal(several.tokens, one.tokens)
     active = one.steps.active
     np.testing.assert_array_equal(several.steps.active, active)
