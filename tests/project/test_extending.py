@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,29 +39,49 @@ def options(backbone: Path, output: Path) -> list[str]:
 
 
 def copied(tmp_path: Path) -> Path:
-    """A copy of the package and its configurations."""
+    """A copy of the package and its configurations, with what Python has compiled of them."""
     for folder in ("reoac_jax", "configs"):
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / folder, tmp_path / "copy" / folder, ignore=ignore)
+        shutil.copytree(ROOT / folder, tmp_path / "copy" / folder)
     return tmp_path / "copy"
 
 
-def run_in(copy: Path, command: str | Path, *arguments: str) -> str:
-    """What a module or a file prints, run with the package's copy: members are found on import."""
+# Each command as if it had been started by itself; a line of its own ends what it prints.
+_RUN_ALL = """
+import json, runpy, sys
+for command in json.loads(sys.argv[1]):
+    sys.argv = command
+    try:
+        if command[0].endswith(".py"):
+            runpy.run_path(command[0], run_name="__main__")
+        else:
+            runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+    except SystemExit as left:
+        assert not left.code, (command, left.code)
+    print(chr(30), flush=True)
+"""
+
+
+def run_in(copy: Path, *commands: Sequence[str | Path]) -> list[str]:
+    """What modules or files with their arguments print, one after the other in one process.
+
+    It has the package's copy: members are found on import.
+    """
     environment = os.environ | {
         "PYTHONPATH": str(copy),
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax_tests"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.03",
     }
-    started = [command] if isinstance(command, Path) else ["-m", command]
-    return subprocess.run(
-        [sys.executable, *started, *arguments],
+    asked = json.dumps([[str(word) for word in command] for command in commands])
+    printed = subprocess.run(
+        [sys.executable, "-c", _RUN_ALL, asked],
         cwd=copy,
         check=True,
         text=True,
         env=environment,
         stdout=subprocess.PIPE,
     ).stdout
+    return printed.split("\x1e\n")[:-1]
 
 
 # What `grade` and `problems` of the guide's task have to hold, in a process of the copy.
@@ -89,7 +110,9 @@ def test_a_task_is_one_file(backbone, tmp_path):
     )
     output = tmp_path / "evaluation.json"
     argv = ["--config", str(config), "--policy", "confidence", *options(backbone, output)]
-    run_in(copy, "reoac_jax.evaluate", *argv)
+    file = tmp_path / "check.py"
+    file.write_text(_CHECK_TASK)
+    _, checked = run_in(copy, ["reoac_jax.evaluate", *argv], [file])
     result = json.loads(output.read_text())
     assert (result["task"], result["grader_version"]) == ("successor", "successor-1")
     assert result["config"]["task"] == {
@@ -99,9 +122,7 @@ def test_a_task_is_one_file(backbone, tmp_path):
     answers = [json.loads(line) for line in output.with_suffix(".jsonl").read_text().splitlines()]
     assert len(answers) == result["samples"] > 0
 
-    file = tmp_path / "check.py"
-    file.write_text(_CHECK_TASK)
-    ids, prompts, rewards = json.loads(run_in(copy, file))
+    ids, prompts, rewards = json.loads(checked)
     assert [answer["id"] for answer in answers] == ids
     assert len(set(prompts)) == len(prompts) == 61
     assert rewards == {"strict": [1.0, 0.0, 0.0], "shaped": [1.0, 0.1, 0.0]}
@@ -113,13 +134,14 @@ def test_an_objective(backbone, tmp_path):
     (code,) = blocks("An objective", "python")
     (copy / "reoac_jax/learning/objectives/advantage_weighted.py").write_text(code)
     small = ["episodes_per_iter=4", "episodes_per_prompt=2", "iterations=1", "actor_steps=2"]
-    run_in(
-        copy, "reoac_jax.train", "--config", "configs/tiny.py",
+    argv = [
+        "--config", "configs/tiny.py",
         *options(backbone, tmp_path / "none")[:-2], f"--config.output_dir={tmp_path / 'runs'}",
         *(f"--config.train.{size}" for size in small), "--config.train.critic_steps=0",
         "--config.objective.actor=advantage_weighted",
         "--config.objective.advantage_weighted.temperature=0.5",
-    )  # fmt: skip
+    ]  # fmt: skip
+    run_in(copy, ["reoac_jax.train", *argv])
     (run,) = (tmp_path / "runs" / "tiny").iterdir()
     written = json.loads((run / "config.json").read_text())["objective"]
     assert written["actor"] == "advantage_weighted"
@@ -133,14 +155,16 @@ def test_a_sampler_with_a_parameter_is_one_file(backbone, tmp_path):
     copy = copied(tmp_path)
     (code,) = blocks("A sampler", "python")
     (copy / "reoac_jax" / "samplers" / "right_to_left.py").write_text(code)
-    assert "  right_to_left: From the last mask on" in run_in(
-        copy, "reoac_jax.evaluate", "--policy", "help"
-    )
-    output = tmp_path / "evaluation.json"
-    own = ["--config", "configs/tiny.py", "--limit", "4", *options(backbone, output)]
+    policies, commands = [], [["reoac_jax.evaluate", "--policy", "help"]]
     for threshold, passes in ((0, 2), (1, 8)):  # a pass for each block of 4, or each of 8 tokens
         policy = f"right_to_left:block_len=4,threshold={threshold}"
-        run_in(copy, "reoac_jax.evaluate", "--policy", policy, *own)
+        output = tmp_path / f"{threshold}.json"
+        argv = ["--config", "configs/tiny.py", "--limit", "4", *options(backbone, output)]
+        commands.append(["reoac_jax.evaluate", "--policy", policy, *argv])
+        policies.append((threshold, passes, output))
+    help_text, *_ = run_in(copy, *commands)
+    assert "  right_to_left: From the last mask on" in help_text
+    for threshold, passes, output in policies:
         result = json.loads(output.read_text())
         assert result["policy"] == f"right_to_left:block_len=4,threshold={float(threshold)}"
         assert result["forward_passes"] == result["forward_passes_max"] == passes
@@ -154,7 +178,7 @@ def test_an_operator_is_one_file(backbone, tmp_path):
     output = tmp_path / "evaluation.json"
     argv = ["--config", "configs/tiny.py", "--policy", "O_SPARSE", "--limit", "4"]
     argv += [*changes.split(), *options(backbone, output)]
-    run_in(copy, "reoac_jax.evaluate", *argv)
+    run_in(copy, ["reoac_jax.evaluate", *argv])
     result = json.loads(output.read_text())
     assert result["config"]["operators"]["O_SPARSE"]["stride"] == 4
     # Two of eight positions are multiples of 4: one step of two tokens takes them, the fallback the
@@ -246,20 +270,19 @@ def test_an_architecture_is_one_folder(tmp_path):
         commands = re.sub(rf"\b{name}\b", str(path), commands)
     convert, evaluate, export = (line.split()[2:] for line in commands.splitlines())
 
-    report = json.loads(run_in(copy, *convert))
-    assert report["parameters"] == sum(tensor.size for tensor in tensors.values())
     file = tmp_path / "check.py"
     file.write_text(_CHECK_LOGITS)
-    difference, scale = json.loads(run_in(copy, file, str(source), str(folder)))
-    assert difference < 1e-5 * scale
-
     output = tmp_path / "evaluation.json"
-    run_in(copy, *evaluate, "--limit", "4", *options(folder, output))
+    evaluate += ["--limit", "4", *options(folder, output)]
+    report, logits, _, _ = run_in(copy, convert, [file, source, folder], evaluate, export)
+    report = json.loads(report)
+    assert report["parameters"] == sum(tensor.size for tensor in tensors.values())
+    difference, scale = json.loads(logits)
+    assert difference < 1e-5 * scale
     result = json.loads(output.read_text())
     assert (result["task"], result["samples"]) == ("countdown", 4)
     assert 1 <= result["forward_passes"] <= 8  # of 8 tokens each reveals one at least
 
-    run_in(copy, *export)
     exported = json.loads((again / "config.json").read_text())
     assert exported == config | {"torch_dtype": "float32"}
     written = safetensors.numpy.load_file(again / "model.safetensors")
