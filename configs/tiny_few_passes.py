@@ -8,8 +8,8 @@ episodes of each, each group's advantages over its own standard deviation, a rat
 tenth. `scripts/few_passes.py` compares it with the backbone as it was, with as much fine-tuning and
 with an overlay that is trained alike.
 
-Cost: 80 iterations, 12 minutes on 2 CPU cores. Result to expect: 39 % of 4 000 unseen problems in 3
-passes, where the backbone as it was solves 17 % (2 seeds; benchmarks/README.md).
+Cost: 80 iterations, 12 minutes on 2 CPU cores. Result to expect: 40 % of 4 000 unseen problems in 3
+passes, where the backbone as it was solves 17 % (3 seeds; benchmarks/README.md).
 """
 
 from ml_collections import ConfigDict

@@ -1,21 +1,25 @@
 """What each choice of the objective and of the observation is worth: one training run without it.
 
     python scripts/ablations.py --config configs/tiny.py --output benchmarks/ablations_tiny
-    python scripts/ablations.py --of notation --config configs/tiny.py --output \
-        benchmarks/notation_tiny
+    python scripts/ablations.py --of notation --config configs/tiny.py \\
+        --output benchmarks/notation_tiny
+    python scripts/ablations.py --of few_passes --config configs/tiny_few_passes.py --split dev \\
+        --output benchmarks/ablations_few_passes --config.train.iterations=40
 
 Every variant changes the configuration in the way its line says, trains, and is evaluated greedily
-on unseen problems. Each row is written to OUTPUT.jsonl as soon as it is known, and a second call
-goes on where the first one stopped; at the end OUTPUT.json holds all rows and the command, and the
-table is printed as Markdown.
+on problems that are new to it: the actor itself, or the backbone in the order of its training. Each
+row is written to OUTPUT.jsonl as soon as it is known, and a second call goes on where the first one
+stopped; at the end OUTPUT.json holds all rows and the command, and the table is printed as
+Markdown.
 """
 
 import argparse
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import reoac_jax  # first: it says in one line what JAX refuses of the environment
 
@@ -31,40 +35,71 @@ from reoac_jax.runs.folder import CHECKPOINTS, METRICS
 from reoac_jax.system.errors import run_command
 from reoac_jax.system.files import write_json
 
-# What is changed, in words, and the keys.
-CHOICES: dict[str, dict[str, object]] = {
-    "as configured": {},
-    "original objective: soft_q, temperature 1": {"objective.actor": "soft_q"},
-    "soft_q, temperature 0.02": {
-        "objective.actor": "soft_q", "objective.soft_q.temperature": 0.02,
-    },
-    "advantage by the critic (GAE, lambda 0.9)": {"objective.advantage": "critic"},
-    "no entropy bonus": {"objective.policy_gradient.entropy_weight": 0.0},
-    "entropy weight 0.03": {"objective.policy_gradient.entropy_weight": 0.03},
-    "4 episodes a prompt instead of 12": {"train.episodes_per_prompt": 4},
-    "shaped reward": {"reward.mode": "shaped"},
-    "relation temperature 0.1": {"features.relation_temperature": 0.1},
-    "without progress and confidence": {"features.extra_features": False},
-    "without the operators' preview": {"features.operator_preview": False},
-    "11 features alone": {
-        "features.extra_features": False, "features.operator_preview": False,
-    },
-    "with the pooled hidden state": {"features.use_hidden": True},
-    "O_SCOPE a window of 2 positions": {"operators.O_SCOPE.scope_len": 2},
-    "rows of 13: the answer's length is known": {"rollout.gen_len": 13},
-}  # fmt: skip
+
+class Variants(NamedTuple):
+    """policy: that is evaluated. columns: what is listed of the last iteration's metrics.
+    changes: the keys that a variant changes, by what that is in words."""
+
+    policy: str
+    columns: tuple[str, ...]
+    changes: Mapping[str, Mapping[str, Any]]
+
+
 # What the heads know of the text. Critics that see more have more to learn, and take more steps, on
 # fewer transitions each; with a buffer of one iteration no hidden state is computed again.
-_LONGER: dict[str, object] = {
+_LONGER: Mapping[str, Any] = {
     "train.critic_steps": 64, "train.head_batch": 512, "train.buffer_size": 1152,
 }  # fmt: skip
-NOTATION: dict[str, dict[str, object]] = {
-    "features": _LONGER,
-    "features and notation": {**_LONGER, "features.notation": True},
-    "rows": {**_LONGER, "heads.reads": "rows"},
-    "rows and notation": {**_LONGER, "heads.reads": "rows", "features.notation": True},
-}
-GROUPS = {"choices": CHOICES, "notation": NOTATION}
+_ACTOR_COLUMNS = ("explained_variance", "operator_shares")
+GROUPS = {
+    "choices": Variants(
+        ACTOR,
+        _ACTOR_COLUMNS,
+        {
+            "as configured": {},
+            "original objective: soft_q, temperature 1": {"objective.actor": "soft_q"},
+            "soft_q, temperature 0.02": {
+                "objective.actor": "soft_q", "objective.soft_q.temperature": 0.02,
+            },
+            "advantage by the critic (GAE, lambda 0.9)": {"objective.advantage": "critic"},
+            "no entropy bonus": {"objective.policy_gradient.entropy_weight": 0.0},
+            "entropy weight 0.03": {"objective.policy_gradient.entropy_weight": 0.03},
+            "4 episodes a prompt instead of 12": {"train.episodes_per_prompt": 4},
+            "shaped reward": {"reward.mode": "shaped"},
+            "relation temperature 0.1": {"features.relation_temperature": 0.1},
+            "without progress and confidence": {"features.extra_features": False},
+            "without the operators' preview": {"features.operator_preview": False},
+            "11 features alone": {
+                "features.extra_features": False, "features.operator_preview": False,
+            },
+            "with the pooled hidden state": {"features.use_hidden": True},
+            "O_SCOPE a window of 2 positions": {"operators.O_SCOPE.scope_len": 2},
+            "rows of 13: the answer's length is known": {"rollout.gen_len": 13},
+        },
+    ),
+    "notation": Variants(
+        ACTOR,
+        _ACTOR_COLUMNS,
+        {
+            "features": _LONGER,
+            "features and notation": {**_LONGER, "features.notation": True},
+            "rows": {**_LONGER, "heads.reads": "rows"},
+            "rows and notation": {**_LONGER, "heads.reads": "rows", "features.notation": True},
+        },
+    ),
+    "few_passes": Variants(
+        "schedule:counts=4-4",
+        ("accuracy", "backbone_entropy", "backbone_confidence"),
+        {
+            "as configured": {},
+            "entropy weight 0.01": {"objective.trajectory.entropy_weight": 0.01},
+            "one scale of advantages an iteration": {"objective.advantage_scale": "iteration"},
+            "a constant rate": {"optimizer.backbone_final_rate": 1.0},
+            "16 episodes a prompt instead of 8": {"train.episodes_per_prompt": 16},
+            "KL weight 0.01": {"objective.trajectory.kl_weight": 0.01},
+        },
+    ),
+}  # fmt: skip
 
 
 def main(argv: Sequence[str]) -> int:
@@ -74,22 +109,27 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--config", required=True)
     parser.add_argument("--output", type=Path, required=True, help="path without an ending")
     parser.add_argument(
-        "--problems", type=int, default=1000, dest="test", metavar="N", help="test problems"
+        "--problems", type=int, default=1000, dest="test", metavar="N", help="evaluated"
     )
     parser.add_argument(
         "--of", choices=GROUPS, default="choices", help="which variants (default: %(default)s)"
     )
+    parser.add_argument(
+        "--split", choices=("dev", "test"), default="test", help="dev: where one is chosen by it"
+    )
     options, overrides = parse_command_line(parser, argv)
+    options.dev = options.test
+    policy, columns, variants = GROUPS[options.of]
     rows = []
     with studying(options, overrides) as study:
-        for number, (words, changes) in enumerate(GROUPS[options.of].items()):
+        for number, (words, changes) in enumerate(variants.items()):
             own = study.config(**changes)
             run = trained_run(study, str(number), options.config, own, changes)
             parts = load_parts(own)
             trained = load_trained(run / CHECKPOINTS, parts)
-            row = study.row(words, own.seed, ACTOR, ACTOR, "test", own, parts, trained)
+            row = study.row(words, own.seed, policy, policy, options.split, own, parts, trained)
             last = read_metrics(run / METRICS)[0][-1]
-            rows.append(row | {key: last[key] for key in ("explained_variance", "operator_shares")})
+            rows.append(row | {f"trained {key}": last[key] for key in columns})
             study.forget_programs()
     config = study.config()
     write_json(
@@ -103,16 +143,23 @@ def main(argv: Sequence[str]) -> int:
             "rows": rows,
         },
     )
-    print("| variant | accuracy | 95 % interval | critic's explained variance | operators |")
-    print("|---|---|---|---|---|")
+    print(f"| variant | accuracy | 95 % interval | {' | '.join(columns)} |")
+    print("|---" * (3 + len(columns)) + "|")
     for row in rows:
-        shares = sorted(row["operator_shares"].items(), key=lambda item: -item[1])
-        listed = ", ".join(f"{name} {share:.0%}" for name, share in shares if share >= 0.05)
+        listed = (in_words(row[f"trained {key}"]) for key in columns)
         print(
             f"| {row['subject']} | {row['accuracy']:.1%} | {row['low']:.1%} to {row['high']:.1%} | "
-            f"{row['explained_variance']:.2f} | {listed} |"
+            f"{' | '.join(listed)} |"
         )
     return 0
+
+
+def in_words(value: float | Mapping[str, float]) -> str:
+    """A number, or the larger ones of the operators' shares."""
+    if not isinstance(value, Mapping):
+        return f"{value:.3f}"
+    shares = sorted(value.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {share:.0%}" for name, share in shares if share >= 0.05)
 
 
 if __name__ == "__main__":

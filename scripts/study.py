@@ -164,19 +164,20 @@ def measure_actors(study: Study) -> None:
 
 
 def measure_positions(study: Study) -> None:
-    """The policy over positions on the frozen backbone, one run each; and the first untrained."""
+    """The policies over positions on the frozen backbone; and the first of them untrained."""
     for place, (subject, changes) in enumerate(POSITIONS.items()):
-        config = study.config(OVER_POSITIONS, **changes, seed=0)
-        parts = load_parts(config)
-        run = trained_run(study, f"{subject} 0", OVER_POSITIONS, config, changes)
-        trained = load_trained(run / CHECKPOINTS, parts)
-        for split in ("dev", "test"):
-            study.row(subject, 0, ACTOR, ACTOR, split, config, parts, trained)
-            study.row(subject, 0, "actor, drawn", DRAWN, split, config, parts, trained)
-        if place == 0:
-            before = untrained(config, parts)
-            study.row("positions untrained", 0, ACTOR, DRAWN, "test", config, parts, before)
-        study.forget_programs()
+        for seed in range(study.options.seeds if subject in SEEDED else 1):
+            config = study.config(OVER_POSITIONS, **changes, seed=seed)
+            parts = load_parts(config)
+            run = trained_run(study, f"{subject} {seed}", OVER_POSITIONS, config, changes)
+            trained = load_trained(run / CHECKPOINTS, parts)
+            for split in ("dev", "test"):
+                study.row(subject, seed, ACTOR, ACTOR, split, config, parts, trained)
+                study.row(subject, seed, "actor, drawn", DRAWN, split, config, parts, trained)
+            if (place, seed) == (0, 0):
+                before = untrained(config, parts)
+                study.row("positions untrained", 0, ACTOR, DRAWN, "test", config, parts, before)
+            study.forget_programs()
 
 
 def measure_control(study: Study) -> None:

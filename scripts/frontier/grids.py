@@ -37,10 +37,10 @@ ACTORS: Mapping[str, Mapping[str, Any]] = {
         for cost in COSTS
     },
 }
-SEEDED = ("actor T7", "bold T20 0.03")
+SEEDED = ("actor T7", "bold T20 0.03", "positions 0.25")
 # Policies over positions: how much passes count in the reward.
 POSITIONS: Mapping[str, Mapping[str, Any]] = {
-    f"positions {exponent}": {"reward.passes_exponent": exponent} for exponent in (1.0, 0.25, 3.0)
+    f"positions {exponent}": {"reward.passes_exponent": exponent} for exponent in (1.0, 0.25)
 }
 
 

@@ -116,3 +116,32 @@ def test_backbones_are_compared_at_a_budget_over_seeds_and_problems(monkeypatch)
     assert table["full - start"]["low"] < 0.35 < table["full - start"]["high"]
     assert "full - control" not in table and set(few_passes.at(rows, 1.0)["accuracy"]) == set()
     assert few_passes.in_order(rows) == {"test": {"full, seed 0": 0.5, "full, seed 1": 0.6}}
+
+
+def test_the_room_of_a_choice_is_not_luck(monkeypatch):
+    """Choices that differ by noise alone are worth nothing; one that a problem decides, and one
+    that the length decides, are found on one half of the rollouts and hold on the other."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
+    choices = importlib.import_module("room").choices
+    rng = np.random.default_rng(0)
+    problems, lengths = 2000, np.repeat([12, 18], 1000)
+
+    def rollouts(chance):  # of each problem
+        return (rng.random((problems, 16)) < np.reshape(chance, (-1, 1))).astype(float)
+
+    same = choices({name: rollouts(np.full(problems, 0.4)) for name in "abc"}, lengths)
+    assert same["all"] == pytest.approx(0.4, abs=0.02)
+    assert same["problem"] == pytest.approx(0.4, abs=0.02) and same["any"] == 1.0
+    likes = rng.random(problems) < 0.5
+    told = choices(
+        {"a": rollouts(np.where(likes, 0.8, 0.0)), "b": rollouts(np.where(likes, 0.0, 0.8))},
+        lengths,
+    )
+    assert told["all"] == pytest.approx(0.4, abs=0.03)
+    assert told["problem"] == pytest.approx(0.8, abs=0.02) and told["any"] > 0.99
+    long = lengths == 18
+    by_length = choices(
+        {"a": rollouts(np.where(long, 0.8, 0.2)), "b": rollouts(np.where(long, 0.2, 0.8))}, lengths
+    )
+    assert by_length["length"] == pytest.approx(0.8, abs=0.02)
+    assert by_length["all"] == pytest.approx(0.5, abs=0.02)

@@ -19,7 +19,7 @@ _GRADER = ConfigDict(dict(workers=1, timeout=5.0))
 
 def _task(**changes):
     options = dict(
-        name="countdown", numbers=3, max_number=15, max_intermediate=120,
+        name="countdown", numbers=3, most_numbers=0, max_number=15, max_intermediate=120,
         ordered=True, train_part="all", train_size=3000, dev_size=200, test_size=500,
         seed=0,
     )  # fmt: skip
@@ -63,6 +63,20 @@ def _check_by_hand(text, numbers, target):
             return False
         pool.append(Fraction(result))
     return pool == [Fraction(target)]
+
+
+def test_numbers_are_mixed_in_equal_parts():
+    mixed = _task(most_numbers=5, dev_size=100).problems("dev")
+    counts = [len(problem.metadata["numbers"]) for problem in mixed]
+    assert counts == ([3, 4, 5] * 34)[:100]
+    assert len({problem.id for problem in mixed}) == 100
+    for turn, numbers in enumerate((3, 4, 5)):
+        alone = _task(numbers=numbers, dev_size=len(mixed[turn::3])).problems("dev")
+        assert [p.prompt for p in mixed[turn::3]] == [p.prompt for p in alone]
+    with pytest.raises(InputError, match=r"most_numbers is 3; expected 0, or at least .* 4"):
+        _task(numbers=4, most_numbers=3)
+    with pytest.raises(InputError, match=r"about \d+ with 3 numbers up to 4"):
+        _task(most_numbers=4, max_number=4, test_size=3000).problems("test")
 
 
 @pytest.mark.slow

@@ -22,6 +22,8 @@ from reoac_jax.tasks.equation_notation import EquationNotation
 from reoac_jax.tasks.splits import GENERATOR_OPTIONS, TRAIN_PARTS, members
 from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 
+_Row = tuple[list[int], list[str], list[list[int]]]  # given numbers, signs, equations
+
 _SIGNS = np.array(["+", "-", "*", "/"])
 _EQUATION = re.compile(
     r"\s*(?P<left>-?\s?{n})\s*(?P<sign>[-+*/])\s*(?P<right>-?\s?{n})\s*=\s*(?P<result>-?\s?{n})\s*"
@@ -37,7 +39,10 @@ _DRAWS: dict[Split, int] = {"train": 4, "test": 8, "dev": 30}  # for each proble
 
 
 class Countdown(Task):
-    """Seeded countdown problems with three to six numbers."""
+    """Seeded countdown problems with three to six numbers, all alike or mixed in equal parts.
+
+    Raises `InputError` where problems are to have more numbers at least than at most.
+    """
 
     name: ClassVar[str] = "countdown"
     grader_version: ClassVar[str] = "countdown-1"
@@ -45,6 +50,14 @@ class Countdown(Task):
     notation: ClassVar[EquationNotation] = EquationNotation(annotated=False, states_target=True)
     options: ClassVar[dict[str, Option]] = {
         "numbers": Option("int", "how many numbers a problem gives", 3, low=3, high=6),
+        "most_numbers": Option(
+            "int",
+            "problems with `numbers` to so many are mixed in equal parts; 0: all have `numbers`",
+            0,
+            low=0,
+            high=6,
+            before=0,
+        ),
         "max_number": Option("int", "largest given number", 25, low=2, high=99),
         "max_intermediate": Option("int", "largest result of an equation", 120, low=2, high=999),
         "ordered": Option("bool", "the larger operand of + and * is always written first", False),
@@ -58,33 +71,52 @@ class Countdown(Task):
     }
 
     def __init__(self, task: ConfigDict, grader: ConfigDict) -> None:
+        most = task.most_numbers or task.numbers
+        if most < task.numbers:
+            raise InputError(
+                f"task.most_numbers is {most}; expected 0, or at least task.numbers, {task.numbers}"
+            )
         self._task = task
+        self._counts = range(task.numbers, most + 1)
 
     def problems(self, split: Split) -> list[Problem]:
         """The split's problems; those of `test` are distinct, the others may repeat.
 
+        Where numbers are mixed, problems with so many take turns, fewest first, and with n numbers
+        they are those of a set in which all have n.
+
         Raises `InputError` if there are fewer distinct test problems than `test_size`.
         """
+        kinds = len(self._counts)
+        size = self._task[f"{split}_size"]
+        parts = [
+            self._rows(split, numbers, len(range(turn, size, kinds)))
+            for turn, numbers in enumerate(self._counts)
+        ]
+        rows = (parts[index % kinds][index // kinds] for index in range(size))
+        return [_problem(f"countdown/{split}/{index}", *row) for index, row in enumerate(rows)]
+
+    def _rows(self, split: Split, numbers: int, size: int) -> list[_Row]:
+        """`size` problems with so many numbers."""
         task = self._task
-        size = task[f"{split}_size"]
         drawn = draw_problems(
-            np.random.default_rng([task.seed, task.numbers, _STREAMS[split]]),
+            np.random.default_rng([task.seed, numbers, _STREAMS[split]]),
             size,
             split,
             task.train_part,
-            numbers=task.numbers,
+            numbers=numbers,
             max_number=task.max_number,
             max_intermediate=task.max_intermediate,
             ordered=task.ordered,
         )
         if len(drawn.numbers) < size:
+            most = len(drawn.numbers) * len(self._counts)
             raise InputError(
-                f"task.{split}_size is {size}; expected at most about {len(drawn.numbers)} with "
-                f"{task.numbers} numbers up to {task.max_number}"
+                f"task.{split}_size is {task[f'{split}_size']}; expected at most about {most} with "
+                f"{numbers} numbers up to {task.max_number}"
             )
         signs = _SIGNS[drawn.signs].tolist()
-        rows = zip(drawn.numbers.tolist(), signs, drawn.equations.tolist(), strict=True)
-        return [_problem(f"countdown/{split}/{index}", *row) for index, row in enumerate(rows)]
+        return list(zip(drawn.numbers.tolist(), signs, drawn.equations.tolist(), strict=True))
 
     def reference_text(self, problem: Problem) -> str:
         """The solution by which the problem was generated; there may be others."""
