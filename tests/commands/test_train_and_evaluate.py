@@ -168,9 +168,10 @@ def test_train_leaves_a_run_folder_and_evaluates(mode, trained, backbone, tmp_pa
 
 @pytest.mark.slow
 def test_a_second_iteration_compiles_nothing(trained):
-    assert trained("frozen").compiled == {-1, 0}
-    # The backbone's step has a program for each width of what was written: one in a row of 8.
-    assert trained("lora").compiled <= {-1, 0}
+    # What no iteration asked for is compiled once a process, by whatever test runs first.
+    assert trained("frozen").compiled - {-1} == {0}
+    # The backbone's step has a program for each width of what was written.
+    assert trained("lora").compiled - {-1} <= {0, 1}
 
 
 @pytest.mark.slow
