@@ -100,9 +100,9 @@ def countdown_rows(count, numbers, seed=0):
     task = make_task(
         ConfigDict(
             dict(
-                name="countdown", numbers=numbers, max_number=12, max_intermediate=60,
-                ordered=False, train_part="all", seed=seed, train_size=count, test_size=1,
-                dev_size=0,
+                name="countdown", numbers=numbers, most_numbers=0, max_number=12,
+                max_intermediate=60, ordered=False, train_part="all", seed=seed, train_size=count,
+                test_size=1, dev_size=0,
             )
         ),
         ConfigDict({}),

@@ -39,6 +39,7 @@ def test_special_tokens(tokenizer):
             dict(
                 name="countdown",
                 numbers=3,
+                most_numbers=0,
                 max_number=15,
                 max_intermediate=120,
                 ordered=True,
@@ -51,6 +52,7 @@ def test_special_tokens(tokenizer):
             dict(
                 name="countdown",
                 numbers=6,
+                most_numbers=0,
                 max_number=99,
                 max_intermediate=999,
                 ordered=False,
