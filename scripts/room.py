@@ -34,7 +34,7 @@ import reoac_jax  # first: it says in one line what JAX refuses of the environme
 import jax
 import jax.numpy as jnp
 import numpy as np
-from frontier.budgets import Point, at_budget
+from frontier.budgets import Point, at_budget, paired_difference
 from frontier.grids import adaptive
 from frontier.measure import Study, studying
 from frontier.rows import pack, point, unpack
@@ -254,33 +254,43 @@ def table(
         "sequences": dict(sequences),
         "sequence": of_sequence["all"].accuracy,
         "sequence of each length": float(mixed.mean()),
+        "sequence - each sampler at its passes": {
+            name: paired_difference(of_sequence["all"].correct, theirs)._asdict()
+            for name, points in families.items()
+            if (theirs := at_budget(points, of_sequence["all"].passes)) is not None
+        },
         "by length of the answer": by_length,
         f"first {options.forced} chosen, the others drawn": choice,
         "room": choice["problem"] - others,
     }
 
 
-def choices(chosen: Mapping[str, np.ndarray], lengths: np.ndarray) -> dict[str, float]:
+def choices(chosen: Mapping[str, np.ndarray], lengths: np.ndarray) -> dict[str, Any]:
     """What the best choice for all problems, for a length and for each problem is worth.
 
     Each is chosen on one half of the rollouts and scored on the other, both ways; `any` is the
     share of the problems that some rollout solves.
+
+    Args:
+      chosen: by what is forced, bool or float `[P, R]`, which rollouts of which problem were right.
+      lengths: `[P]`, of the answers.
     """
     right = np.stack([chosen[name] for name in chosen])  # [A, P, R]
     half = right.shape[-1] // 2
     first, second = right[..., :half].mean(axis=-1), right[..., half:].mean(axis=-1)
     problems = np.arange(right.shape[1])
-    scores: dict[str, list[float]] = collections.defaultdict(list)
+    scores = {name: np.zeros(len(problems)) for name in ("all", "length", "problem")}
     for seen, scored in ((first, second), (second, first)):
-        scores["all"].append(scored[seen.mean(axis=1).argmax()].mean())
-        of_length = np.zeros(len(lengths))
+        scores["all"] += scored[seen.mean(axis=1).argmax()] / 2
         for length in set(lengths):
             these = lengths == length
-            of_length[these] = scored[seen[:, these].mean(axis=1).argmax(), these]
-        scores["length"].append(of_length.mean())
-        scores["problem"].append(scored[seen.argmax(axis=0), problems].mean())
-    found = {name: float(np.mean(values)) for name, values in scores.items()}
-    return found | {"any": float(right.any(axis=(0, 2)).mean())}
+            scores["length"][these] += scored[seen[:, these].mean(axis=1).argmax(), these] / 2
+        scores["problem"] += scored[seen.argmax(axis=0), problems] / 2
+    return {
+        **{name: float(values.mean()) for name, values in scores.items()},
+        "problem - all": paired_difference(scores["problem"], scores["all"])._asdict(),
+        "any": float(right.any(axis=(0, 2)).mean()),
+    }
 
 
 if __name__ == "__main__":

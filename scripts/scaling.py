@@ -36,9 +36,10 @@ from ml_collections import ConfigDict  # noqa: E402
 from reoac_jax.backbone import Backbone, BackboneConfig  # noqa: E402
 from reoac_jax.config import load_config, parse_command_line  # noqa: E402
 from reoac_jax.devices import sharding  # noqa: E402
-from reoac_jax.learning.learner import Learner, LearnerSettings, LearnerState  # noqa: E402
+from reoac_jax.learning.learner import Learner, LearnerState  # noqa: E402
 from reoac_jax.learning.parts import make_heads  # noqa: E402
 from reoac_jax.learning.replay import BackboneBatch, HeadBatch  # noqa: E402
+from reoac_jax.learning.settings import LearnerSettings
 from reoac_jax.policy.heads import Heads  # noqa: E402
 from reoac_jax.policy.vocabulary import Vocabulary  # noqa: E402
 from reoac_jax.rollout import Prompts, Rollout, RolloutSettings  # noqa: E402

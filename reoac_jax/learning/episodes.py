@@ -9,8 +9,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from reoac_jax.learning.advantages import GradedEpisodes, estimator
-from reoac_jax.learning.learner import LearnerSettings
 from reoac_jax.learning.replay import Episodes
+from reoac_jax.learning.settings import LearnerSettings
 from reoac_jax.policy.distributions import DISTRIBUTIONS, AnyPositions, Distribution, OneOperator
 from reoac_jax.policy.observation import named_features
 from reoac_jax.rollout import Rollout, Trajectory

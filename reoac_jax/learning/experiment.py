@@ -10,9 +10,10 @@ from ml_collections import ConfigDict
 
 from reoac_jax.devices import sharding
 from reoac_jax.devices.streams import RunStream
-from reoac_jax.learning.learner import Learner, LearnerSettings, LearnerState
+from reoac_jax.learning.learner import Learner, LearnerState
 from reoac_jax.learning.order import FixedOrder
 from reoac_jax.learning.parts import Parts, adapted_base, starting_overlay
+from reoac_jax.learning.settings import LearnerSettings
 from reoac_jax.policy.heads import AppliesHeads, HeadParams
 from reoac_jax.rollout import RolloutProgram
 from reoac_jax.rollout.options import NO_CACHE

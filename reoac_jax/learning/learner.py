@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from reoac_jax.backbone import lora
 from reoac_jax.backbone.likelihood import Rows, token_statistics
@@ -19,15 +18,9 @@ from reoac_jax.devices import sharding
 from reoac_jax.learning.accumulation import accumulated_gradient
 from reoac_jax.learning.hidden import hidden_states
 from reoac_jax.learning.losses import critic_loss, mean, position_shares
-from reoac_jax.learning.objectives import (
-    ActorObjective,
-    BackboneObjective,
-    actor_objectives,
-    backbone_objectives,
-)
-from reoac_jax.learning.optimizer import clipped_adamw
 from reoac_jax.learning.replay import BackboneBatch, HeadBatch
-from reoac_jax.learning.trainable import Trainable, as_they_are, trainable
+from reoac_jax.learning.settings import LearnerSettings
+from reoac_jax.learning.trainable import as_they_are
 from reoac_jax.policy.distributions import among_legal
 from reoac_jax.policy.heads import HeadParams, Heads
 from reoac_jax.policy.observation import Observation, with_hidden
@@ -60,64 +53,6 @@ class LearnerState(NamedTuple):
     heads: HeadParams
     backbone: Any
     optimizers: OptimizerStates
-
-
-@dataclasses.dataclass(frozen=True)
-class LearnerSettings:
-    """The static part of the updates, from a validated config.
-
-    trainable: what of the backbone is trained. actor, backbone: what they follow. rows_at_a_time:
-    rows that a device passes through the backbone together where their hidden states are computed
-    again. backbone_steps: the backbone's gradient steps of the whole run. The rest is named as in
-    the sections `optimizer`, `train` and `sharding`.
-    """
-
-    trainable: Trainable
-    actor: ActorObjective
-    backbone: BackboneObjective
-    actor_rate: float
-    critic_rate: float
-    backbone_rate: float
-    backbone_accumulate: int
-    weight_decay: float
-    gradient_clip: float
-    fsdp: bool
-    rows_at_a_time: int = 32
-    backbone_final_rate: float = 1.0
-    backbone_steps: int = 1
-
-    @classmethod
-    def from_config(cls, config: ConfigDict) -> "LearnerSettings":
-        objective, optimizer = config.objective, config.optimizer
-        return cls(
-            trainable=trainable(config.backbone.finetune_mode, config),
-            actor=actor_objectives()[objective.actor].from_config(objective),
-            backbone=backbone_objectives()[objective.backbone].from_config(objective),
-            actor_rate=optimizer.actor_rate,
-            critic_rate=optimizer.critic_rate,
-            backbone_rate=optimizer.backbone_rate,
-            backbone_final_rate=optimizer.backbone_final_rate,
-            backbone_steps=config.train.iterations * config.train.backbone_steps,
-            backbone_accumulate=config.train.backbone_accumulate,
-            weight_decay=optimizer.weight_decay,
-            gradient_clip=optimizer.gradient_clip,
-            fsdp=config.sharding.fsdp,
-            rows_at_a_time=config.rollout.batch_size,
-        )
-
-    def optimizer(self, rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-        """Of an update with this rate."""
-        return clipped_adamw(rate, self.weight_decay, self.gradient_clip)
-
-    @property
-    def backbone_optimizer(self) -> optax.GradientTransformation:
-        """Of the backbone's update, whose rate may fall with the steps of the run."""
-        if self.backbone_final_rate == 1.0:
-            return self.optimizer(self.backbone_rate)
-        last = self.backbone_rate * self.backbone_final_rate
-        return self.optimizer(
-            optax.linear_schedule(self.backbone_rate, last, max(self.backbone_steps - 1, 1))
-        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from reoac_jax.rollout.program import (
     in_order,
     run_rollout,
 )
+from reoac_jax.rollout.settings import RolloutSettings
 from reoac_jax.rollout.sigma import sigma_of
 from reoac_jax.rollout.types import (
     Candidates,
@@ -18,7 +19,6 @@ from reoac_jax.rollout.types import (
     KeepingDenoiser,
     Prompts,
     Rollout,
-    RolloutSettings,
     StepWatcher,
     Trajectory,
 )

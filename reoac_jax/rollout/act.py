@@ -19,7 +19,8 @@ from reoac_jax.policy.notation import notation_features
 from reoac_jax.policy.observation import Observation, PositionRows
 from reoac_jax.policy.operators import View, select_positions
 from reoac_jax.policy.vocabulary import Vocabulary
-from reoac_jax.rollout.types import DenoiseFn, Generated, HeadsFn, Prompts, RolloutSettings
+from reoac_jax.rollout.settings import RolloutSettings
+from reoac_jax.rollout.types import DenoiseFn, Generated, HeadsFn, Prompts
 from reoac_jax.rollout.update import Update, apply_update, changeable, revealed_positions
 
 

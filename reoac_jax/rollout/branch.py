@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from reoac_jax.backbone.prediction import Prediction
 from reoac_jax.policy.distributions import among_legal
 from reoac_jax.rollout.act import Action, Choices, StepInputs, act, choices_at, observe
-from reoac_jax.rollout.types import Candidates, Generated, RolloutSettings
+from reoac_jax.rollout.settings import RolloutSettings
+from reoac_jax.rollout.types import Candidates, Generated
 
 
 class Branching(NamedTuple):

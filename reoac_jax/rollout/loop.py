@@ -17,16 +17,10 @@ from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.act import step_keys
 from reoac_jax.rollout.denoising import Decider, denoise_rows
 from reoac_jax.rollout.positions import PositionDecider
+from reoac_jax.rollout.settings import RolloutSettings
 from reoac_jax.rollout.sigma import sigma_of
 from reoac_jax.rollout.step import OperatorDecider
-from reoac_jax.rollout.types import (
-    DenoiseFn,
-    HeadsFn,
-    Prompts,
-    Rollout,
-    RolloutSettings,
-    StepWatcher,
-)
+from reoac_jax.rollout.types import DenoiseFn, HeadsFn, Prompts, Rollout, StepWatcher
 
 
 def backbone_denoiser(

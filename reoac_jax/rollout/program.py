@@ -17,14 +17,8 @@ from reoac_jax.policy.heads import AppliesHeads, HeadParams
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.grouping import Group, plan_groups
 from reoac_jax.rollout.loop import KeepingBackbone, backbone_denoiser, rollout
-from reoac_jax.rollout.types import (
-    DenoiseFn,
-    KeepingDenoiser,
-    Prompts,
-    Rollout,
-    RolloutSettings,
-    StepWatcher,
-)
+from reoac_jax.rollout.settings import RolloutSettings
+from reoac_jax.rollout.types import DenoiseFn, KeepingDenoiser, Prompts, Rollout, StepWatcher
 from reoac_jax.tasks.problem_set import ProblemSet
 
 

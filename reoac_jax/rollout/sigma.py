@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.backbone.noise import noise_level
-from reoac_jax.rollout.types import RolloutSettings
+from reoac_jax.rollout.settings import RolloutSettings
 
 
 def sigma_of(generated: jax.Array, step: jax.Array, settings: RolloutSettings) -> jax.Array:

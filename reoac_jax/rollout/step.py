@@ -17,14 +17,8 @@ from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.act import StepInputs, act, choices_at, observe, pick
 from reoac_jax.rollout.branch import Branching, look_ahead, no_candidates
 from reoac_jax.rollout.denoising import Decision
-from reoac_jax.rollout.types import (
-    DenoiseFn,
-    Generated,
-    HeadsFn,
-    Prompts,
-    RolloutSettings,
-    Trajectory,
-)
+from reoac_jax.rollout.settings import RolloutSettings
+from reoac_jax.rollout.types import DenoiseFn, Generated, HeadsFn, Prompts, Trajectory
 from reoac_jax.rollout.update import changeable
 
 

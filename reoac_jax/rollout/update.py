@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from reoac_jax.backbone.draw import TokenPrediction
 from reoac_jax.policy.ranking import lowest
-from reoac_jax.rollout.types import Generated, RolloutSettings
+from reoac_jax.rollout.settings import RolloutSettings
+from reoac_jax.rollout.types import Generated
 
 
 class Update(NamedTuple):

@@ -20,10 +20,11 @@ from reoac_jax.devices import sharding
 from reoac_jax.evaluation.policies.sampler import numbers_of, sampler_program
 from reoac_jax.finetuning.examples import Examples
 from reoac_jax.finetuning.step import Finetuner, FinetuneSettings
-from reoac_jax.learning.learner import Learner, LearnerSettings
+from reoac_jax.learning.learner import Learner
 from reoac_jax.learning.objectives.reference import Reference
 from reoac_jax.learning.objectives.soft_q import SoftQ
 from reoac_jax.learning.replay import BackboneBatch
+from reoac_jax.learning.settings import LearnerSettings
 from reoac_jax.learning.trainable import Full, Lora
 from reoac_jax.policy.heads import Heads
 from reoac_jax.policy.operators import OPERATOR_TYPES

@@ -59,8 +59,8 @@ def at_budgets(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def compared(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Every trained actor at its own mean passes against the best of all else there.
 
-    The other side is the family that is best on the development split at these passes; beside it
-    stands what reads the task's notation, which the actors do not.
+    Where it has several seeds each of them stands alone too, at its own passes: seeds that take
+    different numbers of passes are not one policy.
     """
     found = []
     actors = {row["subject"] for row in rows if row["family"] == "actor"}
@@ -68,33 +68,51 @@ def compared(rows: Sequence[Row]) -> list[dict[str, Any]]:
         mine = [
             r for r in rows if (r["subject"], r["split"], r["family"]) == (subject, "test", "actor")
         ]
-        budget = float(np.mean([row["passes"] for row in mine]))
-        ours = np.mean([unpack(row) for row in mine], axis=0)
-        others = frontiers(rows, "bundled")
-        rival = best_family(rows, budget)
-        theirs = None if rival is None else at_budget(others[rival], budget)
-        checked = at_budget(others.get(CHECKED, []), budget)
-        entry: dict[str, Any] = {
-            "subject": subject,
-            "seeds": len(mine),
-            "passes": budget,
-            "accuracy": float(ours.mean()),
-        }
+        entry = {"subject": subject, "seeds": len(mine), **_against_the_best(rows, mine)}
         if len(mine) > 1:
             entry["over_seeds"] = over_seeds([row["accuracy"] for row in mine])
-        if theirs is not None:
-            entry |= {
-                "rival": rival,
-                "rival_accuracy": float(theirs.mean()),
-                "paired_difference": paired_difference(ours, theirs),
-            }
-        if checked is not None:
-            entry |= {
-                "check_and_rewrite_accuracy": float(checked.mean()),
-                "paired_difference_to_it": paired_difference(ours, checked),
-            }
+            entry["each_seed"] = [
+                {"seed": row["seed"], **_against_the_best(rows, [row])} for row in mine
+            ]
         found.append(entry)
     return found
+
+
+def _against_the_best(rows: Sequence[Row], mine: Sequence[Row]) -> dict[str, Any]:
+    """Some rows' mean against the others at their mean passes.
+
+    The other side is the family that is best on the development split at these passes; beside it
+    stand the one that is best on the test problems themselves, which favours it, and what reads the
+    task's notation, which the actors do not.
+    """
+    budget = float(np.mean([row["passes"] for row in mine]))
+    ours = np.mean([unpack(row) for row in mine], axis=0)
+    others = frontiers(rows, "bundled")
+    rival = best_family(rows, budget)
+    theirs = None if rival is None else at_budget(others[rival], budget)
+    checked = at_budget(others.get(CHECKED, []), budget)
+    entry: dict[str, Any] = {"passes": budget, "accuracy": float(ours.mean())}
+    if theirs is not None:
+        entry |= {
+            "rival": rival,
+            "rival_accuracy": float(theirs.mean()),
+            "paired_difference": paired_difference(ours, theirs),
+        }
+    at_these = {name: at_budget(points, budget) for name, points in others.items()}
+    reached = {name: x for name, x in at_these.items() if x is not None and name != CHECKED}
+    if reached:
+        strongest = max(reached, key=lambda name: float(reached[name].mean()))
+        entry |= {
+            "strongest_on_test": strongest,
+            "strongest_accuracy": float(reached[strongest].mean()),
+            "paired_difference_to_strongest": paired_difference(ours, reached[strongest]),
+        }
+    if checked is not None:
+        entry |= {
+            "check_and_rewrite_accuracy": float(checked.mean()),
+            "paired_difference_to_it": paired_difference(ours, checked),
+        }
+    return entry
 
 
 def best_family(rows: Sequence[Row], budget: float) -> str | None:

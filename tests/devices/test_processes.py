@@ -19,9 +19,10 @@ from support.small_run import TINY, metrics, samples, share_programs
 from reoac_jax import train
 from reoac_jax.config import load_config
 from reoac_jax.devices import processes, sharding
-from reoac_jax.learning.learner import Learner, LearnerSettings
+from reoac_jax.learning.learner import Learner
 from reoac_jax.learning.parts import load_parts
 from reoac_jax.learning.replay import Replay
+from reoac_jax.learning.settings import LearnerSettings
 from reoac_jax.learning.state import restore_training
 from reoac_jax.runs.checkpoints import read_item
 from reoac_jax.system.errors import run_command

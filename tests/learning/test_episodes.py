@@ -14,7 +14,7 @@ from reoac_jax.learning.episodes import (
     rewards_for_passes,
     rollout_summary,
 )
-from reoac_jax.learning.learner import LearnerSettings
+from reoac_jax.learning.settings import LearnerSettings
 from reoac_jax.policy.observation import Observation
 from reoac_jax.policy.vocabulary import build_vocabulary
 from reoac_jax.tasks import Problem

@@ -23,8 +23,9 @@ from support.toy_updates import (
 from reoac_jax.backbone import lora
 from reoac_jax.config import load_config
 from reoac_jax.devices import sharding
-from reoac_jax.learning.learner import Learner, LearnerSettings
+from reoac_jax.learning.learner import Learner
 from reoac_jax.learning.objectives.soft_q import SoftQ
+from reoac_jax.learning.settings import LearnerSettings
 from reoac_jax.learning.trainable import Lora
 from reoac_jax.rollout import sigma_of
 from reoac_jax.system.errors import InputError

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 from support import toy
 
-from reoac_jax.learning.learner import LearnerSettings
 from reoac_jax.learning.objectives.policy_gradient import PolicyGradient
 from reoac_jax.learning.objectives.reference import Reference
 from reoac_jax.learning.objectives.soft_q import SoftQ
 from reoac_jax.learning.replay import BackboneBatch, HeadBatch
+from reoac_jax.learning.settings import LearnerSettings
 from reoac_jax.learning.trainable import Frozen, Full, Lora
 from reoac_jax.policy.observation import Observation
 

@@ -16,8 +16,9 @@ from reoac_jax.backbone import Backbone, read_backbone, stored_hash
 from reoac_jax.backbone.peft import Adapter, BaseModel, write_adapter
 from reoac_jax.config import config_hash, to_json, validate
 from reoac_jax.devices.sharding import make_mesh
-from reoac_jax.learning.learner import Learner, LearnerSettings
+from reoac_jax.learning.learner import Learner
 from reoac_jax.learning.parts import make_heads
+from reoac_jax.learning.settings import LearnerSettings
 from reoac_jax.rollout import RolloutSettings
 from reoac_jax.runs.checkpoints import RunCheckpoints
 
