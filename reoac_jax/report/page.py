@@ -14,7 +14,7 @@ from reoac_jax.config import config_hash
 from reoac_jax.config.reading import flatten
 from reoac_jax.report.evaluations import EvaluationResult
 from reoac_jax.report.picture import Picture
-from reoac_jax.report.runs import Run, all_operators
+from reoac_jax.report.runs import Run, all_operators, value_of
 from reoac_jax.report.theme import css_variables, operator_categories
 from reoac_jax.runs.folder import CONFIG, evaluate_command
 from reoac_jax.system.shell import shell_command
@@ -86,15 +86,15 @@ def _summary(runs: Sequence[Run]) -> Table:
     for run in runs:
         last = run.metrics[-1] if run.metrics else {}
         if run.is_fine_tuning:
-            mode = _of(run.config, "sft", "mode")
-            done = f"step {last.get('iteration', 0)} of {_of(run.config, 'sft', 'steps')}"
+            mode = value_of(run.config, "sft", "mode")
+            done = f"step {last.get('iteration', 0)} of {value_of(run.config, 'sft', 'steps')}"
         else:
-            mode = _of(run.config, "backbone", "finetune_mode")
-            done = f"{len(run.metrics)} of {_of(run.config, 'train', 'iterations')}"
+            mode = value_of(run.config, "backbone", "finetune_mode")
+            done = f"{len(run.metrics)} of {value_of(run.config, 'train', 'iterations')}"
         rows.append(
             (
                 run.label,
-                _of(run.config, "task", "name"),
+                value_of(run.config, "task", "name"),
                 mode,
                 done,
                 *(last.get(name) for name in shown),
@@ -105,12 +105,6 @@ def _summary(runs: Sequence[Run]) -> Table:
     columns = ("run", "task", "mode", "iterations", *(f"last {name}" for name in shown),
                "sampled episodes", "last checkpoint")  # fmt: skip
     return Table([name.replace("_", " ") for name in columns], rows)
-
-
-def _of(config: Mapping[str, Any], section: str, key: str) -> Any:
-    """A key of a configuration that may be another version's."""
-    values = config.get(section)
-    return values.get(key) if isinstance(values, Mapping) else None
 
 
 def _evaluations(evaluations: Sequence[EvaluationResult]) -> Table:
@@ -169,5 +163,5 @@ def _commands(run: Run) -> str:
         shell_command(command, "--resume", run.folder),
     ]
     if not run.is_fine_tuning:
-        lines.append(evaluate_command(run.folder, _of(run.config, "train", "order") or ()))
+        lines.append(evaluate_command(run.folder, value_of(run.config, "train", "order") or ()))
     return "\n".join(lines)

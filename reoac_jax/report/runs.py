@@ -102,14 +102,18 @@ def all_operators(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(name for run in runs for name in run.operators))
 
 
+def value_of(config: Mapping[str, Any], section: str, key: str) -> Any:
+    """A key of a configuration that may be another version's; None where it has none."""
+    values = config.get(section)
+    return values.get(key) if isinstance(values, Mapping) else None
+
+
 def _operators(config: Mapping[str, Any]) -> tuple[str, ...]:
     """What `operators.names` of a run's configuration holds; nothing where it has none, and the one
     name that its samples have where positions were chosen."""
-    heads = config.get("heads")
-    if isinstance(heads, Mapping) and heads.get("policy") == AnyPositions.name:
+    if value_of(config, "heads", "policy") == AnyPositions.name:
         return (AnyPositions.name,)
-    section = config.get("operators")
-    names = section.get("names") if isinstance(section, Mapping) else None
+    names = value_of(config, "operators", "names")
     return tuple(map(str, names)) if isinstance(names, list) else ()
 
 

@@ -2,7 +2,6 @@
 on one device and on several; the report, the solver."""
 
 import json
-import os
 import shutil
 import signal
 
@@ -16,6 +15,7 @@ from support.small_run import (
     newest,
     samples,
     share_programs,
+    signal_in_update,
     small_options,
     train_run,
 )
@@ -50,15 +50,7 @@ def run(backbone, tmp_path_factory):
         share_programs(patch, {})
         whole = train_run(options)
         whole = shutil.move(whole, whole.parent.parent / "whole")
-        update, calls = train.update, []
-
-        def interrupted_update(*arguments):
-            calls.append(1)
-            if len(calls) == 2:
-                os.kill(os.getpid(), signal.SIGINT)
-            return update(*arguments)
-
-        patch.setattr(train, "update", interrupted_update)
+        signal_in_update(patch, 2, signal.SIGINT)
         assert run_command(train.main, ["--config", TINY, *options]) == 130
         stopped = newest(options)
         assert run_command(train.main, ["--resume", str(stopped)]) == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support import toy
+from support.small_run import signal_in_update
 
 from reoac_jax import train
 from reoac_jax.system.errors import run_command
@@ -69,15 +70,7 @@ def after(label: str, text: str) -> str:
 def test_everything_printed_can_be_pasted(options, tmp_path, monkeypatch, capsys):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    update, calls = train.update, []
-
-    def stop_after_the_first(*arguments):
-        calls.append(1)
-        if len(calls) == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return update(*arguments)
-
-    monkeypatch.setattr(train, "update", stop_after_the_first)
+    signal_in_update(monkeypatch, 1, signal.SIGTERM)
     assert run_command(train.main, options) == 143
     printed = paste(after("go on with: ", capsys.readouterr().err), elsewhere)
     (run,) = (tmp_path / UNRULY / "tiny").iterdir()

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import io
 import json
-import os
 import shutil
 import signal
 import threading
@@ -25,6 +24,7 @@ from support.small_run import (
     newest,
     samples,
     share_programs,
+    signal_in_update,
     small_options,
     train_run,
 )
@@ -190,15 +190,7 @@ def test_resumed_run_equals_an_uninterrupted_one(mode, options, monkeypatch, cap
     shutil.move(whole, whole.parent.parent / "whole")
     whole = whole.parent.parent / "whole"
 
-    update, calls = train.update, []
-
-    def interrupted_update(*arguments):
-        calls.append(1)
-        if len(calls) == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return update(*arguments)
-
-    monkeypatch.setattr(train, "update", interrupted_update)
+    signal_in_update(monkeypatch, 2, signal.SIGINT)
     assert run_command(train.main, ["--config", TINY, *options]) == 130
     run = newest(options)
     assert f"python -m reoac_jax.train --resume {run}" in capsys.readouterr().err

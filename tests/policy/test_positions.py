@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import toy
+from support.plain_layers import PlainLayers
 
 from reoac_jax.policy.heads import Heads
 from reoac_jax.policy.observation import Observation
@@ -26,34 +27,17 @@ def observations(count):
 
 
 def plain_actor(params, seen):
-    """In float64, one row and one attention head at a time."""
-    params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
-
-    def dense(name, x, own=params):
-        return x @ own[name]["kernel"] + own[name]["bias"]
-
-    def norm(number, x):
-        own = params[f"LayerNorm_{number}"]
-        centred = x - x.mean(axis=-1, keepdims=True)
-        return centred / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-6) * own["scale"] + own["bias"]
-
-    results = []
+    """In float64, one row at a time."""
+    layers, results = PlainLayers(params), []
     for i in range(len(seen.positions)):
         confidence, masked = seen.positions[i].astype(np.float64).T
         within = np.clip(confidence, 1e-4, 1 - 1e-4)
         x = np.stack([confidence, np.log(within / (1 - within)) / 5, masked], axis=-1)
-        x = dense("seen", x) + params["place"]
-        x = x + dense("progress", seen.progress[i].astype(np.float64))
-        parts = np.split(dense("Dense_0", norm(0, x), params["attention"]), 3, axis=-1)
-        size, mixed = WIDTH // SIZES.attention_heads, []
-        for start in range(0, WIDTH, size):
-            q, k, v = (part[:, start : start + size] for part in parts)
-            weights = np.exp(q @ k.T / np.sqrt(size))
-            mixed.append(weights / weights.sum(axis=1, keepdims=True) @ v)
-        x = x + dense("Dense_1", np.concatenate(mixed, axis=1), params["attention"])
-        inner = dense("mlp_in", norm(1, x))
-        x = x + dense("mlp_out", inner / (1 + np.exp(-inner)))
-        results.append(dense("logit", norm(2, x))[:, 0])
+        x = layers.dense("seen", x) + layers.params["place"]
+        x = x + layers.dense("progress", seen.progress[i].astype(np.float64))
+        x = x + layers.attention("attention", layers.norm("LayerNorm_0", x), SIZES.attention_heads)
+        x = x + layers.mlp("mlp_in", "mlp_out", layers.norm("LayerNorm_1", x))
+        results.append(layers.dense("logit", layers.norm("LayerNorm_2", x))[:, 0])
     return np.stack(results)
 
 

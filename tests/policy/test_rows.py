@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import toy
+from support.plain_layers import PlainLayers
 
 from reoac_jax.policy.heads import Heads
 from reoac_jax.policy.observation import Observation, PositionRows, with_hidden
@@ -47,34 +48,19 @@ def encoder():
 
 
 def plain_encoder(params, seen):
-    """In float64, one row and one attention head at a time."""
-    params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
-
-    def dense(name, x, own=params):
-        return x @ own[name]["kernel"] + own[name]["bias"]
-
-    def norm(number, x):
-        own = params[f"LayerNorm_{number}"]
-        centred = x - x.mean(axis=-1, keepdims=True)
-        return centred / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-6) * own["scale"] + own["bias"]
-
-    results = []
+    """In float64, one row at a time."""
+    layers, results = PlainLayers(params), []
     for i in range(len(seen.token)):
         sure = np.stack([seen.confidence[i], seen.entropy[i], seen.masked[i]], axis=-1)
-        x = dense("hidden", seen.hidden[i]) + dense("sure", sure) + params["place"]
-        x = x + params["token"]["Embed_0"]["embedding"][seen.token[i]]
+        x = layers.dense("hidden", seen.hidden[i]) + layers.dense("sure", sure)
+        x = x + layers.params["place"]
+        x = x + layers.params["token"]["Embed_0"]["embedding"][seen.token[i]]
         for layer in range(SIZES.layers):
-            own = params[f"_Attention_{layer}"]
-            parts = np.split(dense("Dense_0", norm(2 * layer, x), own), 3, axis=-1)
-            size, mixed = WIDTH // SIZES.attention_heads, []
-            for start in range(0, WIDTH, size):
-                q, k, v = (part[:, start : start + size] for part in parts)
-                weights = np.exp(q @ k.T / np.sqrt(size))
-                mixed.append(weights / weights.sum(axis=1, keepdims=True) @ v)
-            x = x + dense("Dense_1", np.concatenate(mixed, axis=1), own)
-            inner = dense(f"Dense_{2 * layer}", norm(2 * layer + 1, x))
-            x = x + dense(f"Dense_{2 * layer + 1}", inner / (1 + np.exp(-inner)))
-        x = norm(2 * SIZES.layers, x)
+            before = layers.norm(f"LayerNorm_{2 * layer}", x)
+            x = x + layers.attention(f"_Attention_{layer}", before, SIZES.attention_heads)
+            before = layers.norm(f"LayerNorm_{2 * layer + 1}", x)
+            x = x + layers.mlp(f"Dense_{2 * layer}", f"Dense_{2 * layer + 1}", before)
+        x = layers.norm(f"LayerNorm_{2 * SIZES.layers}", x)
         results.append(np.concatenate([x.mean(axis=0), x.max(axis=0)]))
     return np.stack(results)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 from pathlib import Path
 
 import jax
@@ -100,3 +101,16 @@ def metrics(run: Path) -> list[dict]:
 
 def samples(run: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in (run / "samples").iterdir()}
+
+
+def signal_in_update(patch, number, sent):
+    """From now on this process gets the signal when `train` begins its `number`-th update."""
+    update, calls = train.update, []
+
+    def signalled(*arguments):
+        calls.append(1)
+        if len(calls) == number:
+            os.kill(os.getpid(), sent)
+        return update(*arguments)
+
+    patch.setattr(train, "update", signalled)
