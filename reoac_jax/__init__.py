@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from reoac_jax.backbone import ARCHITECTURES, load_backbone
     from reoac_jax.config import base, load_config
     from reoac_jax.evaluation.policies import POLICIES, Policy
-    from reoac_jax.learning.learner import LearnerSettings
     from reoac_jax.learning.objectives import actor_objectives, backbone_objectives
     from reoac_jax.learning.parts import load_parts
+    from reoac_jax.learning.settings import LearnerSettings
     from reoac_jax.policy.operators import OPERATOR_TYPES
     from reoac_jax.rollout import RolloutSettings, run_rollout
     from reoac_jax.samplers import SAMPLERS
@@ -44,7 +44,7 @@ __all__ = [
 
 _ROOMS = {
     "ARCHITECTURES": "backbone",
-    "LearnerSettings": "learning.learner",
+    "LearnerSettings": "learning.settings",
     "OPERATOR_TYPES": "policy.operators",
     "POLICIES": "evaluation.policies",
     "Policy": "evaluation.policies",
