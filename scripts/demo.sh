@@ -29,7 +29,7 @@ evaluate actor actor --checkpoint data/tiny_actor/19
 
 echo
 echo "demo 3/4: the backbone learns from its own denoising, by a policy gradient; watch its accuracy"
-"$python" -m reoac_jax.train --config configs/tiny_trajectory.py --config.train.iterations=8 \
+"$python" -m reoac_jax.train --config configs/tiny_trajectory.py --config.train.iterations=7 \
     --config.train.episodes_per_iter=384 --config.train.backbone_batch=384 \
     --config.train.buffer_size=384 --config.rollout.batch_size=384
 run="$(ls -d runs/tiny_trajectory/*/ | tail -n 1)"
