@@ -48,8 +48,9 @@ def _quick_options(*arguments, **named):
 
 
 compiler.get_compile_options = _quick_options
+jax.devices()  # has this process read its own environment; this is of processes that tests start
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 if _HAS_EMITTERS:
-    jax.devices()  # has this process read its own flags; these are of processes that tests start
     _own_flags = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{_own_flags} --xla_cpu_use_fusion_emitters=false".strip()
 # What is imported stays, and tracing makes many objects at once: the collector need not look
