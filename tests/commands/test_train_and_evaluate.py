@@ -181,6 +181,7 @@ def test_resumed_run_equals_an_uninterrupted_one(mode, options, monkeypatch, cap
     options = [
         *options,
         f"--config.backbone.finetune_mode={mode}",
+        f"--config.features.notation={mode == 'lora'}",
         "--config.backbone.dropout=0.2",
         "--config.optimizer.backbone_final_rate=0.1",
         "--config.train.iterations=4",

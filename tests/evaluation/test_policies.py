@@ -118,6 +118,12 @@ def run(policy: Policy, loaded):
     return in_order(policy(parts.base, None, jax.random.key(0), requests))
 
 
+def test_a_bias_is_for_an_actor_over_positions(loaded):
+    config, parts, *_ = loaded
+    with pytest.raises(InputError, match="the actor chooses operators.*heads.policy=positions"):
+        Policy("actor:logit_bias=1", config, parts, one_device())
+
+
 @pytest.mark.slow
 def test_a_swept_number_runs_through_one_program(loaded):
     config, parts, *_ = loaded

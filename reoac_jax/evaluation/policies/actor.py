@@ -11,6 +11,8 @@ from reoac_jax.evaluation.policies.interface import (
     Surroundings,
     outcome_of_rollout,
 )
+from reoac_jax.policy.distributions import AnyPositions
+from reoac_jax.system.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +27,25 @@ class Actor(PolicyType):
         "how it picks; configured: evaluation.selection_mode",
         choices=("configured", "argmax", "sample"),
     )
+    logit_bias: float = parameter(
+        0.0,
+        "of one over positions: added to each position's logit; above 0 a pass reveals more than "
+        "the actor was trained to, below 0 less",
+        low=-50.0,
+        high=50.0,
+    )
 
     def prepare(self, where: Surroundings) -> Running:
         settings = where.settings
         if self.selection != "configured":
             settings = dataclasses.replace(settings, selection_mode=self.selection)
+        if self.logit_bias:
+            if not settings.positions:
+                raise InputError(
+                    f"--policy is {str(self)!r}, but the actor chooses operators; expected no "
+                    f"logit_bias, or heads.policy={AnyPositions.name}"
+                )
+            settings = dataclasses.replace(settings, logit_bias=self.logit_bias)
         program = where.rollout(where.parts.heads, settings)
         return Running(program, None, outcome_of_rollout, settings.max_steps)
 
