@@ -86,7 +86,7 @@ class Learner:
         _, backbone_key = jax.random.split(key)
         backbone = settings.trainable.init(backbone_key, base, self.model.lora_targets, overlay)
         optimizers = OptimizerStates(
-            actor=settings.optimizer(settings.actor_rate).init(heads.actor),
+            actor=settings.actor_optimizer.init(heads.actor),
             critic=settings.optimizer(settings.critic_rate).init(heads.critic),
             backbone=settings.backbone_optimizer.init(backbone),
         )
@@ -187,7 +187,7 @@ class Learner:
                 "actor_loss": loss.value, "actor_entropy": spread, **loss.metrics
             }  # fmt: skip
 
-        optimizer = settings.optimizer(settings.actor_rate)
+        optimizer = settings.actor_optimizer
         actor, opt, metrics = _descend(
             loss_fn, state.heads.actor, optimizer, state.optimizers.actor
         )

@@ -16,6 +16,18 @@ def _rate(whose: str, default: float) -> Option:
     return Option("float", f"AdamW learning rate of the {whose}", default, low=0.0, high=1.0)
 
 
+def _final_rate(name: str) -> Option:
+    return Option(
+        "float",
+        f"share of {name}_rate at the run's last gradient step, to which it falls in a line; "
+        "1: the rate is constant",
+        1.0,
+        low=0.0,
+        high=1.0,
+        before=1.0,
+    )
+
+
 def _steps(whose: str, default: int) -> Option:
     return Option(
         "int",
@@ -94,17 +106,10 @@ OPTIONS: Mapping[str, Option] = {
         for name, option in objective.parameters().items()
     },
     "optimizer.actor_rate": _rate("actor", 3e-3),
+    "optimizer.actor_final_rate": _final_rate("actor"),
     "optimizer.critic_rate": _rate("critic", 1e-3),
     "optimizer.backbone_rate": _rate("backbone", 1e-4),
-    "optimizer.backbone_final_rate": Option(
-        "float",
-        "share of backbone_rate at the run's last gradient step, to which it falls in a line; "
-        "1: the rate is constant",
-        1.0,
-        low=0.0,
-        high=1.0,
-        before=1.0,
-    ),
+    "optimizer.backbone_final_rate": _final_rate("backbone"),
     "optimizer.weight_decay": Option("float", "of AdamW", 0.01, low=0.0, high=10.0),
     "optimizer.gradient_clip": Option(
         "float", "bound on the global norm, of each of the three; 0: none", 1.0, low=0.0, high=1e4

@@ -21,8 +21,8 @@ class LearnerSettings:
 
     trainable: what of the backbone is trained. actor, backbone: what they follow. rows_at_a_time:
     rows that a device passes through the backbone together where their hidden states are computed
-    again. backbone_steps: the backbone's gradient steps of the whole run. The rest is named as in
-    the sections `optimizer`, `train` and `sharding`.
+    again. actor_steps, backbone_steps: gradient steps of the whole run. The rest is named as in the
+    sections `optimizer`, `train` and `sharding`.
     """
 
     trainable: Trainable
@@ -36,6 +36,8 @@ class LearnerSettings:
     gradient_clip: float
     fsdp: bool
     rows_at_a_time: int = 32
+    actor_final_rate: float = 1.0
+    actor_steps: int = 1
     backbone_final_rate: float = 1.0
     backbone_steps: int = 1
 
@@ -49,6 +51,8 @@ class LearnerSettings:
             actor_rate=optimizer.actor_rate,
             critic_rate=optimizer.critic_rate,
             backbone_rate=optimizer.backbone_rate,
+            actor_final_rate=optimizer.actor_final_rate,
+            actor_steps=config.train.iterations * config.train.actor_steps,
             backbone_final_rate=optimizer.backbone_final_rate,
             backbone_steps=config.train.iterations * config.train.backbone_steps,
             backbone_accumulate=config.train.backbone_accumulate,
@@ -63,11 +67,20 @@ class LearnerSettings:
         return clipped_adamw(rate, self.weight_decay, self.gradient_clip)
 
     @property
+    def actor_optimizer(self) -> optax.GradientTransformation:
+        """Of the actor's update."""
+        return self.optimizer(_falling(self.actor_rate, self.actor_final_rate, self.actor_steps))
+
+    @property
     def backbone_optimizer(self) -> optax.GradientTransformation:
-        """Of the backbone's update, whose rate may fall with the steps of the run."""
-        if self.backbone_final_rate == 1.0:
-            return self.optimizer(self.backbone_rate)
-        last = self.backbone_rate * self.backbone_final_rate
+        """Of the backbone's update."""
         return self.optimizer(
-            optax.linear_schedule(self.backbone_rate, last, max(self.backbone_steps - 1, 1))
+            _falling(self.backbone_rate, self.backbone_final_rate, self.backbone_steps)
         )
+
+
+def _falling(rate: float, final: float, steps: int) -> optax.ScalarOrSchedule:
+    """A rate that falls in a line to the share `final` of itself at the last of `steps` steps."""
+    if final == 1.0:
+        return rate
+    return optax.linear_schedule(rate, rate * final, max(steps - 1, 1))

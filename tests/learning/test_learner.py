@@ -336,13 +336,14 @@ def test_steps_donate_the_state():
     assert not any(x.is_deleted() for x in jax.tree.leaves((after, params)))
 
 
-def test_the_backbones_rate_falls_in_a_line_to_its_share_at_the_last_step():
+@pytest.mark.parametrize("whose", ["actor", "backbone"])
+def test_a_rate_falls_in_a_line_to_its_share_at_the_last_step(whose):
     plain = dataclasses.replace(SETTINGS, weight_decay=0.0, gradient_clip=0.0)
-    falling = dataclasses.replace(plain, backbone_final_rate=0.5, backbone_steps=5)
+    falling = dataclasses.replace(plain, **{f"{whose}_final_rate": 0.5, f"{whose}_steps": 5})
     weights, gradient = jnp.zeros(3), jnp.ones(3)
 
     def steps(settings, count):
-        optimizer = settings.backbone_optimizer
+        optimizer = getattr(settings, f"{whose}_optimizer")
         state = optimizer.init(weights)
         for _ in range(count):
             step, state = optimizer.update(gradient, state, weights)
@@ -371,10 +372,12 @@ def test_settings_from_the_configuration(configs):
     overrides = ["--config.lora.rank=4", "--config.lora.alpha=2", "--config.lora.targets=mlp_in"]
     overrides += ["--config.optimizer.critic_rate=0.5", "--config.objective.actor=soft_q"]
     overrides += ["--config.optimizer.backbone_final_rate=0.1", "--config.train.iterations=30"]
+    overrides += ["--config.optimizer.actor_final_rate=0.2"]
     settings = LearnerSettings.from_config(load_config(configs / "gsm8k_original.py", overrides))
     assert settings.trainable == Lora(0.5, ("mlp_in",), 4) and settings.actor == SoftQ()
     assert (settings.actor_rate, settings.critic_rate, settings.backbone_rate) == (1e-4, 0.5, 5e-6)
     assert (settings.backbone_final_rate, settings.backbone_steps) == (0.1, 30)
+    assert (settings.actor_final_rate, settings.actor_steps) == (0.2, 30)
     hash(settings)
 
 
