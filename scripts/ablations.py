@@ -5,6 +5,8 @@
         --output benchmarks/notation_tiny
     python scripts/ablations.py --of few_passes --config configs/tiny_few_passes.py --split dev \\
         --output benchmarks/ablations_few_passes --config.train.iterations=40
+    python scripts/ablations.py --of gate --config configs/tiny_trajectory.py \\
+        --output benchmarks/gate_tiny
 
 Every variant changes the configuration in the way its line says, trains, and is evaluated greedily
 on problems that are new to it: the actor itself, or the backbone in the order of its training. Each
@@ -49,6 +51,12 @@ class Variants(NamedTuple):
 # fewer transitions each; with a buffer of one iteration no hidden state is computed again.
 _LONGER: Mapping[str, Any] = {
     "train.critic_steps": 64, "train.head_batch": 512, "train.buffer_size": 1152,
+}  # fmt: skip
+# The trained model's own confidence decides how much a step reveals: all above 0.7, one at least.
+_GATED: Mapping[str, Any] = {
+    "rollout.max_steps": 20, "train.order": ("O_FAST",) * 20, "train.backbone_steps": 5,
+    "operators.O_FAST.scope_len": 20, "operators.O_FAST.step_scale": 1.0,
+    "operators.O_FAST.threshold": 0.7, "train.iterations": 20,
 }  # fmt: skip
 _ACTOR_COLUMNS = ("explained_variance", "operator_shares")
 GROUPS = {
@@ -97,6 +105,18 @@ GROUPS = {
             "a constant rate": {"optimizer.backbone_final_rate": 1.0},
             "16 episodes a prompt instead of 8": {"train.episodes_per_prompt": 16},
             "KL weight 0.01": {"objective.trajectory.kl_weight": 0.01},
+        },
+    ),
+    "gate": Variants(
+        "threshold:threshold=0.7,block_len=0",
+        ("accuracy", "forward_passes", "backbone_confidence", "backbone_entropy"),
+        {
+            "its own gate": _GATED,
+            "and KL weight 0.03": {**_GATED, "objective.trajectory.kl_weight": 0.03},
+            "and KL weight 0.1": {**_GATED, "objective.trajectory.kl_weight": 0.1},
+            "and entropy weight 0.01": {**_GATED, "objective.trajectory.entropy_weight": 0.01},
+            "and entropy weight 0.03": {**_GATED, "objective.trajectory.entropy_weight": 0.03},
+            "a fixed order": {"train.iterations": 20},
         },
     ),
 }  # fmt: skip

@@ -5,14 +5,17 @@
 Stages, each skipped where its rows are there (a second call goes on where the first one stopped):
 
 - samplers: every rule with its parameters swept on the development split, and the loop of checks
-  and rewriting around some; what lies on a rule's upper hull there is measured on the test split.
+  and rewriting around some; what lies on a rule's upper hull there, and at most 5 points behind the
+  best rule, is measured on the test split.
 - sequences: the best fixed sequence of operators that a search on the development split finds.
 - actors: training runs with several numbers of steps and costs a pass, their actors on both splits.
-- positions: the policy over positions, trained to several prices of a pass, its best positions on
-  both splits and as it draws them.
+- positions: the policy over positions (`CONFIG_positions.py`, beside the configuration), trained to
+  several prices of a pass, its best positions on both splits, as it draws them, and biased to other
+  numbers of passes.
 - control: the backbone fine-tuned further, by as many gradient steps and with the settings of its
   own last stage, under the orders that the other stages chose.
-- trajectory: the backbone trained by the policy gradient over its own denoising, likewise.
+- trajectory: the backbone trained by the policy gradient over its own denoising, likewise
+  (`CONFIG_trajectory.py`).
 
 OUTPUT.jsonl holds the rows, with the problems that each one solved and the hashes of configuration
 and backbone; OUTPUT.json, .csv and .png what is read from them (`scripts/frontier/results.py`).
@@ -29,15 +32,17 @@ from typing import Any
 import reoac_jax  # noqa: F401 - first: it says in one line what JAX refuses of the environment
 
 # isort: split
-from frontier.budgets import upper_hull
+from frontier.budgets import at_budget, upper_hull
 from frontier.grids import (
     ACTORS,
-    BLOCKS,
+    BIASED,
+    BIASES,
     BOLD,
+    CHECKED,
+    LENGTHS,
     POSITIONS,
     SEEDED,
-    SEQUENCE_STEPS,
-    STEPS,
+    Lengths,
     adaptive,
     rewriting,
     scheduled,
@@ -53,11 +58,10 @@ from reoac_jax.config import config_hash, parse_command_line
 from reoac_jax.evaluation.policies import ACTOR, BETWEEN, RANDOM
 from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
 from reoac_jax.runs.folder import CHECKPOINTS
-from reoac_jax.system.errors import RunError, run_command
+from reoac_jax.system.errors import InputError, RunError, run_command
 
 STAGES = ("samplers", "sequences", "actors", "positions", "control", "trajectory")
-OVER_POSITIONS = "configs/tiny_positions.py"
-TRAJECTORY = "configs/tiny_trajectory.py"
+MARGIN = 0.05  # of accuracy; a development split of 1 000 knows it to 0.03
 DRAWN = f"{ACTOR}:selection=sample"  # as a policy chooses while it trains
 
 
@@ -83,17 +87,56 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def lengths_of(study: Study) -> Lengths:
+    gen_len = study.config().rollout.gen_len
+    if gen_len not in LENGTHS:
+        raise InputError(
+            f"{study.options.config}: rows of {gen_len}; expected one of {list(LENGTHS)}, "
+            "which scripts/frontier/grids.py knows"
+        )
+    return LENGTHS[gen_len]
+
+
+def beside(study: Study, name: str) -> str:
+    """The configuration of that name beside the study's own: `tiny_positions.py` of `tiny.py`."""
+    own = Path(study.options.config)
+    return str(own.with_name(f"{own.stem}_{name}{own.suffix}"))
+
+
 def measure_samplers(study: Study) -> None:
     """Every rule on the development split; the hull of each, on the test split."""
     config = study.config()
     parts = load_parts(config)
     trained = untrained(config, parts)
-    for policies in (adaptive(BLOCKS), scheduled(STEPS, BLOCKS), rewriting(), ((RANDOM, RANDOM),)):
+    lengths = lengths_of(study)
+    for policies in (
+        adaptive(lengths.blocks),
+        scheduled(lengths, config.rollout.gen_len),
+        rewriting(lengths),
+        ((RANDOM, RANDOM),),
+    ):
         for family, policy in policies:
             study.row("bundled", 0, family, policy, "dev", config, parts, trained)
         study.forget_programs()
-    for family, policy in chosen(study, "bundled"):
+    for family, policy in close_to_the_best(study, chosen(study, "bundled")):
         study.row("bundled", 0, family, policy, "test", config, parts, trained)
+
+
+def close_to_the_best(study: Study, found: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those of them that are within `MARGIN` of the best rule at their passes, or check answers; on
+    the development split."""
+    points = {
+        row["policy"]: point(row)
+        for row in study.rows.all
+        if (row["subject"], row["split"]) == ("bundled", "dev")
+    }
+    plain = [points[policy] for policy in points if not policy.startswith(CHECKED)]
+
+    def behind(policy: str) -> float:
+        best = at_budget(plain, points[policy].passes)
+        return 0.0 if best is None else float(best.mean()) - points[policy].accuracy
+
+    return [(family, policy) for family, policy in found if behind(policy) <= MARGIN]
 
 
 def chosen(study: Study, subject: str) -> list[tuple[str, str]]:
@@ -117,8 +160,8 @@ def measure_sequences(study: Study) -> None:
     Of the operators that reveal an even quota, for each number of steps; of the bold ones, for as
     many steps as bold actors have, and each bold operator alone, from the first step to the last.
     """
-    bold = {"rollout.max_steps": 20, **BOLD}
-    for steps in SEQUENCE_STEPS:
+    bold = {"rollout.max_steps": study.config().rollout.gen_len, **BOLD}
+    for steps in lengths_of(study).sequence_steps:
         searched(study, "sequence", {"rollout.max_steps": steps})
     searched(study, "bold sequence", bold)
     config = study.config(**bold)
@@ -165,15 +208,19 @@ def measure_actors(study: Study) -> None:
 
 def measure_positions(study: Study) -> None:
     """The policies over positions on the frozen backbone; and the first of them untrained."""
+    file = beside(study, "positions")
     for place, (subject, changes) in enumerate(POSITIONS.items()):
         for seed in range(study.options.seeds if subject in SEEDED else 1):
-            config = study.config(OVER_POSITIONS, **changes, seed=seed)
+            config = study.config(file, **changes, seed=seed)
             parts = load_parts(config)
-            run = trained_run(study, f"{subject} {seed}", OVER_POSITIONS, config, changes)
+            run = trained_run(study, f"{subject} {seed}", file, config, changes)
             trained = load_trained(run / CHECKPOINTS, parts)
             for split in ("dev", "test"):
                 study.row(subject, seed, ACTOR, ACTOR, split, config, parts, trained)
                 study.row(subject, seed, "actor, drawn", DRAWN, split, config, parts, trained)
+                for bias in BIASES:
+                    policy = f"{ACTOR}:logit_bias={bias}"
+                    study.row(subject, seed, BIASED, policy, split, config, parts, trained)
             if (place, seed) == (0, 0):
                 before = untrained(config, parts)
                 study.row("positions untrained", 0, ACTOR, DRAWN, "test", config, parts, before)
@@ -182,7 +229,7 @@ def measure_positions(study: Study) -> None:
 
 def measure_control(study: Study) -> None:
     """The fair control for training the backbone: more of its own last stage of fine-tuning."""
-    trajectory = study.config(TRAJECTORY)
+    trajectory = study.config(beside(study, "trajectory"))
     steps = trajectory.train.iterations * trajectory.train.backbone_steps
     for seed in range(study.options.backbone_seeds):
         changes = {
@@ -212,10 +259,11 @@ def measure_control(study: Study) -> None:
 
 def measure_trajectory(study: Study) -> None:
     """The backbone after the policy gradient over its own denoising."""
+    file = beside(study, "trajectory")
     for seed in range(study.options.backbone_seeds):
-        config = study.config(TRAJECTORY, seed=seed)
+        config = study.config(file, seed=seed)
         parts = load_parts(config)
-        run = trained_run(study, f"trajectory {seed}", TRAJECTORY, config, {})
+        run = trained_run(study, f"trajectory {seed}", file, config, {})
         trained = load_trained(run / CHECKPOINTS, parts)
         same_orders(study, "trajectory", seed, study.config(), parts, trained)
         study.forget_programs()

@@ -1,5 +1,6 @@
 """What is tried: the parameters of each rule, and what actors are trained with."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,15 +10,50 @@ BOUNDS = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 RUNS = (0.5, 0.7, 0.9, 0.95, 0.97, 0.99)
 SETTLED = ((0.7, 0.01), (0.9, 0.01), (0.7, 0.1), (0.9, 0.1), (0.9, 1.0), (0.5, 1.0))
 ETAS = (0.02, 0.1)
-# Left to right by hand: so many a pass, the last pass all the rest.
-BY_HAND = ("1-1-1-1-1-2", "1-1-2-2-2", "2-2-2-2", "1-1-1-1-1-1-1-1-1", "3-3-3", "4-4")
-# Checked by the task's notation and rewritten: who writes, and passes of a row at most.
+# Checked by the task's notation and rewritten.
 CHECKED = "check_and_rewrite"
-WRITERS = ("threshold:threshold=0.8", "threshold:threshold=0.95", "schedule:counts=1-1-1-1-1-2")
-REWRITING_PASSES = (8, 12, 16, 24, 40)
-BLOCKS = (0, 4, 10)  # positions; 0: whole rows
-STEPS = (4, 7, 10)  # of the rules that are told how many they have
-SEQUENCE_STEPS = (7,)
+WRITERS = ("threshold:threshold=0.8", "threshold:threshold=0.95")  # and the first one by hand
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """What depends on how many tokens an answer has.
+
+    blocks: positions; 0: whole rows. steps: of the rules that are told how many they have.
+    sequence_steps: of the sequences that are searched. by_hand: left to right, so many a pass, the
+    last pass all the rest. rewriting_passes: of a row that is checked and rewritten, at most.
+    budgets: mean passes at which the table compares; the picture is about the middle one.
+    """
+
+    blocks: tuple[int, ...]
+    steps: tuple[int, ...]
+    sequence_steps: tuple[int, ...]
+    by_hand: tuple[str, ...]
+    rewriting_passes: tuple[int, ...]
+    budgets: tuple[float, ...]
+
+
+LENGTHS = {  # by the generated positions of a row
+    20: Lengths(
+        blocks=(0, 4, 10),
+        steps=(4, 7, 10),
+        sequence_steps=(7,),
+        by_hand=("1-1-1-1-1-2", "1-1-2-2-2", "2-2-2-2", "1-1-1-1-1-1-1-1-1", "3-3-3", "4-4"),
+        rewriting_passes=(8, 12, 16, 24, 40),
+        budgets=(4.0, 5.0, 6.0, 7.0, 8.0, 10.0),
+    ),
+    25: Lengths(  # answers of 12, 18 and 24 tokens
+        blocks=(0, 6),
+        steps=(7, 12),
+        sequence_steps=(),  # even quotas waste passes on the padding of short answers
+        by_hand=(
+            "1-1-1-1-1-2-2-2-2-2", "1-1-1-1-1-1-1-1-1-2", "-".join("1" * 16), "-".join("2" * 11),
+            "-".join("3" * 7), "-".join("4" * 5),
+        ),
+        rewriting_passes=(14, 20, 32, 50),
+        budgets=(6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 14.0),
+    ),
+}  # fmt: skip
 # What actors are trained with: steps, cost a step, and whether operators may reveal by confidence,
 # as the adaptive rules do. Those of SEEDED in every seed, the others in one run each.
 BOLD: Mapping[str, Any] = {
@@ -38,6 +74,9 @@ ACTORS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 SEEDED = ("actor T7", "bold T20 0.03", "positions 0.25")
+# Each trained policy over positions also at budgets that it was not trained for.
+BIASED = "actor, biased"
+BIASES = (-3.0, -1.5, 1.5, 3.0)
 # Policies over positions: how much passes count in the reward.
 POSITIONS: Mapping[str, Mapping[str, Any]] = {
     f"positions {exponent}": {"reward.passes_exponent": exponent} for exponent in (1.0, 0.25)
@@ -60,30 +99,30 @@ def adaptive(blocks: Sequence[int]) -> Iterator[tuple[str, str]]:
         yield "klass", f"klass:block_len=0,threshold={t},stable={k}"
 
 
-def rewriting() -> Iterator[tuple[str, str]]:
+def rewriting(lengths: Lengths) -> Iterator[tuple[str, str]]:
     """Family and policy of the loop of checks and rewriting, around several samplers."""
-    for writer in WRITERS:
-        for passes in REWRITING_PASSES:
+    for writer in (*WRITERS, f"schedule:counts={lengths.by_hand[0]}"):
+        for passes in lengths.rewriting_passes:
             yield CHECKED, f"{CHECKED}:passes={passes},sampler={writer}"
 
 
-def scheduled(steps: Sequence[int], blocks: Sequence[int]) -> Iterator[tuple[str, str]]:
+def scheduled(lengths: Lengths, gen_len: int) -> Iterator[tuple[str, str]]:
     """Family and policy of every rule that is told how many steps it has."""
-    for counts in BY_HAND:
+    for counts in lengths.by_hand:
         yield "by_hand", f"schedule:counts={counts}"
-    for count in steps:
+    for count in lengths.steps:
         for rule in ("confidence", "margin", "entropy", "left_to_right"):
             for skip in ("false", "true"):
                 yield rule, f"{rule}:steps={count},skip_eos={skip}"
         for rule in ("ancestral", "ancestral_cached"):
             yield rule, f"{rule}:steps={count}"
-        for block in blocks:
-            if block == 0 or -(-20 // block) <= count:
+        for block in lengths.blocks:
+            if block == 0 or -(-gen_len // block) <= count:
                 yield "low_confidence", f"low_confidence:steps={count},block_len={block}"
         yield "path_planning", f"path_planning:steps={count}"
         for schedule in ("cap", "loop"):
             for eta in ETAS:
                 yield "remdm", f"remdm:steps={count},schedule={schedule},eta={eta}"
         yield "remdm", f"remdm:steps={count},schedule=conf"
-    for block in blocks:
+    for block in lengths.blocks:
         yield "dilated", f"dilated:block_len={block}"

@@ -16,12 +16,11 @@ from ml_collections import FrozenConfigDict
 
 import reoac_jax
 from frontier.budgets import Point, at_budget, over_seeds, paired_difference, upper_hull
-from frontier.grids import CHECKED
+from frontier.grids import BIASED, CHECKED, LENGTHS
 from frontier.rows import Row, point, unpack
 from reoac_jax.config import config_hash, to_json
 from reoac_jax.system.files import replacing_file, write_json
 
-BUDGETS = (4.0, 5.0, 6.0, 7.0, 8.0, 10.0)
 FIELDS = (
     "subject", "seed", "family", "policy", "split", "problems", "accuracy", "low", "high", "passes",
     "passes_median", "passes_max", "cost", "padding_share", "tokens_computed", "seconds",
@@ -37,10 +36,10 @@ def frontiers(rows: Sequence[Row], subject: str, seed: int | None = None) -> dic
     return found
 
 
-def at_budgets(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def at_budgets(rows: Sequence[Row], budgets: Sequence[float]) -> list[dict[str, Any]]:
     """For each budget the accuracy of every family on the backbone as it is, best first."""
     table = []
-    for budget in BUDGETS:
+    for budget in budgets:
         reached = {
             family: result
             for family, points in frontiers(rows, "bundled").items()
@@ -73,6 +72,14 @@ def compared(rows: Sequence[Row]) -> list[dict[str, Any]]:
             entry["over_seeds"] = over_seeds([row["accuracy"] for row in mine])
             entry["each_seed"] = [
                 {"seed": row["seed"], **_against_the_best(rows, [row])} for row in mine
+            ]
+        biased = [
+            r for r in rows if (r["subject"], r["split"], r["family"]) == (subject, "test", BIASED)
+        ]
+        if biased:
+            entry["biased"] = [
+                {"seed": row["seed"], "policy": row["policy"], **_against_the_best(rows, [row])}
+                for row in biased
             ]
         found.append(entry)
     return found
@@ -129,12 +136,12 @@ def best_family(rows: Sequence[Row], budget: float) -> str | None:
     return max(reached, key=lambda family: reached[family]) if reached else None
 
 
-def backbones(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def backbones(rows: Sequence[Row], budgets: Sequence[float]) -> list[dict[str, Any]]:
     """Trained backbones against the one as it is, in the same orders, at equal budgets."""
     found = []
     for subject in ("control", "trajectory"):
         seeds = sorted({row["seed"] for row in rows if row["subject"] == subject})
-        for budget in BUDGETS:
+        for budget in budgets:
             for family in ("threshold", "entropy_bound", "prefix_threshold", "by_hand"):
                 before = at_budget(frontiers(rows, "bundled").get(family, []), budget)
                 after = [
@@ -164,6 +171,7 @@ def write_results(
     rows: Sequence[Row], output: Path, config: FrozenConfigDict, command: str
 ) -> None:
     """The tables as JSON and CSV, and the picture."""
+    budgets = LENGTHS[config.rollout.gen_len].budgets
     write_json(
         output.with_suffix(".json"),
         {
@@ -172,26 +180,29 @@ def write_results(
             "config_hash": config_hash(config),
             "machine": f"{platform.machine()}, {jax.devices()[0].device_kind}",
             "versions": {"reoac-jax": reoac_jax.__version__, "jax": jax.__version__},
-            "at_budgets": at_budgets(rows),
+            "at_budgets": at_budgets(rows, budgets),
             "actors": compared(rows),
-            "backbones": backbones(rows),
+            "backbones": backbones(rows, budgets),
         },
     )
     with replacing_file(output.with_suffix(".csv")) as temporary, temporary.open("w") as file:
         writer = csv.DictWriter(file, FIELDS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-    figure = draw(rows)
+    figure = draw(rows, budgets[len(budgets) // 2])
     with replacing_file(output.with_suffix(".png")) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     print(f"wrote {output}.json, .csv and .png")
 
 
-def draw(rows: Sequence[Row]) -> plt.Figure:
-    """Accuracy against mean passes on the test split: a line for each family's upper hull."""
+def draw(rows: Sequence[Row], budget: float) -> plt.Figure:
+    """Accuracy against mean passes on the test split: a line for each family's upper hull.
+
+    Those that reach most at the budget, or in less, have colours.
+    """
     figure, axis = plt.subplots(figsize=(10.5, 6.0), layout="constrained")
     families = frontiers(rows, "bundled")
-    strongest = sorted(families, key=lambda name: -_height(families[name]))
+    strongest = sorted(families, key=lambda name: -_height(families[name], budget))
     colours = plt.get_cmap("tab10").colors
     for index, family in enumerate(strongest):
         shown = index < len(colours)
@@ -218,6 +229,13 @@ def draw(rows: Sequence[Row]) -> plt.Figure:
                 ],
                 fmt=marker, color="black", markersize=8, capsize=2, zorder=6, label=group,
             )  # fmt: skip
+    for subject in sorted({row["subject"] for row in rows if row["family"] == BIASED}):
+        for seed in sorted({row["seed"] for row in rows if row["subject"] == subject}):
+            own = frontiers(rows, subject, seed)
+            axis.plot(
+                *zip(*sorted((p.passes, p.accuracy) for p in own[BIASED]), strict=True),
+                color="black", linewidth=1.2, zorder=5,
+            )  # fmt: skip
     for subject, colour in (("control", "tab:gray"), ("trajectory", "tab:red")):
         for seed in sorted({r["seed"] for r in rows if r["subject"] == subject}):
             found = frontiers(rows, subject, seed)
@@ -235,9 +253,8 @@ def draw(rows: Sequence[Row]) -> plt.Figure:
     return figure
 
 
-def _height(points: Sequence[Point]) -> float:
-    """The accuracy reached at the budget that the picture is about: 7 passes, or less."""
-    reached = at_budget(points, 7.0)
+def _height(points: Sequence[Point], budget: float) -> float:
+    reached = at_budget(points, budget)
     return -1.0 if reached is None else float(reached.mean())
 
 
