@@ -109,17 +109,19 @@ def measure_samplers(study: Study) -> None:
     parts = load_parts(config)
     trained = untrained(config, parts)
     lengths = lengths_of(study)
-    for policies in (
+    rules = (
         adaptive(lengths.blocks),
         scheduled(lengths, config.rollout.gen_len),
-        rewriting(lengths),
         ((RANDOM, RANDOM),),
-    ):
-        for family, policy in policies:
-            study.row("bundled", 0, family, policy, "dev", config, parts, trained)
+    )
+    for kinds in (rules, (rewriting(lengths),)):
+        for policies in kinds:
+            for family, policy in policies:
+                study.row("bundled", 0, family, policy, "dev", config, parts, trained)
+            study.forget_programs()
+        for family, policy in close_to_the_best(study, chosen(study, "bundled")):
+            study.row("bundled", 0, family, policy, "test", config, parts, trained)
         study.forget_programs()
-    for family, policy in close_to_the_best(study, chosen(study, "bundled")):
-        study.row("bundled", 0, family, policy, "test", config, parts, trained)
 
 
 def close_to_the_best(study: Study, found: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -157,19 +159,19 @@ def chosen(study: Study, subject: str) -> list[tuple[str, str]]:
 def measure_sequences(study: Study) -> None:
     """The best fixed sequences of operators; the row's policy is the sequence.
 
-    Of the operators that reveal an even quota, for each number of steps; of the bold ones, for as
-    many steps as bold actors have, and each bold operator alone, from the first step to the last.
+    Each bold operator alone, from the first step to the last; of these, for as many steps as a row
+    has positions; and of the operators that reveal an even quota, for each number of steps.
     """
     bold = {"rollout.max_steps": study.config().rollout.gen_len, **BOLD}
-    for steps in lengths_of(study).sequence_steps:
-        searched(study, "sequence", {"rollout.max_steps": steps})
-    searched(study, "bold sequence", bold)
     config = study.config(**bold)
     parts = load_parts(config)
     for name in config.operators.names:
         for split in ("dev", "test"):
             before = untrained(config, parts)
             study.row("bundled", 0, f"bold {name}", name, split, config, parts, before)
+    searched(study, "bold sequence", bold)
+    for steps in lengths_of(study).sequence_steps:
+        searched(study, "sequence", {"rollout.max_steps": steps})
 
 
 def searched(study: Study, family: str, changes: Mapping[str, Any]) -> None:
