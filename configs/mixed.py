@@ -6,7 +6,8 @@ As `tiny.py`, with the backbone `checkpoints/mixed_mdlm` (`python convert/mdlm_t
 data/mixed_mdlm --output checkpoints/mixed_mdlm`). A row has room for the longest answer and eos;
 the others end in padding. Numbers are at most 15 and results at most 99.
 
-Cost: 20 iterations; no actor has been trained to its end yet. Result to expect from the backbone as
+Cost: 20 iterations; no actor over operators has been trained to its end yet (over positions:
+`mixed_positions.py`). Result to expect from the backbone as
 it is, on development problems: a confidence threshold solves 42 % in 11.7 passes, the best fixed
 sequence of operators that was found 46 % in 10.9 (`scripts/room.py`).
 """

@@ -5,8 +5,8 @@
 Stages, each skipped where its rows are there (a second call goes on where the first one stopped):
 
 - samplers: every rule with its parameters swept on the development split, and the loop of checks
-  and rewriting around some; what lies on a rule's upper hull there, and at most 5 points behind the
-  best rule, is measured on the test split.
+  and rewriting around some; what lies on a rule's upper hull there, and is at most 5 points behind
+  the best rule or beside such a point, is measured on the test split.
 - sequences: the best fixed sequence of operators that a search on the development split finds.
 - actors: training runs with several numbers of steps and costs a pass, their actors on both splits.
 - positions: the policy over positions (`CONFIG_positions.py`, beside the configuration), trained to
@@ -125,8 +125,8 @@ def measure_samplers(study: Study) -> None:
 
 
 def close_to_the_best(study: Study, found: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those of them that are within `MARGIN` of the best rule at their passes, or check answers; on
-    the development split."""
+    """Those of them that are within `MARGIN` of the best rule at their passes on the development
+    split, or check answers; and their neighbours on the family's hull, between which it is read."""
     points = {
         row["policy"]: point(row)
         for row in study.rows.all
@@ -134,11 +134,19 @@ def close_to_the_best(study: Study, found: Sequence[tuple[str, str]]) -> list[tu
     }
     plain = [points[policy] for policy in points if not policy.startswith(CHECKED)]
 
-    def behind(policy: str) -> float:
+    def is_close(policy: str) -> bool:
         best = at_budget(plain, points[policy].passes)
-        return 0.0 if best is None else float(best.mean()) - points[policy].accuracy
+        return best is None or float(best.mean()) - points[policy].accuracy <= MARGIN
 
-    return [(family, policy) for family, policy in found if behind(policy) <= MARGIN]
+    families: dict[str, list[str]] = {}
+    for family, policy in found:
+        families.setdefault(family, []).append(policy)
+    return [
+        (family, policy)
+        for family, hull in families.items()
+        for place, policy in enumerate(hull)
+        if any(is_close(near) for near in hull[max(place - 1, 0) : place + 2])
+    ]
 
 
 def chosen(study: Study, subject: str) -> list[tuple[str, str]]:

@@ -96,7 +96,7 @@ def _against_the_best(rows: Sequence[Row], mine: Sequence[Row]) -> dict[str, Any
     ours = np.mean([unpack(row) for row in mine], axis=0)
     others = frontiers(rows, "bundled")
     rival = best_family(rows, budget)
-    theirs = None if rival is None else at_budget(others[rival], budget)
+    theirs = None if rival is None else at_budget(others.get(rival, []), budget)
     checked = at_budget(others.get(CHECKED, []), budget)
     entry: dict[str, Any] = {"passes": budget, "accuracy": float(ours.mean())}
     if theirs is not None:
@@ -229,13 +229,11 @@ def draw(rows: Sequence[Row], budget: float) -> plt.Figure:
                 ],
                 fmt=marker, color="black", markersize=8, capsize=2, zorder=6, label=group,
             )  # fmt: skip
-    for subject in sorted({row["subject"] for row in rows if row["family"] == BIASED}):
-        for seed in sorted({row["seed"] for row in rows if row["subject"] == subject}):
-            own = frontiers(rows, subject, seed)
-            axis.plot(
-                *zip(*sorted((p.passes, p.accuracy) for p in own[BIASED]), strict=True),
-                color="black", linewidth=1.2, zorder=5,
-            )  # fmt: skip
+    biased = [row for row in rows if (row["family"], row["split"]) == (BIASED, "test")]
+    for subject, seed in sorted({(row["subject"], row["seed"]) for row in biased}):
+        own = [row for row in biased if (row["subject"], row["seed"]) == (subject, seed)]
+        line = sorted((row["passes"], row["accuracy"]) for row in own)
+        axis.plot(*zip(*line, strict=True), color="black", linewidth=1.2, zorder=5)
     for subject, colour in (("control", "tab:gray"), ("trajectory", "tab:red")):
         for seed in sorted({r["seed"] for r in rows if r["subject"] == subject}):
             found = frontiers(rows, subject, seed)
