@@ -41,7 +41,7 @@ class PositionDecider(ActorDecider):
             progress=progress_at(generated, prediction, step, self.vocabulary, settings),
             positions=jnp.stack([confidence, masked.astype(jnp.float32)], axis=-1),
         )
-        logits = self.heads(observation, step).logits + settings.logit_bias
+        logits = self.heads(observation, step).logits
         chosen = pick(AnyPositions(logits, masked), rows[0].keys, step, settings)
         everything = jnp.int32(settings.gen_len)
         update = jax.vmap(apply_update, (0, 0, 0, None, None, 0, None))(

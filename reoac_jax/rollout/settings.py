@@ -23,7 +23,7 @@ class RolloutSettings:
     max_steps: T. gen_len: G. mask_id, pad_id: token ids.
     update_rule: "denoise" or "overwrite" (DESIGN.md, section 8).
     selection_mode: "sample" or "argmax" over the actor's logits. positions: whether it chooses
-    positions, and no operator; logit_bias: what is added to the logit of each of them.
+    positions, and no operator.
     draw: how tokens are drawn.
     empty_operator: what becomes of an operator that can change nothing: "mask", it may not be
     chosen, or "fallback", `fallback_operator`, an index, acts in its place.
@@ -70,7 +70,6 @@ class RolloutSettings:
     operators: tuple[Operator, ...]
     scope_anchor: str
     positions: bool = False
-    logit_bias: float = 0.0
     rows: bool = False
     keep_hidden: bool = False
     notation: EquationNotation | None = None

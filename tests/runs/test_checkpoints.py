@@ -17,6 +17,7 @@ from reoac_jax.runs.checkpoints import (
     read_item,
     read_record,
 )
+from reoac_jax.runs.checksums import CHECKSUMS
 from reoac_jax.system.errors import InputError
 
 # Written by Orbax behind the checksums: times, and a marker for other file systems.
@@ -91,7 +92,9 @@ def test_damage_of_any_file_is_found_and_the_one_before_is_used(damage, saved, r
         assert latest_checkpoint(run) == run / "1", file
         error = capsys.readouterr().err
         assert error.startswith(f"warning: checkpoint {run / '2'} is damaged: ")
-        assert file.name in error and str(run / "1") in error and error.count("\n") == 1
+        assert str(run / "1") in error and error.count("\n") == 1
+        if file.name != CHECKSUMS:  # a changed byte there is laid to the file that it is about
+            assert file.name in error
         with pytest.raises(InputError, match="2 is damaged"):
             find_checkpoint(run / "2")
         shutil.copy(saved / file, run / file)
