@@ -99,6 +99,17 @@ def test_evaluation_does_not_depend_on_batch_and_devices(run, tmp_path, monkeypa
     assert results[7, "sample"] == results[12, "sample"] != results[12, "argmax"]
 
 
+@pytest.mark.parametrize(("bias", "passes"), [(50, 1), (-50, 4)])
+def test_a_bias_makes_the_same_actor_quicker_or_slower(run, tmp_path, bias, passes):
+    """All positions at once; one a pass, and in the last of four all that is left."""
+    options, resumed, _ = run
+    output = tmp_path / "biased.json"
+    argv = ["--config", TINY, *options, "--checkpoint", str(resumed / "checkpoints")]
+    argv += ["--policy", f"actor:selection=argmax,logit_bias={bias}", "--output", str(output)]
+    assert run_command(evaluate.main, argv) == 0
+    assert json.loads(output.read_text())["forward_passes"] == passes
+
+
 def test_operators_can_be_evaluated_beside_it(run, tmp_path):
     options, *_ = run
     output = tmp_path / "operator.json"

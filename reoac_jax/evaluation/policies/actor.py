@@ -3,6 +3,8 @@
 import dataclasses
 from typing import ClassVar
 
+import jax
+
 from reoac_jax.config.parameters import parameter
 from reoac_jax.evaluation.names import ACTOR
 from reoac_jax.evaluation.policies.interface import (
@@ -12,7 +14,26 @@ from reoac_jax.evaluation.policies.interface import (
     outcome_of_rollout,
 )
 from reoac_jax.policy.distributions import AnyPositions
+from reoac_jax.policy.heads import AppliesHeads, HeadOutput, HeadParams
+from reoac_jax.policy.observation import Observation
 from reoac_jax.system.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class BiasedHeads:
+    """Heads over positions with one number added to each of the actor's logits.
+
+    What is recorded as logits, and the choice, are the biased actor's.
+    """
+
+    heads: AppliesHeads
+    logit_bias: float
+
+    def apply(
+        self, params: HeadParams, observation: Observation[jax.Array], step: jax.Array
+    ) -> HeadOutput:
+        output = self.heads.apply(params, observation, step)
+        return output._replace(logits=output.logits + self.logit_bias)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +58,7 @@ class Actor(PolicyType):
 
     def prepare(self, where: Surroundings) -> Running:
         settings = where.settings
+        heads: AppliesHeads = where.parts.heads
         if self.selection != "configured":
             settings = dataclasses.replace(settings, selection_mode=self.selection)
         if self.logit_bias:
@@ -45,8 +67,8 @@ class Actor(PolicyType):
                     f"--policy is {str(self)!r}, but the actor chooses operators; expected no "
                     f"logit_bias, or heads.policy={AnyPositions.name}"
                 )
-            settings = dataclasses.replace(settings, logit_bias=self.logit_bias)
-        program = where.rollout(where.parts.heads, settings)
+            heads = BiasedHeads(heads, self.logit_bias)
+        program = where.rollout(heads, settings)
         return Running(program, None, outcome_of_rollout, settings.max_steps)
 
 
