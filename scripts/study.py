@@ -7,7 +7,8 @@ Stages, each skipped where its rows are there (a second call goes on where the f
 - samplers: every rule with its parameters swept on the development split, and the loop of checks
   and rewriting around some; what lies on a rule's upper hull there, and is at most 5 points behind
   the best rule or beside such a point, is measured on the test split.
-- sequences: the best fixed sequence of operators that a search on the development split finds.
+- sequences: single operators with their thresholds swept, and the best fixed sequences of operators
+  that searches on the development split find, one for accuracy alone and one that charges passes.
 - actors: training runs with several numbers of steps and costs a pass, their actors on both splits.
 - positions: the policy over positions (`CONFIG_positions.py`, beside the configuration), trained to
   several prices of a pass, its best positions on both splits, as it draws them, and biased to other
@@ -40,7 +41,8 @@ from frontier.grids import (
     BOLD,
     CHECKED,
     LENGTHS,
-    POSITIONS,
+    OPERATOR_THRESHOLDS,
+    SEARCHED,
     SEEDED,
     Lengths,
     adaptive,
@@ -59,9 +61,13 @@ from reoac_jax.evaluation.policies import ACTOR, BETWEEN, RANDOM
 from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
 from reoac_jax.runs.folder import CHECKPOINTS
 from reoac_jax.system.errors import InputError, RunError, run_command
+from reoac_jax.tasks.task import Split
 
 STAGES = ("samplers", "sequences", "actors", "positions", "control", "trajectory")
+# Stages with a configuration beside the study's own: `tiny_positions.py` of `tiny.py`.
+BESIDE = {"positions": "positions", "control": "trajectory", "trajectory": "trajectory"}
 MARGIN = 0.05  # of accuracy; a development split of 1 000 knows it to 0.03
+BOTH: tuple[Split, ...] = ("dev", "test")
 DRAWN = f"{ACTOR}:selection=sample"  # as a policy chooses while it trains
 
 
@@ -78,6 +84,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--test", type=int, default=1000, help="test problems")
     options, overrides = parse_command_line(parser, argv)
     with studying(options, overrides) as study:
+        lengths_of(study)
+        for stage in sorted(BESIDE.keys() & set(options.stages)):
+            if not Path(beside(study, BESIDE[stage])).exists():
+                raise InputError(
+                    f"--stages has {stage}, but there is no {beside(study, BESIDE[stage])}; "
+                    "expected that configuration, or --stages without it"
+                )
         for stage in STAGES:
             if stage in options.stages:
                 globals()[f"measure_{stage}"](study)
@@ -98,7 +111,7 @@ def lengths_of(study: Study) -> Lengths:
 
 
 def beside(study: Study, name: str) -> str:
-    """The configuration of that name beside the study's own: `tiny_positions.py` of `tiny.py`."""
+    """The configuration of that name beside the study's own."""
     own = Path(study.options.config)
     return str(own.with_name(f"{own.stem}_{name}{own.suffix}"))
 
@@ -119,7 +132,7 @@ def measure_samplers(study: Study) -> None:
             for family, policy in policies:
                 study.row("bundled", 0, family, policy, "dev", config, parts, trained)
             study.forget_programs()
-        for family, policy in close_to_the_best(study, chosen(study, "bundled")):
+        for family, policy in close_to_the_best(study, chosen(study, "bundled", config)):
             study.row("bundled", 0, family, policy, "test", config, parts, trained)
         study.forget_programs()
 
@@ -149,11 +162,13 @@ def close_to_the_best(study: Study, found: Sequence[tuple[str, str]]) -> list[tu
     ]
 
 
-def chosen(study: Study, subject: str) -> list[tuple[str, str]]:
-    """Family and policy of what lies on a family's upper hull on the development split."""
+def chosen(study: Study, subject: str, config: FrozenConfigDict) -> list[tuple[str, str]]:
+    """Family and policy of what lies on a family's upper hull on the development split.
+
+    Of the rows of that configuration: bold operators have one of their own.
+    """
     families: dict[str, list[Row]] = {}
-    # Bold operators have a configuration of their own.
-    wanted = (subject, "dev", 0, config_hash(study.config()))
+    wanted = (subject, "dev", 0, config_hash(config))
     for row in study.rows.all:
         if (row["subject"], row["split"], row["seed"], row["config_hash"]) == wanted:
             families.setdefault(row["family"], []).append(row)
@@ -167,22 +182,29 @@ def chosen(study: Study, subject: str) -> list[tuple[str, str]]:
 def measure_sequences(study: Study) -> None:
     """The best fixed sequences of operators; the row's policy is the sequence.
 
-    Each bold operator alone, from the first step to the last; of these, for as many steps as a row
-    has positions; and of the operators that reveal an even quota, for each number of steps.
+    Each bold operator alone, from the first step to the last, as it is and with other thresholds;
+    of these, for as many steps as a row has positions, what a search finds; and of the operators
+    that reveal an even quota, for each number of steps.
     """
     bold = {"rollout.max_steps": study.config().rollout.gen_len, **BOLD}
     config = study.config(**bold)
     parts = load_parts(config)
+    before = untrained(config, parts)
     for name in config.operators.names:
-        for split in ("dev", "test"):
-            before = untrained(config, parts)
-            study.row("bundled", 0, f"bold {name}", name, split, config, parts, before)
-    searched(study, "bold sequence", bold)
+        swept = () if name == "O_NEXT" else OPERATOR_THRESHOLDS  # it selects one position
+        for policy in (name, *(f"{name}:threshold={t}" for t in swept)):
+            study.row("bundled", 0, f"bold {name}", policy, "dev", config, parts, before)
+        study.row("bundled", 0, f"bold {name}", name, "test", config, parts, before)
+        study.forget_programs()
+    for family, policy in close_to_the_best(study, chosen(study, "bundled", config)):
+        study.row("bundled", 0, family, policy, "test", config, parts, before)
+    for family, (changes, charge) in SEARCHED.items():
+        searched(study, family, {**bold, **changes}, charge)
     for steps in lengths_of(study).sequence_steps:
         searched(study, "sequence", {"rollout.max_steps": steps})
 
 
-def searched(study: Study, family: str, changes: Mapping[str, Any]) -> None:
+def searched(study: Study, family: str, changes: Mapping[str, Any], charge: float = 0.0) -> None:
     """The sequence that the search finds under a configuration, on both splits."""
     config = study.config(**changes)
     parts = load_parts(config)
@@ -192,49 +214,59 @@ def searched(study: Study, family: str, changes: Mapping[str, Any]) -> None:
         if row["family"] == family and row["config_hash"] == config_hash(config)
     ]
     if not done:
-        found = search_sequence(config, parts, study.task, seed=0)
+        found = search_sequence(config, parts, study.task, seed=0, charge=charge)
         print(f"best of {found.tried} sequences: {found.policy}", flush=True)
     policy = done[0]["policy"] if done else found.policy
-    for split in ("dev", "test"):
+    for split in BOTH:
         study.row("bundled", 0, family, policy, split, config, parts, untrained(config, parts))
 
 
 def measure_actors(study: Study) -> None:
     """The trained actors over the frozen backbone, and the first of them untrained."""
     for subject, changes in ACTORS.items():
-        for seed in range(study.options.seeds if subject in SEEDED else 1):
-            config = study.config(**changes, seed=seed)
-            parts = load_parts(config)
-            run = trained_run(study, f"{subject} {seed}", study.options.config, config, changes)
-            trained = load_trained(run / CHECKPOINTS, parts)
-            for split in ("dev", "test"):
-                study.row(subject, seed, ACTOR, ACTOR, split, config, parts, trained)
-            if seed == 0:
-                before = untrained(config, parts)
-                name = f"{subject} untrained"
-                study.row(name, seed, ACTOR, ACTOR, "test", config, parts, before)
-            study.forget_programs()
+        measure_seeds(study, subject, study.options.config, changes, ((ACTOR, ACTOR),))
+        config = study.config(**changes, seed=0)
+        parts = load_parts(config)
+        before = untrained(config, parts)
+        study.row(f"{subject} untrained", 0, ACTOR, ACTOR, "test", config, parts, before)
+        study.forget_programs()
 
 
 def measure_positions(study: Study) -> None:
     """The policies over positions on the frozen backbone; and the first of them untrained."""
     file = beside(study, "positions")
-    for place, (subject, changes) in enumerate(POSITIONS.items()):
-        for seed in range(study.options.seeds if subject in SEEDED else 1):
-            config = study.config(file, **changes, seed=seed)
-            parts = load_parts(config)
-            run = trained_run(study, f"{subject} {seed}", file, config, changes)
-            trained = load_trained(run / CHECKPOINTS, parts)
-            for split in ("dev", "test"):
-                study.row(subject, seed, ACTOR, ACTOR, split, config, parts, trained)
-                study.row(subject, seed, "actor, drawn", DRAWN, split, config, parts, trained)
-                for bias in BIASES:
-                    policy = f"{ACTOR}:logit_bias={bias}"
-                    study.row(subject, seed, BIASED, policy, split, config, parts, trained)
-            if (place, seed) == (0, 0):
-                before = untrained(config, parts)
-                study.row("positions untrained", 0, ACTOR, DRAWN, "test", config, parts, before)
-            study.forget_programs()
+    biased = tuple((BIASED, f"{ACTOR}:logit_bias={bias}") for bias in BIASES)
+    policies = ((ACTOR, ACTOR), ("actor, drawn", DRAWN), *biased)
+    exponents = lengths_of(study).exponents
+    for exponent in exponents:
+        changes = {"reward.passes_exponent": exponent}
+        measure_seeds(study, f"positions {exponent}", file, changes, policies)
+    config = study.config(file, **{"reward.passes_exponent": exponents[0]}, seed=0)
+    parts = load_parts(config)
+    before = untrained(config, parts)
+    study.row("positions untrained", 0, ACTOR, DRAWN, "test", config, parts, before)
+    study.forget_programs()
+
+
+def measure_seeds(
+    study: Study,
+    subject: str,
+    file: str,
+    changes: Mapping[str, Any],
+    policies: Sequence[tuple[str, str]],
+) -> None:
+    """The policies of the training runs of a subject, each a family and a name, on both splits."""
+    wanted = [(family, policy, split) for family, policy in policies for split in BOTH]
+    for seed in range(study.options.seeds if subject in SEEDED else 1):
+        config = study.config(file, **changes, seed=seed)
+        parts = load_parts(config)
+        if study.has(subject, seed, config, parts.base_hash, wanted):
+            continue
+        run = trained_run(study, f"{subject} {seed}", file, config, changes)
+        trained = load_trained(run / CHECKPOINTS, parts)
+        for family, policy, split in wanted:
+            study.row(subject, seed, family, policy, split, config, parts, trained)
+        study.forget_programs()
 
 
 def measure_control(study: Study) -> None:
@@ -293,7 +325,7 @@ def same_orders(
     actors of the actors' stage, whose heads know only the backbone as it was.
     """
     families = ("threshold", "entropy_bound", "prefix_threshold", "by_hand")
-    for family, policy in chosen(study, "bundled"):
+    for family, policy in chosen(study, "bundled", study.config()):
         if family in families:
             study.row(subject, seed, family, policy, "test", config, parts, trained)
     bundled = study.config()

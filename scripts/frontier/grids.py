@@ -23,6 +23,7 @@ class Lengths:
     sequence_steps: of the sequences that are searched. by_hand: left to right, so many a pass, the
     last pass all the rest. rewriting_passes: of a row that is checked and rewritten, at most.
     budgets: mean passes at which the table compares; the picture is about the middle one.
+    exponents: of the passes in the reward of policies over positions; the first one untrained too.
     """
 
     blocks: tuple[int, ...]
@@ -31,6 +32,7 @@ class Lengths:
     by_hand: tuple[str, ...]
     rewriting_passes: tuple[int, ...]
     budgets: tuple[float, ...]
+    exponents: tuple[float, ...]
 
 
 LENGTHS = {  # by the generated positions of a row
@@ -41,6 +43,7 @@ LENGTHS = {  # by the generated positions of a row
         by_hand=("1-1-1-1-1-2", "1-1-2-2-2", "2-2-2-2", "1-1-1-1-1-1-1-1-1", "3-3-3", "4-4"),
         rewriting_passes=(8, 12, 16, 24, 40),
         budgets=(4.0, 5.0, 6.0, 7.0, 8.0, 10.0),
+        exponents=(1.0, 0.25),
     ),
     25: Lengths(  # answers of 12, 18 and 24 tokens
         blocks=(0, 6),
@@ -52,6 +55,7 @@ LENGTHS = {  # by the generated positions of a row
         ),
         rewriting_passes=(14, 20, 32, 50),
         budgets=(6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 14.0),
+        exponents=(1.0, 3.0),
     ),
 }  # fmt: skip
 # What actors are trained with: steps, cost a step, and whether operators may reveal by confidence,
@@ -63,6 +67,23 @@ BOLD: Mapping[str, Any] = {
     "operators.O_FAST.threshold": 0.7,
     "operators.O_CONFIDENT.threshold": 0.9,
     "rollout.empty_operator": "mask",
+}
+# Each operator at every step, with these thresholds beside its own.
+OPERATOR_THRESHOLDS = (0.7, 0.8, 0.9)
+# Sequences that are searched: what differs from BOLD, and what a pass is charged in the search. A
+# charged one is to be the rival of what takes few passes, and its operators reveal more at once.
+SEARCHED: Mapping[str, tuple[Mapping[str, Any], float]] = {
+    "bold sequence": ({}, 0.0),
+    "bold sequence, charged": (
+        {
+            "operators.O_NUM.threshold": 0.7,
+            "operators.O_OP.threshold": 0.7,
+            "operators.O_SCOPE.threshold": 0.8,
+            "operators.O_FAST.threshold": 0.5,
+            "operators.O_CONFIDENT.threshold": 0.7,
+        },
+        0.05,
+    ),
 }
 COSTS = (0.01, 0.03, 0.1)
 ACTORS: Mapping[str, Mapping[str, Any]] = {
@@ -77,10 +98,6 @@ SEEDED = ("actor T7", "bold T20 0.03", "positions 0.25")
 # Each trained policy over positions also at budgets that it was not trained for.
 BIASED = "actor, biased"
 BIASES = (-3.0, -1.5, 1.5, 3.0)
-# Policies over positions: how much passes count in the reward.
-POSITIONS: Mapping[str, Mapping[str, Any]] = {
-    f"positions {exponent}": {"reward.passes_exponent": exponent} for exponent in (1.0, 0.25)
-}
 
 
 def adaptive(blocks: Sequence[int]) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Study:
         trained: Trained,
     ) -> Row:
         """One policy of one subject on the first problems of a split."""
-        problems = self.options.dev if split == "dev" else self.options.test
+        problems = self.problems(split)
         key = {
             "subject": subject,
             "seed": seed,
@@ -82,6 +82,31 @@ class Study:
             }
 
         return self.rows.measured(key, measure)
+
+    def has(
+        self,
+        subject: str,
+        seed: int,
+        config: FrozenConfigDict,
+        base_hash: str,
+        wanted: Iterable[tuple[str, str, Split]],
+    ) -> bool:
+        """Whether all that is wanted of a training run is there: families, policies and splits.
+
+        Then the run need not be made again.
+        """
+        there = {
+            (row["family"], row["policy"], row["split"], row["problems"])
+            for row in self.rows.all
+            if (row["subject"], row["seed"], row["config_hash"])
+            == (subject, seed, config_hash(config))
+            and row["backbone_hash"].startswith(base_hash)
+        }
+        return {(*each, self.problems(each[-1])) for each in wanted} <= there
+
+    def problems(self, split: Split) -> int:
+        """How many are measured."""
+        return int(self.options.dev if split == "dev" else self.options.test)
 
     def forget_programs(self) -> None:
         """Lets go of what was compiled; a process may hold so many memory mappings and no more."""
