@@ -2,6 +2,7 @@
 
 import importlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from reoac_jax.system.errors import run_command
 from scripts.frontier import budgets
 from scripts.frontier.budgets import (
     Point,
@@ -145,3 +147,60 @@ def test_the_room_of_a_choice_is_not_luck(monkeypatch):
     )
     assert by_length["length"] == pytest.approx(0.8, abs=0.02)
     assert by_length["all"] == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.fixture
+def study(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
+    return importlib.import_module("study")
+
+
+def dev_row(family, policy, passes, right):
+    """A row of 100 development problems of the backbone as it is."""
+    solved = np.packbits(np.arange(100) < right).tobytes().hex()
+    return {
+        "subject": "bundled", "seed": 0, "split": "dev", "problems": 100, "correct": solved,
+        "family": family, "policy": policy, "passes": passes, "config_hash": "c",
+        "backbone_hash": "base and run", "accuracy": right / 100,
+    }  # fmt: skip
+
+
+def test_what_is_close_to_the_best_is_measured_with_its_neighbours(study):
+    rows = [
+        dev_row("best", "best 4", 4.0, 40), dev_row("best", "best 8", 8.0, 60),
+        # Near at 8 passes; its neighbour is not, but between the two its frontier is read.
+        dev_row("near", "near 4", 4.0, 10), dev_row("near", "near 8", 8.0, 56),
+        dev_row("far", "far 4", 4.0, 34), dev_row("far", "far 8", 8.0, 54),
+        # No rival of plain rules, and no reason to leave one out.
+        dev_row(f"{study.CHECKED}", f"{study.CHECKED}:passes=8", 8.0, 90),
+    ]  # fmt: skip
+    found = [(row["family"], row["policy"]) for row in rows]
+    kept = study.close_to_the_best(SimpleNamespace(rows=SimpleNamespace(all=rows)), found)
+    names = ["best 4", "best 8", "near 4", "near 8", f"{study.CHECKED}:passes=8"]
+    assert [policy for _, policy in kept] == names
+
+
+def test_a_run_is_not_made_again_where_all_its_rows_are_there(study, monkeypatch):
+    """Only of the same training and backbone, on as many problems."""
+    measure = importlib.import_module("frontier.measure")
+    monkeypatch.setattr(measure, "config_hash", lambda config: config)
+    own = object.__new__(measure.Study)
+    own.options = SimpleNamespace(dev=100, test=200)
+    own.rows = SimpleNamespace(all=[dev_row("actor", "actor", 4.0, 40)])
+    wanted = [("actor", "actor", "dev")]
+    assert own.has("bundled", 0, "c", "base", wanted)
+    assert not own.has("bundled", 0, "c", "base", [*wanted, ("actor", "actor", "test")])
+    assert not own.has("bundled", 1, "c", "base", wanted)
+    assert not own.has("bundled", 0, "another", "base", wanted)
+    assert not own.has("bundled", 0, "c", "another", wanted)
+    own.options.dev = 50
+    assert not own.has("bundled", 0, "c", "base", wanted)
+
+
+def test_a_missing_configuration_is_said_before_anything_is_measured(
+    study, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(study, "measure_samplers", lambda _: pytest.fail("measured"))
+    argv = ["--config", "configs/mixed.py", "--output", str(tmp_path / "out")]
+    assert run_command(study.main, [*argv, "--stages", "samplers", "trajectory"]) == 2
+    assert "there is no configs/mixed_trajectory.py" in capsys.readouterr().err
