@@ -1,8 +1,8 @@
 """What each choice of the objective and of the observation is worth: one training run without it.
 
     python scripts/ablations.py --config configs/tiny.py --output benchmarks/ablations_tiny
-    python scripts/ablations.py --of notation --config configs/tiny.py \\
-        --output benchmarks/notation_tiny
+    python scripts/ablations.py --of critic --config configs/tiny.py \\
+        --output benchmarks/critic_tiny
     python scripts/ablations.py --of few_passes --config configs/tiny_few_passes.py --split dev \\
         --output benchmarks/ablations_few_passes --config.train.iterations=40
     python scripts/ablations.py --of gate --config configs/tiny_trajectory.py \\
@@ -39,18 +39,23 @@ from reoac_jax.system.files import write_json
 
 
 class Variants(NamedTuple):
-    """policy: that is evaluated. columns: what is listed of the last iteration's metrics.
-    changes: the keys that a variant changes, by what that is in words."""
+    """policies: that are evaluated, a row each. columns: what is listed of the last iteration's
+    metrics. changes: the keys that a variant changes, by what that is in words."""
 
-    policy: str
+    policies: tuple[str, ...]
     columns: tuple[str, ...]
     changes: Mapping[str, Mapping[str, Any]]
 
 
-# What the heads know of the text. Critics that see more have more to learn, and take more steps, on
-# fewer transitions each; with a buffer of one iteration no hidden state is computed again.
+# What the critic, and beside it the actor, knows of the text. Critics that see more have more to
+# learn, and take more steps, on fewer transitions each; with a buffer of one iteration no hidden
+# state is computed again.
 _LONGER: Mapping[str, Any] = {
     "train.critic_steps": 64, "train.head_batch": 512, "train.buffer_size": 1152,
+}  # fmt: skip
+_COPY: Mapping[str, Any] = {
+    "heads.critic": "backbone", "train.critic_steps": 32, "train.head_batch": 256,
+    "train.buffer_size": 1152, "optimizer.critic_rate": 3e-4,
 }  # fmt: skip
 # The trained model's own confidence decides how much a step reveals: all above 0.7, one at least.
 _GATED: Mapping[str, Any] = {
@@ -61,7 +66,7 @@ _GATED: Mapping[str, Any] = {
 _ACTOR_COLUMNS = ("explained_variance", "operator_shares")
 GROUPS = {
     "choices": Variants(
-        ACTOR,
+        (ACTOR,),
         _ACTOR_COLUMNS,
         {
             "as configured": {},
@@ -85,18 +90,25 @@ GROUPS = {
             "rows of 13: the answer's length is known": {"rollout.gen_len": 13},
         },
     ),
-    "notation": Variants(
-        ACTOR,
-        _ACTOR_COLUMNS,
+    "critic": Variants(
+        (ACTOR,),
+        ("explained_variance", "explained_variance_by_step", "critic_loss"),
         {
             "features": _LONGER,
             "features and notation": {**_LONGER, "features.notation": True},
             "rows": {**_LONGER, "heads.reads": "rows"},
             "rows and notation": {**_LONGER, "heads.reads": "rows", "features.notation": True},
+            "a copy of the backbone, all weights": _COPY,
+            "and advantages by it (GAE)": {**_COPY, "objective.advantage": "critic"},
+            "a copy of the backbone, an overlay": {
+                **_COPY, "heads.backbone.mode": "lora", "optimizer.critic_rate": 1e-3,
+                "lora.rank": 16, "lora.alpha": 32.0,
+                "lora.targets": ("attn_qkv", "attn_out", "mlp_in", "mlp_out"),
+            },
         },
     ),
     "few_passes": Variants(
-        "schedule:counts=4-4",
+        ("schedule:counts=4-4",),
         ("accuracy", "backbone_entropy", "backbone_confidence"),
         {
             "as configured": {},
@@ -108,7 +120,7 @@ GROUPS = {
         },
     ),
     "gate": Variants(
-        "threshold:threshold=0.7,block_len=0",
+        ("threshold:threshold=0.7,block_len=0", "schedule:counts=1-1-1-1-1-2"),
         ("accuracy", "forward_passes", "backbone_confidence", "backbone_entropy"),
         {
             "its own gate": _GATED,
@@ -139,7 +151,7 @@ def main(argv: Sequence[str]) -> int:
     )
     options, overrides = parse_command_line(parser, argv)
     options.dev = options.test
-    policy, columns, variants = GROUPS[options.of]
+    policies, columns, variants = GROUPS[options.of]
     rows = []
     with studying(options, overrides) as study:
         for number, (words, changes) in enumerate(variants.items()):
@@ -147,9 +159,11 @@ def main(argv: Sequence[str]) -> int:
             run = trained_run(study, str(number), options.config, own, changes)
             parts = load_parts(own)
             trained = load_trained(run / CHECKPOINTS, parts)
-            row = study.row(words, own.seed, policy, policy, options.split, own, parts, trained)
             last = read_metrics(run / METRICS)[0][-1]
-            rows.append(row | {f"trained {key}": last[key] for key in columns})
+            metrics = {f"trained {key}": last[key] for key in columns}
+            for policy in policies:
+                row = study.row(words, own.seed, policy, policy, options.split, own, parts, trained)
+                rows.append(row | metrics)
             study.forget_programs()
     config = study.config()
     write_json(
@@ -163,19 +177,23 @@ def main(argv: Sequence[str]) -> int:
             "rows": rows,
         },
     )
-    print(f"| variant | accuracy | 95 % interval | {' | '.join(columns)} |")
-    print("|---" * (3 + len(columns)) + "|")
+    named = [*(["policy"] if len(policies) > 1 else []), "accuracy", "95 % interval", "passes"]
+    print(f"| variant | {' | '.join([*named, *columns])} |")
+    print("|---" * (1 + len(named) + len(columns)) + "|")
     for row in rows:
         listed = (in_words(row[f"trained {key}"]) for key in columns)
+        policy = f"| {row['policy']} " if len(policies) > 1 else ""
         print(
-            f"| {row['subject']} | {row['accuracy']:.1%} | {row['low']:.1%} to {row['high']:.1%} | "
-            f"{' | '.join(listed)} |"
+            f"| {row['subject']} {policy}| {row['accuracy']:.1%} | {row['low']:.1%} to "
+            f"{row['high']:.1%} | {row['passes']:.2f} | {' | '.join(listed)} |"
         )
     return 0
 
 
-def in_words(value: float | Mapping[str, float]) -> str:
-    """A number, or the larger ones of the operators' shares."""
+def in_words(value: float | Sequence[float] | Mapping[str, float]) -> str:
+    """A number, one of each step, or the larger ones of the operators' shares."""
+    if isinstance(value, Sequence):
+        return ", ".join(f"{number:.2f}" for number in value)
     if not isinstance(value, Mapping):
         return f"{value:.3f}"
     shares = sorted(value.items(), key=lambda item: -item[1])

@@ -18,7 +18,7 @@ from ml_collections import FrozenConfigDict
 
 from reoac_jax.config import Option, fixed_options, load_config, parse_options
 from reoac_jax.policy.operators import OPERATOR_TYPES
-from reoac_jax.policy.options import POSITIONS, ROWS
+from reoac_jax.policy.options import FURTHER
 from reoac_jax.system.errors import run_command
 from reoac_jax.system.files import write_text
 from reoac_jax.tasks import TASKS, task_options
@@ -68,11 +68,8 @@ instance a `train.episodes_per_iter` that is no multiple of `train.episodes_per_
 _TASK_HEAD = """\
 The other keys of the section are those of the task that `task.name` names.
 """
-_ROWS_HEAD = """\
-Where `heads.reads` is `rows`, the section has besides:
-"""
-_POSITIONS_HEAD = """\
-Where `heads.policy` is `positions`:
+_HEADS_HEAD = """\
+Where `{}` is `{}`, the section has besides:
 """
 _OPERATOR_HEAD = """\
 The other keys of the section are those of the operators that `operators.names` lists.
@@ -103,10 +100,10 @@ def document() -> str:
                 options = {f"operators.{operator}.{k}": o for k, o in kind.parameters().items()}
                 lines += [f"### Operator `{operator}`", "", *_table(options, own), ""]
         if name == "heads":
-            own = {file: c for file, c in configs.items() if c.heads.reads == "rows"}
-            lines += [_ROWS_HEAD, *_table(ROWS, own), ""]
-            own = {file: c for file, c in configs.items() if c.heads.policy == "positions"}
-            lines += [_POSITIONS_HEAD, *_table(POSITIONS, own), ""]
+            for (key, choice), options in FURTHER.items():
+                short = key.removeprefix("heads.")
+                own = {file: c for file, c in configs.items() if c.heads[short] == choice}
+                lines += [_HEADS_HEAD.format(key, choice), *_table(options, own), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

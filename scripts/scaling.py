@@ -90,7 +90,7 @@ def published_learner(config: ConfigDict, mode: str, fsdp: bool, devices: int) -
     values = config.to_dict() | {"sharding": {"fsdp": fsdp}}
     values["backbone"]["finetune_mode"] = mode
     config = ConfigDict(values)
-    heads = make_heads(config, PUBLISHED.spec)
+    heads = make_heads(config, published_model(), 50256)
     settings = RolloutSettings.from_config(
         config, mask_id=PUBLISHED.mask_id, pad_id=50256, time_conditioned=False
     )

@@ -1,7 +1,7 @@
 """From rollouts to graded episodes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -130,14 +130,22 @@ def rollout_summary(rollout: Rollout[np.ndarray], operators: Sequence[str]) -> d
     }
 
 
+class ExplainedVariance(NamedTuple):
+    """overall: of all active steps together. by_step: of each of the T steps, over its episodes."""
+
+    overall: float
+    by_step: list[float]
+
+
 def explained_variance(
     rewards: np.ndarray, steps: Trajectory[np.ndarray], cost_lambda: float
-) -> float | None:
+) -> ExplainedVariance | None:
     """1 - mean (G_t - Q(s, a))^2 / var(G_t) over the active steps; 0 where G_t does not vary.
 
     G_t is the return to go: the reward less cost_lambda times the costs from step t on. Of the
     critic that acted, on episodes it has not learned from. 1 is perfect, 0 no better than the mean,
-    and below that is worse. None where there is no critic.
+    and below that is worse. Of one step alone a critic that knows no more than the step explains
+    nothing. None where there is no critic.
 
     Args:
       rewards: float32 `[E]`. steps: `[E, T, ...]`.
@@ -148,11 +156,18 @@ def explained_variance(
         steps.q, steps.operator[..., None].astype(np.int64), axis=-1
     )[..., 0]
     ahead = np.cumsum(steps.cost[:, ::-1], axis=1)[:, ::-1]
-    wanted = (rewards[:, None] - cost_lambda * ahead)[steps.active]
-    variance = float(wanted.var())
-    if variance == 0.0:
-        return 0.0
-    return 1.0 - float(np.square(wanted - q[steps.active]).mean()) / variance
+    wanted = rewards[:, None] - cost_lambda * ahead
+
+    def among(where: np.ndarray) -> float:
+        variance = float(wanted[where].var()) if where.any() else 0.0
+        if variance == 0.0:
+            return 0.0
+        return 1.0 - float(np.square(wanted[where] - q[where]).mean()) / variance
+
+    every = np.arange(steps.active.shape[1])
+    return ExplainedVariance(
+        among(steps.active), [among(steps.active & (every == step)) for step in every]
+    )
 
 
 def sample_record(

@@ -66,7 +66,6 @@ class Experiment:
             parts.model, heads, parts.vocabulary, settings, rollout_mesh,
             config.rollout.batch_size,
         )  # fmt: skip
-        keeps_base = learner.settings.trainable.keeps_base
         return cls(
             config=config,
             parts=parts,
@@ -75,7 +74,7 @@ class Experiment:
             learner=learner,
             program=program,
             rollout_mesh=rollout_mesh,
-            base=sharding.place_parameters(mesh, parts.base, fsdp) if keeps_base else None,
+            base=_base(parts, learner),
             start=_start(config, parts, learner),
             key=jax.random.key(config.seed),
         )
@@ -96,9 +95,22 @@ class Experiment:
         params = self.learner.rollout_params(
             self.base, state.backbone, self.parts.model.cast_for_compute
         )
+        heads = self.learner.rollout_heads(
+            self.base, state.heads, self.parts.model.cast_for_compute
+        )
         if self.rollout_mesh == self.learner.mesh:
-            return params, state.heads
-        return sharding.on_own_devices(self.rollout_mesh, (params, state.heads))
+            return params, heads
+        return sharding.on_own_devices(self.rollout_mesh, (params, heads))
+
+
+def _base(parts: Parts, learner: Learner) -> Any:
+    """On the mesh, where something that is trained lies over it."""
+    base = parts.base
+    if not learner.settings.trainable.keeps_base:
+        if not learner.critic_keeps_base:
+            return None
+        base = jax.tree.map(jnp.copy, base)  # the state takes the base as its own
+    return sharding.place_parameters(learner.mesh, base, learner.settings.fsdp)
 
 
 def _start(config: ConfigDict, parts: Parts, learner: Learner) -> Any:

@@ -138,7 +138,7 @@ def update(
     """
     config, learner = experiment.config, experiment.learner
     train, settings = config.train, learner.settings
-    base = None if learner.heads.rows is None else experiment.base
+    base = experiment.base if learner.heads_read_base else None
     if learner.heads.rows is not None and iteration == 0:
         state = _update_statistics(experiment, state, replay, iteration)
     measured: dict[str, list[jax.Array]] = {}
@@ -204,12 +204,18 @@ def iteration_metrics(
     explained = explained_variance(
         graded.reward, collected.rollout.steps, config.reward.cost_lambda
     )
+    known: dict[str, Any] = {}
+    if explained is not None:
+        known = {
+            "explained_variance": explained.overall,
+            "explained_variance_by_step": explained.by_step,
+        }
     return {
         "reward": float(graded.reward.mean(dtype=np.float64)),
         "accuracy": float(graded.correct.mean()),
         "return": float(collected.returns.mean()),
         **rollout_summary(collected.rollout, config.operators.names),
-        **({} if explained is None else {"explained_variance": explained}),
+        **known,
         "grader_failures": int(graded.failed.sum()),
         **truncation,
         "rollout_seconds": rollout_seconds,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,23 +16,31 @@ from reoac_jax.backbone.module import DenoiserModule
 from reoac_jax.backbone.prediction import assemble_rows
 from reoac_jax.devices import sharding
 from reoac_jax.learning.accumulation import accumulated_gradient
+from reoac_jax.learning.critic_backbone import applied_critic, rollout_critic, start_critic
 from reoac_jax.learning.hidden import hidden_states
 from reoac_jax.learning.losses import critic_loss, mean, position_shares
 from reoac_jax.learning.replay import BackboneBatch, HeadBatch
 from reoac_jax.learning.settings import LearnerSettings
-from reoac_jax.learning.trainable import as_they_are
+from reoac_jax.learning.trainable import Trainable, as_they_are
 from reoac_jax.policy.distributions import among_legal
 from reoac_jax.policy.heads import HeadParams, Heads
-from reoac_jax.policy.observation import Observation, with_hidden
+from reoac_jax.policy.observation import Observation, with_hidden, with_prompt
 from reoac_jax.rollout import RolloutSettings, sigma_of
 
 Metrics = dict[str, jax.Array]
 
 
-def initial_heads(heads: Heads, key: jax.Array) -> HeadParams:
-    """Actor and critic as `Learner.init` of the same key draws them."""
+def initial_heads(
+    heads: Heads, critic: Trainable | None, key: jax.Array, base: Any, targets: Sequence[str] = ()
+) -> HeadParams:
+    """Actor and critic as `Learner.init` of the same key draws them.
+
+    critic: what of it is trained, as in `LearnerSettings`; with the base's parameters and the
+    matrices that get an overlay where none are set.
+    """
     heads_key, _ = jax.random.split(key)
-    return heads.init(heads_key)
+    critic_key = jax.random.fold_in(heads_key, 0)
+    return start_critic(critic, heads.init(heads_key), critic_key, base, targets)
 
 
 class OptimizerStates(NamedTuple):
@@ -61,7 +69,7 @@ class Learner:
 
     Each step donates the state. real: float32 `[N]`, 1 for the batch's own entries and 0 for its
     padding, as `sharding.split_padded` gives it. base: the backbone's frozen parameters, never
-    changed; None where all weights are trained, and to the heads' steps where they see no rows.
+    changed; None where all weights are trained, and to the heads' steps unless `heads_read_base`.
 
     model: the backbone with the dropout rates of training. heads: actor and critic modules.
     rollout: for T, G, the pad token and sigma. settings: the rest. mesh: where `place` has put the
@@ -81,10 +89,10 @@ class Learner:
 
         Raises `InputError` where the LoRA targets or rank do not fit the backbone.
         """
-        settings = self.settings
-        heads = initial_heads(self.heads, key)
+        settings, targets = self.settings, self.model.lora_targets
+        heads = initial_heads(self.heads, settings.critic, key, base, targets)
         _, backbone_key = jax.random.split(key)
-        backbone = settings.trainable.init(backbone_key, base, self.model.lora_targets, overlay)
+        backbone = settings.trainable.init(backbone_key, base, targets, overlay)
         optimizers = OptimizerStates(
             actor=settings.actor_optimizer.init(heads.actor),
             critic=settings.optimizer(settings.critic_rate).init(heads.critic),
@@ -109,6 +117,29 @@ class Learner:
         """
         return self.settings.trainable.merged(base, backbone, finish)
 
+    def rollout_heads(
+        self, base: Any, heads: HeadParams, finish: Callable[[Any], Any] = as_they_are
+    ) -> HeadParams:
+        """Actor and critic for rollouts, an overlay of the critic merged in. finish: likewise."""
+        return rollout_critic(self.settings.critic, base, heads, finish)
+
+    @property
+    def critic_keeps_base(self) -> bool:
+        """Whether a critic is an overlay of the base's frozen parameters."""
+        critic = self.settings.critic
+        return critic is not None and critic.keeps_base
+
+    @property
+    def heads_read_base(self) -> bool:
+        """Whether the heads' steps need the base: for hidden states, or for a critic's overlay."""
+        return self.heads.rows is not None or self.critic_keeps_base
+
+    def values(self, critic: Any, seen: Observation[jax.Array], base: Any) -> jax.Array:
+        """Q, float32 `[N, A]`, by the critic's trained parameters, of what the modules take."""
+        assert self.heads.critic is not None
+        params = applied_critic(self.settings.critic, base, critic)
+        return self.heads.critic.apply({"params": params}, seen)
+
     def training_variables(self, base: Any, backbone: Any) -> dict[str, Any]:
         """Flax collections for the update; LoRA stays in the layers, split weights are gathered."""
         if self.settings.fsdp:
@@ -118,15 +149,20 @@ class Learner:
     def observed(
         self, state: LearnerState, batch: HeadBatch[jax.Array], base: Any
     ) -> Observation[jax.Array]:
-        """What was observed, hidden states that were not kept computed by the present backbone."""
-        if batch.tokens is None:
+        """What was observed, rows that are filled in behind their prompts, and hidden states that
+        were not kept computed by the present backbone."""
+        rows = batch.tokens
+        if rows is None:
             return batch.observation
+        observation = with_prompt(batch.observation, rows.prompt, rows.prompt_length)
+        if observation.rows is None or observation.rows.hidden is not None:
+            return observation
         variables = self.training_variables(base, state.backbone)
         hidden = hidden_states(
-            self.model, variables, batch.tokens, self.rollout, self.settings.rows_at_a_time,
+            self.model, variables, rows, self.rollout, self.settings.rows_at_a_time,
             self.mesh.size,
         )  # fmt: skip
-        return with_hidden(batch.observation, hidden)
+        return with_hidden(observation, hidden)
 
     @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
     def statistics_step(
@@ -144,12 +180,12 @@ class Learner:
 
         metrics: critic_loss, before it.
         """
-        module, operator = self.heads.critic, batch.operator
-        assert module is not None and operator is not None
+        operator = batch.operator
+        assert operator is not None
         seen = self.heads.standardised(state.heads, self.observed(state, batch, base))
 
         def loss_fn(critic: Any) -> tuple[jax.Array, Metrics]:
-            q = module.apply({"params": critic}, seen)
+            q = self.values(critic, seen, base)
             loss = critic_loss(q, operator, batch.returns_to_go, real)
             return loss, {"critic_loss": loss}
 
@@ -175,8 +211,8 @@ class Learner:
         settings = self.settings
         seen = self.heads.standardised(state.heads, self.observed(state, batch, base))
         q = None
-        if (critic := self.heads.critic) is not None:
-            q = among_legal(critic.apply({"params": state.heads.critic}, seen), batch.legal)
+        if self.heads.critic is not None:
+            q = among_legal(self.values(state.heads.critic, seen, base), batch.legal)
 
         def loss_fn(actor: Any) -> tuple[jax.Array, Metrics]:
             logits = self.heads.actor.apply({"params": actor}, seen)

@@ -1,6 +1,7 @@
 """From a configuration or a checkpoint to the parts that a program runs."""
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -11,24 +12,27 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from reoac_jax.backbone import load_backbone, lora, stored_hash
-from reoac_jax.backbone.interface import ModelConfig, ModelSpec
+from reoac_jax.backbone.interface import ModelConfig
 from reoac_jax.backbone.module import DenoiserModule
 from reoac_jax.backbone.peft import Adapter, read_adapter
 from reoac_jax.backbone.store import read_sizes
 from reoac_jax.devices import sharding
 from reoac_jax.devices.streams import RunStream
+from reoac_jax.learning.critic_backbone import rollout_critic
 from reoac_jax.learning.learner import initial_heads
 from reoac_jax.learning.trainable import (
     TRAINABLES,
     Lora,
     Trainable,
     as_they_are,
+    critic_trainable,
     trained_by,
 )
 from reoac_jax.policy.distributions import AnyPositions
 from reoac_jax.policy.heads import HeadParams, Heads
 from reoac_jax.policy.positions import PositionSizes
 from reoac_jax.policy.rows import RowSizes
+from reoac_jax.policy.value import BackboneCritic
 from reoac_jax.policy.vocabulary import Vocabulary, build_vocabulary
 from reoac_jax.rollout import RolloutSettings
 from reoac_jax.runs.checkpoints import find_checkpoint, read_item, read_record
@@ -45,7 +49,8 @@ class Parts:
     """What a configuration names: model, frozen parameters, tokenizer, tables, heads.
 
     base: the backbone's parameters, on the first device, or with `sharding.fsdp` in parts on all.
-    base_hash: their hash.
+    base_hash: their hash. critic: what of a critic that is a backbone is trained; None: it is a
+    head.
     """
 
     model: DenoiserModule
@@ -54,6 +59,7 @@ class Parts:
     tokenizer: Tokenizer
     vocabulary: Vocabulary
     heads: Heads
+    critic: Trainable | None = None
 
     def training_model(self, config: ConfigDict) -> DenoiserModule:
         """The backbone with what its own updates need: dropout, and which activations are kept."""
@@ -103,15 +109,22 @@ def load_parts(config: ConfigDict) -> Parts:
     model = model.clone(config=model.config.for_tokenizer(len(tokenizer)))
     if config.task.prompt == "chat":
         set_up_chat(tokenizer)
-    heads = make_heads(config, model.spec)
+    heads = make_heads(config, model, tokenizer.eos_token_id)
     vocabulary = build_vocabulary(
         tokenizer, model.spec.vocab_size, model.spec.mask_id, symbols=config.features.notation
     )
-    return Parts(model, base, stored_hash(backbone.path), tokenizer, vocabulary, heads)
+    return Parts(
+        model, base, stored_hash(backbone.path), tokenizer, vocabulary, heads,
+        critic_trainable(config),
+    )  # fmt: skip
 
 
-def make_heads(config: ConfigDict, spec: ModelSpec) -> Heads:
-    """Actor and critic as a configuration has them, over a backbone with these facts."""
+def make_heads(config: ConfigDict, model: DenoiserModule, pad_id: int) -> Heads:
+    """Actor and critic as a configuration has them, over this backbone.
+
+    pad_id: what stands behind a row's end, for a critic that reads rows as the backbone does.
+    """
+    spec = model.spec
     if config.heads.policy == AnyPositions.name:
         sizes = PositionSizes(config.rollout.gen_len, **config.heads.positions.to_dict())
         return Heads.over_positions(sizes, config.features.extra_features)
@@ -121,6 +134,12 @@ def make_heads(config: ConfigDict, spec: ModelSpec) -> Heads:
         rows = RowSizes(
             config.rollout.gen_len, spec.hidden_dim, spec.vocab_size, own.width, own.layers,
             own.attention_heads, own.token_rows,
+        )  # fmt: skip
+    critic = None
+    if config.heads.critic == "backbone":
+        copy = model.clone(remat=config.backbone.remat == "blocks")
+        critic = BackboneCritic(
+            copy, len(config.operators.names), config.rollout.gen_len, pad_id
         )  # fmt: skip
     return Heads.create(
         config.heads.actor_hidden,
@@ -132,6 +151,7 @@ def make_heads(config: ConfigDict, spec: ModelSpec) -> Heads:
         len(config.operators.names),
         rows,
         config.features.notation,
+        critic,
     )
 
 
@@ -199,7 +219,7 @@ class Trained:
 def untrained(config: ConfigDict, parts: Parts) -> Trained:
     """The configuration's backbone as it is, and heads as training would start from."""
     key = jax.random.fold_in(jax.random.key(config.seed), RunStream.INIT)
-    return Trained(adapted_base(config, parts), initial_heads(parts.heads, key), None, {})
+    return Trained(adapted_base(config, parts), _rollout_heads(parts, _start(parts, key)), None, {})
 
 
 def load_trained(checkpoint: str | Path, parts: Parts) -> Trained:
@@ -210,11 +230,21 @@ def load_trained(checkpoint: str | Path, parts: Parts) -> Trained:
     """
     params, folder, record = load_weights(checkpoint, parts)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    shapes = jax.eval_shape(parts.heads.init, jax.random.key(0))
+    shapes = jax.eval_shape(functools.partial(_start, parts), jax.random.key(0))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
     read = {name: read_item(folder, name, item) for name, item in shapes.items().items()}
     heads = shapes._replace(**read)
-    return Trained(params, heads, folder, record)
+    return Trained(params, _rollout_heads(parts, heads), folder, record)
+
+
+def _start(parts: Parts, key: jax.Array) -> HeadParams:
+    """Actor and critic before any training."""
+    targets = parts.model.lora_targets
+    return initial_heads(parts.heads, parts.critic, key, parts.base, targets)
+
+
+def _rollout_heads(parts: Parts, heads: HeadParams) -> HeadParams:
+    return rollout_critic(parts.critic, parts.base, heads, parts.model.cast_for_compute)
 
 
 def load_weights(checkpoint: str | Path, parts: Parts) -> tuple[Any, Path, dict[str, Any]]:

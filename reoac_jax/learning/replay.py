@@ -1,6 +1,6 @@
 """Replay buffer: the latest episodes, on the host, oldest leave first (DESIGN.md, section 10)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple
 
 import jax
@@ -9,7 +9,7 @@ import numpy as np
 from reoac_jax.backbone.prediction import prompt_width
 from reoac_jax.devices.arrays import ArrayT
 from reoac_jax.learning.minibatches import like_length
-from reoac_jax.policy.observation import Observation, PositionRows, with_hidden
+from reoac_jax.policy.observation import FilledRows, Observation, PositionRows, with_hidden
 
 
 class Episodes(NamedTuple):
@@ -48,6 +48,10 @@ class Episodes(NamedTuple):
     token_log_prob: np.ndarray
 
 
+# The parts of an observation that have parts themselves.
+_NESTED: Mapping[str, type] = {"rows": PositionRows, "filled": FilledRows}
+
+
 class RowTokens(NamedTuple, Generic[ArrayT]):
     """What the hidden states of `N` rows are computed from; fields as in `BackboneBatch`."""
 
@@ -61,7 +65,7 @@ class HeadBatch(NamedTuple, Generic[ArrayT]):
     """`N` transitions for critic and actor; fields as in `Episodes`, without the episode axis.
 
     tokens: where rows are observed whose hidden states are not all known, what to compute them
-    from; else None.
+    from; where rows are filled in, their prompts; else None.
     """
 
     observation: Observation[ArrayT]
@@ -154,15 +158,16 @@ class Replay:
         data = self._filled()
         episode, step = self._draw(data.active & self._among(latest), rng, size)
         observation = jax.tree.map(lambda x: x[episode, step], data.observation)
-        tokens = None
+        tokens, needed = None, data.observation.filled is not None
         if data.observation.rows is not None:
             hidden = self._hidden_of(episode, step)
             observation = with_hidden(observation, hidden)
-            if hidden is None:
-                length = data.prompt_length[episode]
-                prompt = _cropped(data.prompt[episode], length)
-                then = step.astype(np.int32)
-                tokens = RowTokens(prompt, length, data.tokens[episode, step], then)
+            needed |= hidden is None
+        if needed:
+            length = data.prompt_length[episode]
+            prompt = _cropped(data.prompt[episode], length)
+            then = step.astype(np.int32)
+            tokens = RowTokens(prompt, length, data.tokens[episode, step], then)
         return HeadBatch(
             observation=observation,
             operator=None if data.operator is None else data.operator[episode, step],
@@ -239,16 +244,16 @@ class Replay:
         """
         state = _present(jax.tree.map(np.copy, self._filled()))
         state["observation"] = observed = _present(state["observation"])
-        if "rows" in observed:
-            observed["rows"] = _present(observed["rows"])
+        for part in _NESTED.keys() & observed.keys():
+            observed[part] = _present(observed[part])
         return state | {"added": np.int64(self.added)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Takes over what `state` of a buffer of the same capacity gave."""
         fields = {name: state.get(name) for name in Episodes._fields}
         observed = dict(state["observation"])
-        if "rows" in observed:
-            observed["rows"] = PositionRows(**observed["rows"])
+        for part in _NESTED.keys() & observed.keys():
+            observed[part] = _NESTED[part](**observed[part])
         episodes = Episodes(**fields | {"observation": Observation(**observed)})
 
         def filled_up(x: np.ndarray) -> np.ndarray:

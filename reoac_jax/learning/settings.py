@@ -12,14 +12,15 @@ from reoac_jax.learning.objectives import (
     backbone_objectives,
 )
 from reoac_jax.learning.optimizer import clipped_adamw
-from reoac_jax.learning.trainable import Trainable, trainable
+from reoac_jax.learning.trainable import Trainable, critic_trainable, trainable
 
 
 @dataclasses.dataclass(frozen=True)
 class LearnerSettings:
     """The static part of the updates, from a validated config.
 
-    trainable: what of the backbone is trained. actor, backbone: what they follow. rows_at_a_time:
+    trainable: what of the backbone is trained. critic: what of a critic that is one; None: it is a
+    head. actor, backbone: what they follow. rows_at_a_time:
     rows that a device passes through the backbone together where their hidden states are computed
     again. actor_steps, backbone_steps: gradient steps of the whole run. The rest is named as in the
     sections `optimizer`, `train` and `sharding`.
@@ -36,6 +37,7 @@ class LearnerSettings:
     gradient_clip: float
     fsdp: bool
     rows_at_a_time: int = 32
+    critic: Trainable | None = None
     actor_final_rate: float = 1.0
     actor_steps: int = 1
     backbone_final_rate: float = 1.0
@@ -46,6 +48,7 @@ class LearnerSettings:
         objective, optimizer = config.objective, config.optimizer
         return cls(
             trainable=trainable(config.backbone.finetune_mode, config),
+            critic=critic_trainable(config),
             actor=actor_objectives()[objective.actor].from_config(objective),
             backbone=backbone_objectives()[objective.backbone].from_config(objective),
             actor_rate=optimizer.actor_rate,

@@ -157,6 +157,13 @@ def trainable(mode: str, config: ConfigDict) -> Trainable:
     return TRAINABLES[mode]()
 
 
+def critic_trainable(config: ConfigDict) -> Trainable | None:
+    """What of a critic that is a backbone is trained; None where the critic is a head."""
+    if config.heads.critic != "backbone":
+        return None
+    return trainable(config.heads.backbone.mode, config)
+
+
 def trained_by(record: Mapping[str, Any]) -> Trainable:
     """What a checkpoint with this record holds the weights of."""
     mode = record["finetune_mode"]

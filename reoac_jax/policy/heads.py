@@ -15,6 +15,7 @@ from reoac_jax.policy.observation import Observation
 from reoac_jax.policy.positions import PositionActor, PositionSizes
 from reoac_jax.policy.rows import RowEncoder, RowSizes
 from reoac_jax.policy.statistics import RunningStatistics
+from reoac_jax.policy.value import BackboneCritic
 
 
 class HeadOutput(NamedTuple):
@@ -88,13 +89,14 @@ class AppliesHeads(Protocol):
 class Heads:
     """The two modules that go with a `HeadParams`, and the sizes of what they see.
 
-    critic: None where positions are chosen, whose values nothing estimates. shapes: of each part of
+    critic: a head, or a copy of the backbone, which is read where an observation has the row filled
+    in; None where positions are chosen, whose values nothing estimates. shapes: of each part of
     the observation that they read, `(name, shape)`, but for its rows. distribution: what the
     actor's logits say. rows: sizes of the rows that they see; None where they see features alone.
     """
 
     actor: Head | PositionActor
-    critic: Head | None
+    critic: Head | BackboneCritic | None
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
     distribution: type[Distribution] = OneOperator
     rows: RowSizes | None = None
@@ -111,9 +113,11 @@ class Heads:
         operators: int,
         rows: RowSizes | None = None,
         use_notation: bool = False,
+        critic: BackboneCritic | None = None,
     ) -> "Heads":
         """Heads over the 11 features, and where they are switched on the pooled state [D],
         progress, the operators' preview, the task's notation and the row's positions. operators: A.
+        critic: in the place of the critic's head.
         """
         widths = (
             ("alignment", len(FEATURES)),
@@ -126,7 +130,7 @@ class Heads:
         reads = tuple(name for name, _ in present)
         return cls(
             actor=Head(tuple(actor_hidden), operators, reads, rows),
-            critic=Head(tuple(critic_hidden), operators, reads, rows),
+            critic=critic or Head(tuple(critic_hidden), operators, reads, rows),
             shapes=present,
             rows=rows,
         )
@@ -146,13 +150,18 @@ class Heads:
         return Observation(**seen, rows=rows)
 
     def init(self, key: jax.Array) -> HeadParams:
-        """Random parameters, and statistics of nothing."""
+        """Random parameters, and statistics of nothing; of a critic that is a backbone the head."""
         actor_key, critic_key = jax.random.split(key)
         # Lazily: the modules are not applied, each operation of which would be a program.
         shapes = jax.eval_shape(self.example)
+        critic: Any = ()
+        if isinstance(self.critic, BackboneCritic):
+            critic = {"value": self.critic.init(critic_key)}
+        elif self.critic is not None:
+            critic = self.critic.lazy_init(critic_key, shapes)["params"]
         return HeadParams(
             self.actor.lazy_init(actor_key, shapes)["params"],
-            () if self.critic is None else self.critic.lazy_init(critic_key, shapes)["params"],
+            critic,
             () if self.rows is None else RunningStatistics.start(self.example()),
         )
 
@@ -171,6 +180,7 @@ class Heads:
         """Both heads on `Observation`s `[B, ...]`; of the step they know what is observed of it."""
         observation = self.standardised(params, observation)
         logits = self.actor.apply({"params": params.actor}, observation)
-        if self.critic is None:
+        unread = isinstance(self.critic, BackboneCritic) and observation.filled is None
+        if self.critic is None or unread:
             return HeadOutput(logits, None)
         return HeadOutput(logits, self.critic.apply({"params": params.critic}, observation))

@@ -28,6 +28,19 @@ class PositionRows(NamedTuple, Generic[ArrayT]):
     hidden: ArrayT | None = None
 
 
+class FilledRows(NamedTuple, Generic[ArrayT]):
+    """Rows as they would be if they were filled in now, for a critic that is a backbone.
+
+    token: int32 `[..., G]`, what is written, or where masked what is proposed. prompt: int32
+    `[..., P]`, right-padded. prompt_length: int32 `[...]`. The last two are None in what is kept of
+    a step: they are the row's, and do not change.
+    """
+
+    token: ArrayT
+    prompt: ArrayT | None = None
+    prompt_length: ArrayT | None = None
+
+
 class Observation(NamedTuple, Generic[ArrayT]):
     """A part that is switched off is None: it is neither computed nor kept.
 
@@ -40,6 +53,7 @@ class Observation(NamedTuple, Generic[ArrayT]):
     positions: float32 `[..., G, 2]`, where positions are chosen: of each the confidence of its
     token, of the present proposal or when it was written, and 1 where it is masked.
     notation: float32 `[..., 16]`, in the order of `NOTATION_FEATURES`.
+    filled: `FilledRows` `[..., G]`.
     """
 
     alignment: ArrayT | None = None
@@ -49,12 +63,23 @@ class Observation(NamedTuple, Generic[ArrayT]):
     rows: PositionRows[ArrayT] | None = None
     positions: ArrayT | None = None
     notation: ArrayT | None = None
+    filled: FilledRows[ArrayT] | None = None
 
 
 def with_hidden(observation: Observation[ArrayT], hidden: ArrayT | None) -> Observation[ArrayT]:
     """With these hidden states of the positions, which have to be seen; None: without any."""
     assert observation.rows is not None
     return observation._replace(rows=observation.rows._replace(hidden=hidden))
+
+
+def with_prompt(
+    observation: Observation[ArrayT], prompt: ArrayT | None, length: ArrayT | None
+) -> Observation[ArrayT]:
+    """With these prompts before the rows that are filled in, if there are any; None: without."""
+    filled = observation.filled
+    if filled is None:
+        return observation
+    return observation._replace(filled=FilledRows(filled.token, prompt, length))
 
 
 def named_features(

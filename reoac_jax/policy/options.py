@@ -63,6 +63,15 @@ OPTIONS: Mapping[str, Option] = {
         choices=("operators", "positions"),
         before="operators",
     ),
+    "heads.critic": Option(
+        "str",
+        "what the critic is: a head of its own over what the actor sees, or a copy of the backbone "
+        "with a value for each operator, which reads the row with its proposals filled in and "
+        "makes a pass of its own in each step of a rollout",
+        "head",
+        choices=("head", "backbone"),
+        before="head",
+    ),
     "heads.actor_hidden": _widths("actor"),
     "heads.critic_hidden": _widths("critic"),
 }
@@ -79,6 +88,16 @@ POSITIONS: Mapping[str, Option] = {
         0.5,
         low=0.001,
         high=0.999,
+    ),
+}
+# What a configuration has besides where heads.critic is backbone.
+BACKBONE: Mapping[str, Option] = {
+    "heads.backbone.mode": Option(
+        "str",
+        "what of the copy is trained beside its values: all weights (full), or a LoRA overlay of "
+        "the rank, alpha and targets of the section lora",
+        "full",
+        choices=("full", "lora"),
     ),
 }
 # What a configuration has besides where heads.reads is rows.
@@ -103,6 +122,12 @@ ROWS: Mapping[str, Option] = {
         low=0,
         high=2**50,
     ),
+}
+# Those three, by the key and the choice that brings them.
+FURTHER: Mapping[tuple[str, str], Mapping[str, Option]] = {
+    ("heads.reads", "rows"): ROWS,
+    ("heads.policy", "positions"): POSITIONS,
+    ("heads.critic", "backbone"): BACKBONE,
 }
 
 
@@ -134,8 +159,8 @@ def _of_heads(values: Mapping[str, Any]) -> tuple[dict[str, Option], dict[str, O
     """What the section `heads` has besides, and what it would have by other choices."""
     present: dict[str, Option] = {}
     absent: dict[str, Option] = {}
-    for key, choice, own in (("reads", "rows", ROWS), ("policy", "positions", POSITIONS)):
-        (present if values[f"heads.{key}"] == choice else absent).update(own)
+    for (key, choice), own in FURTHER.items():
+        (present if values[key] == choice else absent).update(own)
     return present, absent
 
 
@@ -172,6 +197,11 @@ def check(values: Mapping[str, Any]) -> None:
             )
     if values["heads.policy"] == "positions":
         _check_positions(values)
+    if values["heads.critic"] == "backbone" and values["sharding.fsdp"]:
+        raise InputError(
+            "heads.critic is backbone and sharding.fsdp True; expected False, for a critic that is "
+            "a backbone lies whole on every device, or heads.critic head"
+        )
     for section in ("heads.rows", "heads.positions"):
         width, parts = (values.get(f"{section}.{key}", 1) for key in ("width", "attention_heads"))
         if width % parts:
@@ -189,6 +219,7 @@ def _check_positions(values: Mapping[str, Any]) -> None:
         ("features.operator_preview", False, "has no operators to look at"),
         ("features.use_hidden", False, "sees confidences and masks, and no hidden state"),
         ("features.notation", False, "sees confidences and masks, and no text"),
+        ("heads.critic", "head", "has no critic"),
         ("heads.reads", "features", "sees confidences and masks, and no hidden states"),
     ):
         if values[key] != wanted:

@@ -73,7 +73,7 @@ class RunningStatistics(NamedTuple):
             deviation = jnp.maximum(jnp.sqrt(self.variance[name]), _LEAST)
             return jnp.clip((x - self.mean[name]) / deviation, -_FARTHEST, _FARTHEST)
 
-        parts = {name: standard(name, x) for name, x in _channels(observation).items()}
+        parts: Any = {name: standard(name, x) for name, x in _channels(observation).items()}
         rows = observation.rows
         if rows is not None:
             rows = rows._replace(

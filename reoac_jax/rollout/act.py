@@ -16,7 +16,7 @@ from reoac_jax.policy.features import (
     preview_features,
 )
 from reoac_jax.policy.notation import notation_features
-from reoac_jax.policy.observation import Observation, PositionRows
+from reoac_jax.policy.observation import FilledRows, Observation, PositionRows
 from reoac_jax.policy.operators import View, select_positions
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.settings import RolloutSettings
@@ -111,18 +111,24 @@ def observe(
     if settings.operator_preview:
         preview = _preview(settings, generated, prediction.tokens, step, choices)
     pooled = prediction.pooled if settings.use_hidden else None
-    rows = _positions(settings, generated, prediction) if settings.rows else None
+    tokens = jnp.where(masked, prediction.tokens.token, generated.tokens)
+    rows = _positions(settings, generated, prediction, tokens) if settings.rows else None
+    filled = None
+    if settings.filled:
+        filled = FilledRows(tokens, inputs.prompts.tokens, inputs.prompts.lengths)
     notation = None
     if settings.notation is not None:
         assert inputs.contexts.given is not None and inputs.vocabulary.symbols is not None
         notation = jax.vmap(notation_features, (0, 0, 0, None, None))(
             generated.tokens,
-            jnp.where(masked, prediction.tokens.token, generated.tokens),
+            tokens,
             inputs.contexts.given,
             inputs.vocabulary.symbols,
             settings.notation,
         )
-    return Observation(alignment, pooled, progress, preview, rows, notation=notation)
+    return Observation(
+        alignment, pooled, progress, preview, rows, notation=notation, filled=filled
+    )  # fmt: skip
 
 
 def progress_at(
@@ -145,9 +151,9 @@ def progress_at(
 
 
 def _positions(
-    settings: RolloutSettings, generated: Generated, prediction: Prediction
+    settings: RolloutSettings, generated: Generated, prediction: Prediction, tokens: jax.Array
 ) -> PositionRows[jax.Array]:
-    """`[B, G]`: the rows as they would be if they were filled in now."""
+    """`[B, G]`: the rows as they would be if they were filled in now, with these tokens."""
     proposal, masked = prediction.tokens, generated.tokens == settings.mask_id
     confidence, entropy = proposal.confidence, proposal.entropy
     if settings.update_rule == "denoise":
@@ -155,7 +161,7 @@ def _positions(
         entropy = jnp.where(masked, entropy, generated.entropy)
     assert prediction.states is not None
     return PositionRows(
-        token=jnp.where(masked, proposal.token, generated.tokens),
+        token=tokens,
         confidence=confidence,
         entropy=entropy,
         masked=masked,

@@ -32,8 +32,9 @@ class RolloutSettings:
     cost_lambda: weight of a candidate's cost against its value.
     relation_temperature: of the alignment features (section 6). use_hidden, extra_features,
     operator_preview, rows: whether the observation has the parts `pooled`, `progress`, `preview`,
-    `rows`. keep_hidden: whether what is recorded of the rows has their hidden states. notation: the
-    task's, in which the part `notation` is read; None: there is no such part.
+    `rows`. filled: whether it has the row filled in, for a critic that is a backbone, whose pass a
+    step counts. keep_hidden: whether what is recorded of the rows has their hidden states.
+    notation: the task's, in which the part `notation` is read; None: there is no such part.
     time_conditioned: whether the backbone sees sigma; sigma: what it follows, "masked_share" or
     "schedule"; sigma_*: the schedule (section 3).
     operators: what the actor chooses from, A of them. scope_anchor: where their windows lie.
@@ -71,6 +72,7 @@ class RolloutSettings:
     scope_anchor: str
     positions: bool = False
     rows: bool = False
+    filled: bool = False
     keep_hidden: bool = False
     notation: EquationNotation | None = None
     weights_in_parts: bool = False
@@ -131,6 +133,8 @@ class RolloutSettings:
             scope_anchor=rollout.scope_anchor,
             positions=config.heads.policy == AnyPositions.name,
             rows=rows,
+            # An evaluation asks for values where it looks ahead.
+            filled=config.heads.critic == "backbone" and (branch or not evaluation),
             keep_hidden=keep_hidden,
             notation=TASKS[config.task.name].notation if config.features.notation else None,
             weights_in_parts=config.sharding.fsdp,

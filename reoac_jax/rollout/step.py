@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from reoac_jax.backbone.prediction import Prediction
 from reoac_jax.policy.distributions import OneOperator
 from reoac_jax.policy.features import PromptContext
-from reoac_jax.policy.observation import with_hidden
+from reoac_jax.policy.observation import with_hidden, with_prompt
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.act import StepInputs, act, choices_at, observe, pick
 from reoac_jax.rollout.branch import Branching, look_ahead, no_candidates
@@ -110,9 +110,11 @@ class OperatorDecider(ActorDecider):
                 lambda: done,
             )
 
+        observation = with_prompt(observation, None, None)
         if settings.rows and not settings.keep_hidden:
             observation = with_hidden(observation, None)
         update = done.action.update
+        valued = jnp.int32(settings.filled)
         # One that the actor asked for costs what asking costs, a scheduled one what it executed.
         operator = jnp.where(scheduled & branching, done.action.operator, own.operator)
         record = Trajectory(
@@ -131,8 +133,9 @@ class OperatorDecider(ActorDecider):
             operator=operator,
             executed=done.action.operator,
             cost=jnp.array(settings.costs, jnp.float32)[operator],
-            # A row's own pass, unless the last step gave it one, and one for each candidate.
-            forward_passes=asked + branching * jnp.int32(settings.branch_k),
+            # A row's own pass, unless the last step gave it one, and one for each candidate; beside
+            # each that of a critic that is a backbone.
+            forward_passes=asked + valued + branching * settings.branch_k * (1 + valued),
             branched=branching,
             candidates=done.candidates,
         )
@@ -149,7 +152,7 @@ class OperatorDecider(ActorDecider):
             fresh=kept | looks_ahead,
             kept=kept,
             operator=operator,
-            passes=looks_ahead * jnp.int32(settings.branch_k),
+            passes=valued + looks_ahead * settings.branch_k * (1 + valued),
         )
 
 

@@ -14,6 +14,7 @@ from reoac_jax.backbone.interface import ModelConfig
 from reoac_jax.backbone.mdlm.config import BackboneConfig
 from reoac_jax.backbone.store import build_here
 from reoac_jax.learning.parts import Parts, make_heads
+from reoac_jax.learning.trainable import critic_trainable
 from reoac_jax.policy.vocabulary import build_vocabulary
 from reoac_jax.tasks.encode import Encoded
 from reoac_jax.tasks.problem_set import ProblemSet
@@ -61,14 +62,14 @@ def abstract_parts(config: ConfigDict, sizes: ModelConfig) -> Parts:
         sizes, compute_dtype=config.backbone.compute_dtype, attention=config.backbone.attention
     )
     tokenizer: Tokenizer = read_tokenizer(str(_BUNDLED))
-    heads = make_heads(config, sizes.spec)
+    heads = make_heads(config, model, tokenizer.eos_token_id)
     vocabulary = build_vocabulary(
         tokenizer, sizes.spec.vocab_size, sizes.spec.mask_id, symbols=config.features.notation
     )
     shapes = model.parameter_shapes()
     if config.backbone.param_dtype == "stored":  # as all of them are published
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16), shapes)
-    return Parts(model, shapes, "", tokenizer, vocabulary, heads)
+    return Parts(model, shapes, "", tokenizer, vocabulary, heads, critic_trainable(config))
 
 
 def longest_problems(config: ConfigDict, count: int) -> ProblemSet:

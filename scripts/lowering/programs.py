@@ -81,6 +81,7 @@ def programs(config: ConfigDict, sizes: ModelConfig, policies: bool = True) -> I
             yield from _heads_that_see_rows(config, sizes)
         if TASKS[config.task.name].notation is not None:
             yield _notation(config, sizes, passes)
+        yield from _critic_that_is_a_backbone(config, sizes, passes)
         yield from _policies(config, parts, heads, requests, passes)
 
 
@@ -186,6 +187,30 @@ def _heads_that_see_rows(config: ConfigDict, sizes: ModelConfig) -> Iterator[Cas
     update(dataclasses.replace(experiment, learner=traced), state, _replay(experiment, episodes), 0)
     for name, step in traced.traced.items():
         yield Case(f"{name}, rows", step, 1, 0)
+
+
+def _critic_that_is_a_backbone(
+    config: ConfigDict, sizes: ModelConfig, passes: int
+) -> Iterator[Case]:
+    """The rollout with its passes, and its step with all weights and with an overlay."""
+    for mode in ("full", "lora"):
+        changed = _with(_once(config), "heads", critic="backbone", backbone={"mode": mode})
+        changed.train.head_batch = config.rollout.batch_size
+        changed.backbone.finetune_mode = "frozen"
+        parts = abstract_parts(changed, sizes)
+        experiment = _experiment(changed, parts)
+        learner = experiment.learner
+        state = learner.place(jax.eval_shape(learner.init, experiment.key, parts.base))
+        heads = jax.eval_shape(learner.rollout_heads, experiment.base, state.heads)
+        requests = _requests(experiment, len(experiment.problem_set.encoded.prompt_tokens))
+        rollouts = experiment.program.traced(parts.base, heads, experiment.key, requests)
+        traced = next(iter(rollouts))
+        if mode == "full":
+            yield Case("rollout, critic", traced, 2 * passes, 0)
+        steps = _TracedLearner(learner)
+        replay = _replay(experiment, traced.out_info.rows)
+        update(dataclasses.replace(experiment, learner=steps), state, replay, 0)
+        yield Case(f"critic_step, backbone, {mode}", steps.traced["critic_step"], 1, 1)
 
 
 def _notation(config: ConfigDict, sizes: ModelConfig, passes: int) -> Case:

@@ -182,6 +182,8 @@ def test_resumed_run_equals_an_uninterrupted_one(mode, options, monkeypatch, cap
         *options,
         f"--config.backbone.finetune_mode={mode}",
         f"--config.features.notation={mode == 'lora'}",
+        "--config.heads.critic=backbone",
+        f"--config.heads.backbone.mode={mode}",
         "--config.backbone.dropout=0.2",
         "--config.optimizer.backbone_final_rate=0.1",
         "--config.train.iterations=4",

@@ -152,6 +152,10 @@ def test_every_policy_lowers(lowered):
     for policy in (*POLICY_TYPES, *operators, *SAMPLERS, "actor, infilling"):
         assert found[f"policy {policy}"] == BLOCKS
     assert found["rollout, notation"] == BLOCKS  # its equations are read without a call to the host
+    assert found["rollout, critic"] == 2 * BLOCKS  # its own pass beside the policy's
+    for mode in ("full", "lora"):
+        assert found[f"critic_step, backbone, {mode}"] == BLOCKS
+        assert lowered[WITH_POLICIES][f"critic_step, backbone, {mode}"]["fused_backward"] == BLOCKS
     for step in ("statistics", "critic", "actor"):  # of heads that see rows
         assert found[f"{step}_step, rows"] == BLOCKS
 

@@ -8,7 +8,7 @@ import pytest
 
 from reoac_jax.config import fixed_options
 from reoac_jax.policy.operators import OPERATOR_TYPES
-from reoac_jax.policy.options import POSITIONS, ROWS
+from reoac_jax.policy.options import FURTHER
 from reoac_jax.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,8 @@ def test_every_key_has_one_row_with_range_default_and_effect():
         for name, kind in OPERATOR_TYPES.items()
         for key in kind.parameters()
     ]
-    assert keys == sorted([*fixed_options(), *tasks, *operators, *POSITIONS, *ROWS])
+    heads = [key for options in FURTHER.values() for key in options]
+    assert keys == sorted([*fixed_options(), *tasks, *operators, *heads])
     cells = {row[0].strip("`"): row for row in rows}
     steps = cells["rollout.max_steps"]
     assert steps[1:3] == ["an integer from 1 to 1024", "`32`"]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reoac_jax.policy.features import alignment_features, extra_features, prompt_context
-from reoac_jax.policy.observation import Observation
+from reoac_jax.policy.observation import FilledRows, Observation
 
 _prompt_context = jax.jit(prompt_context)
 _features = jax.jit(alignment_features, static_argnums=6)
@@ -30,7 +30,7 @@ class PlainRollout:
     def __init__(self, denoise, heads, prompts, vocabulary, settings):
         """`denoise` and `heads` take batches of one row; `prompts` holds one row."""
         self.denoise, self.heads, self.s = denoise, heads, settings
-        self.key = prompts.keys[0]
+        self.key, self.prompt = prompts.keys[0], (prompts.tokens[0], prompts.lengths[0])
         self.context = _prompt_context(
             prompts.tokens[0], prompts.lengths[0], prompts.key_mask[0], vocabulary
         )
@@ -74,6 +74,10 @@ class PlainRollout:
         if s.operator_preview:
             preview = self.preview(row, prediction.tokens, step)
             seen = seen._replace(preview=jnp.array(preview, jnp.float32))
+        if s.filled:
+            proposed = prediction.tokens.token
+            whole = [p if t == s.mask_id else t for t, p in zip(row.tokens, proposed, strict=True)]
+            seen = seen._replace(filled=FilledRows(jnp.array(whole, jnp.int32), *self.prompt))
         out = self.heads(jax.tree.map(lambda x: x[None], seen), jnp.array([step], jnp.int32))
         return np.asarray(out.logits[0]), np.asarray(out.q[0])
 
@@ -219,7 +223,8 @@ class PlainRollout:
         for step in range(s.max_steps):
             if self.finished(row, step):
                 break
-            passes = int(inherited is None)
+            valued = int(s.filled)  # a critic that is a backbone makes a pass beside each
+            passes = int(inherited is None) + valued
             prediction = self.forward(row, step) if inherited is None else inherited
             logits, q = self.observe(row, previous, prediction, step)
             legal = self.legal(row, prediction.tokens, step)
@@ -239,7 +244,7 @@ class PlainRollout:
                     then = self.legal(next_row, following.tokens, step + 1)
                     best = max(float(next_q[a]) for a in then)
                     candidates.append((acted, next_row, wrote, following, best))
-                passes += len(candidates)
+                passes += len(candidates) * (1 + valued)
                 scores = [c[4] - s.cost_lambda * self.cost(c[0]) for c in candidates]
                 winner = candidates[int(np.argmax(scores))]
                 acted, after, write, inherited, _ = winner

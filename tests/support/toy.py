@@ -17,6 +17,7 @@ from reoac_jax.policy.heads import Heads
 from reoac_jax.policy.operators import OPERATOR_TYPES, Operator
 from reoac_jax.policy.positions import PositionSizes
 from reoac_jax.policy.rows import RowSizes
+from reoac_jax.policy.value import BackboneCritic
 from reoac_jax.policy.vocabulary import build_vocabulary
 from reoac_jax.rollout import Prompts, RolloutSettings
 
@@ -104,13 +105,19 @@ def heads(settings: RolloutSettings, seed: int = 0):
     if settings.positions:
         modules = Heads.over_positions(POSITIONS, settings.extra_features)
     else:
+        critic = None
+        if settings.filled:
+            model, weights = backbone(seed + 1, settings.time_conditioned, blocks=1)
+            critic = BackboneCritic(model, len(settings.operators), settings.gen_len, EOS_ID)
         modules = Heads.create(
             (8,), (8,), 16, settings.use_hidden, settings.extra_features,
             settings.operator_preview, len(settings.operators), ROWS if settings.rows else None,
-            settings.notation is not None,
+            settings.notation is not None, critic,
         )  # fmt: skip
-    params = _initial(modules, seed)
-    return modules, randomise(params, seed, 0.15)
+    params = randomise(_initial(modules, seed), seed, 0.15)
+    if settings.filled:
+        params = params._replace(critic={"backbone": {"params": weights}, **params.critic})
+    return modules, params
 
 
 ALL = tuple(OPERATOR_TYPES)

@@ -63,8 +63,13 @@ class Surroundings:
         return self.parts.rollout_settings(self.config, evaluation=True)
 
     def of_operators(self, selection_mode: str) -> RolloutSettings:
-        """Of a policy that picks operators, whatever the configuration's actor chooses."""
-        return dataclasses.replace(self.settings, positions=False, selection_mode=selection_mode)
+        """Of a policy that picks operators, whatever the configuration's actor chooses.
+
+        No critic that is a backbone makes a pass for it.
+        """
+        return dataclasses.replace(
+            self.settings, positions=False, filled=False, selection_mode=selection_mode
+        )
 
     def in_blocks(self, settings: RolloutSettings, block_len: int) -> RolloutSettings:
         """The settings of a sampler's program, with what `rollout.cache` says of its blocks.

@@ -65,7 +65,7 @@ def _build_run(folder: Path, backbone: Path) -> None:
     values.output_dir = "."
     config = validate(values)
     sizes, params = read_backbone(backbone)
-    heads = make_heads(config, sizes.spec)
+    heads = make_heads(config, Backbone(sizes), 0)
     settings = RolloutSettings.from_config(config, mask_id=0, pad_id=0, time_conditioned=False)
     mesh = make_mesh(jax.devices()[:1])
     learner = Learner(Backbone(sizes), heads, settings, LearnerSettings.from_config(config), mesh)
