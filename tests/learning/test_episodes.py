@@ -85,7 +85,7 @@ def test_explained_variance():
     def explained(q, rewards=rewards, costs=(0.0, 0.0, 0.0)):
         steps = steps_with(q, operator, active)
         steps.cost = np.array([[costs[0], 0.0], costs[1:]], np.float32)
-        return explained_variance(rewards, steps, 0.5)
+        return explained_variance(rewards, steps, 0.5).overall
 
     perfect = [[[9.0, 1.0], [9.0, 9.0]], [[0.0, 9.0], [9.0, 0.0]]]
     assert explained(perfect) == 1.0
@@ -97,6 +97,23 @@ def test_explained_variance():
     # Charged, they want 1 - 0.5 * 2, then -0.5 * (4 + 1), -0.5 * 1.
     charged = [[[9.0, 0.0], [9.0, 9.0]], [[-2.5, 9.0], [9.0, -0.5]]]
     assert explained(charged, costs=(2.0, 4.0, 1.0)) == 1.0
+
+
+def test_explained_variance_of_a_step_is_over_its_own_episodes():
+    """Of the first step 1 and 0 are wanted: variance 1/4, and 0.5 is their mean. One episode alone
+    takes the second: nothing varies there."""
+    operator, active = [[1, 0, 0], [0, 1, 0]], [[True, False, False], [True, True, False]]
+    q = np.zeros((2, 3, 2))
+    q[0, 0], q[1, 0], q[1, 1] = (9.0, 0.75), (0.25, 9.0), 7.0
+    steps = steps_with(q, operator, active)
+    steps.cost = np.zeros((2, 3), np.float32)
+    found = explained_variance(np.array([1.0, 0.0], np.float32), steps, 0.5)
+    assert found.by_step == pytest.approx([1 - 0.25**2 / 0.25, 0.0, 0.0])
+    for step in (0, 1):
+        q[..., step, :] = 0.5
+    steps = steps_with(q, operator, active)
+    steps.cost = np.zeros((2, 3), np.float32)
+    assert explained_variance(np.array([1.0, 0.0], np.float32), steps, 0.5).by_step[0] == 0.0
 
 
 # ---- What the updates get of a rollout, against plain loops

@@ -51,6 +51,7 @@ class Recorder:
     def __init__(self, settings):
         self.settings, self.mesh = settings, sharding.make_mesh(jax.devices()[:1])
         self.heads = SimpleNamespace(rows=None)  # they see no rows: nothing to standardise
+        self.heads_read_base = False
         self.steps = []
 
     def critic_step(self, state, batch, real, base):
