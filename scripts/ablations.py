@@ -27,11 +27,13 @@ import reoac_jax  # first: it says in one line what JAX refuses of the environme
 
 # isort: split
 import jax
-from frontier.measure import studying, trained_run
+from frontier.budgets import at_budget, paired_difference
+from frontier.measure import Study, studying, trained_run
+from frontier.rows import Row, point, unpack
 
 from reoac_jax.config import config_hash, parse_command_line, to_json
 from reoac_jax.evaluation.policies import ACTOR
-from reoac_jax.learning.parts import load_parts, load_trained
+from reoac_jax.learning.parts import load_parts, load_trained, untrained
 from reoac_jax.report.runs import read_metrics
 from reoac_jax.runs.folder import CHECKPOINTS, METRICS
 from reoac_jax.system.errors import run_command
@@ -40,11 +42,14 @@ from reoac_jax.system.files import write_json
 
 class Variants(NamedTuple):
     """policies: that are evaluated, a row each. columns: what is listed of the last iteration's
-    metrics. changes: the keys that a variant changes, by what that is in words."""
+    metrics. changes: the keys that a variant changes, by what that is in words. start: policies of
+    the same family each, that the backbone as it was is evaluated under beside those: every row is
+    compared with the best of them at its passes."""
 
     policies: tuple[str, ...]
     columns: tuple[str, ...]
     changes: Mapping[str, Mapping[str, Any]]
+    start: tuple[str, ...] = ()
 
 
 # What the critic, and beside it the actor, knows of the text. Critics that see more have more to
@@ -96,8 +101,6 @@ GROUPS = {
         {
             "features": _LONGER,
             "features and notation": {**_LONGER, "features.notation": True},
-            "rows": {**_LONGER, "heads.reads": "rows"},
-            "rows and notation": {**_LONGER, "heads.reads": "rows", "features.notation": True},
             "a copy of the backbone, all weights": _COPY,
             "and advantages by it (GAE)": {**_COPY, "objective.advantage": "critic"},
             "a copy of the backbone, an overlay": {
@@ -105,6 +108,8 @@ GROUPS = {
                 "lora.rank": 16, "lora.alpha": 32.0,
                 "lora.targets": ("attn_qkv", "attn_out", "mlp_in", "mlp_out"),
             },
+            "rows": {**_LONGER, "heads.reads": "rows"},
+            "rows and notation": {**_LONGER, "heads.reads": "rows", "features.notation": True},
         },
     ),
     "few_passes": Variants(
@@ -130,6 +135,7 @@ GROUPS = {
             "and entropy weight 0.03": {**_GATED, "objective.trajectory.entropy_weight": 0.03},
             "a fixed order": {"train.iterations": 20},
         },
+        tuple(f"threshold:threshold={t},block_len=0" for t in (0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9)),
     ),
 }  # fmt: skip
 
@@ -151,9 +157,10 @@ def main(argv: Sequence[str]) -> int:
     )
     options, overrides = parse_command_line(parser, argv)
     options.dev = options.test
-    policies, columns, variants = GROUPS[options.of]
+    policies, columns, variants, start = GROUPS[options.of]
     rows = []
     with studying(options, overrides) as study:
+        before = as_it_was(study, (*policies, *start)) if start else []
         for number, (words, changes) in enumerate(variants.items()):
             own = study.config(**changes)
             run = trained_run(study, str(number), options.config, own, changes)
@@ -163,7 +170,7 @@ def main(argv: Sequence[str]) -> int:
             metrics = {f"trained {key}": last[key] for key in columns}
             for policy in policies:
                 row = study.row(words, own.seed, policy, policy, options.split, own, parts, trained)
-                rows.append(row | metrics)
+                rows.append(row | metrics | compared(row, before))
             study.forget_programs()
     config = study.config()
     write_json(
@@ -174,20 +181,46 @@ def main(argv: Sequence[str]) -> int:
             "config_hash": config_hash(config),
             "machine": f"{platform.machine()}, {jax.devices()[0].device_kind}",
             "versions": {"reoac-jax": reoac_jax.__version__, "jax": jax.__version__},
+            "as it was": before,
             "rows": rows,
         },
     )
+    columns = [*columns, *(["lead"] if start else [])]
     named = [*(["policy"] if len(policies) > 1 else []), "accuracy", "95 % interval", "passes"]
     print(f"| variant | {' | '.join([*named, *columns])} |")
     print("|---" * (1 + len(named) + len(columns)) + "|")
     for row in rows:
-        listed = (in_words(row[f"trained {key}"]) for key in columns)
+        listed = [in_words(row[f"trained {key}"]) for key in columns if key != "lead"]
+        if lead := row.get("lead"):
+            mean, low, high = (100 * x for x in lead)
+            listed.append(f"{mean:+.1f} ({low:.1f} to {high:.1f})")
         policy = f"| {row['policy']} " if len(policies) > 1 else ""
         print(
             f"| {row['subject']} {policy}| {row['accuracy']:.1%} | {row['low']:.1%} to "
             f"{row['high']:.1%} | {row['passes']:.2f} | {' | '.join(listed)} |"
         )
     return 0
+
+
+def as_it_was(study: Study, policies: Sequence[str]) -> list[Row]:
+    """The backbone before any training under these policies."""
+    config = study.config()
+    parts = load_parts(config)
+    start = untrained(config, parts)
+    split = study.options.split
+    return [
+        study.row("as it was", config.seed, policy, policy, split, config, parts, start)
+        for policy in dict.fromkeys(policies)
+    ]
+
+
+def compared(row: Row, before: Sequence[Row]) -> dict[str, Any]:
+    """`lead`: mean and interval of a row's lead over the backbone as it was, under the policies of
+    the same name, whatever their numbers, at equal mean passes; nothing where there are none."""
+    kind = row["policy"].partition(":")[0]
+    alike = [point(other) for other in before if other["policy"].partition(":")[0] == kind]
+    theirs = at_budget(alike, row["passes"])
+    return {} if theirs is None else {"lead": paired_difference(unpack(row), theirs)}
 
 
 def in_words(value: float | Sequence[float] | Mapping[str, float]) -> str:

@@ -98,7 +98,7 @@ def _values(policy: Distribution, q: np.ndarray | None, active: np.ndarray) -> n
     if q is None:
         return np.zeros(active.shape, np.float32)
     assert isinstance(policy, OneOperator)
-    return (np.exp(np.asarray(policy.log_probs)) * q).sum(axis=-1)
+    return np.asarray(policy.value(jnp.asarray(q)))
 
 
 def rollout_summary(rollout: Rollout[np.ndarray], operators: Sequence[str]) -> dict[str, Any]:

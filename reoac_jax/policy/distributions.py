@@ -63,6 +63,10 @@ class OneOperator(Distribution):
         """float32 `[N, A]`."""
         return jax.nn.log_softmax(among_legal(self.logits, self.legal), axis=-1)
 
+    def value(self, q: jax.Array) -> jax.Array:
+        """float32 `[N]`: V(s) = sum_a pi(a|s) Q(s, a). q: float32 `[N, A]`."""
+        return (jnp.exp(self.log_probs) * q).sum(axis=-1)
+
     def log_prob(self, chosen: jax.Array) -> jax.Array:
         return jnp.take_along_axis(self.log_probs, chosen[..., None], axis=-1)[..., 0]
 

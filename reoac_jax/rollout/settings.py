@@ -29,6 +29,8 @@ class RolloutSettings:
     chosen, or "fallback", `fallback_operator`, an index, acts in its place.
     repair_tokens, repair_threshold: `denoise` only.
     branch: whether branching is on at all; branch_steps, branch_k: section 9.
+    stop_value: value of a row, by the critic under the actor's policy, from which on its step is
+    its last (`denoise` only); None: no row ends early.
     cost_lambda: weight of a candidate's cost against its value.
     relation_temperature: of the alignment features (section 6). use_hidden, extra_features,
     operator_preview, rows: whether the observation has the parts `pooled`, `progress`, `preview`,
@@ -71,6 +73,7 @@ class RolloutSettings:
     operators: tuple[Operator, ...]
     scope_anchor: str
     positions: bool = False
+    stop_value: float | None = None
     rows: bool = False
     filled: bool = False
     keep_hidden: bool = False

@@ -79,7 +79,12 @@ class OperatorDecider(ActorDecider):
         keys = inputs.prompts.keys
         policy = OneOperator(heads.logits, choices.legal)
         chosen = pick(policy, keys, step, settings)
-        own = act(generated, prediction, chosen, step, choices.selected, settings)
+        stops, acting = jnp.zeros_like(active), step
+        if settings.stop_value is not None:
+            assert heads.q is not None
+            stops = policy.value(heads.q) >= settings.stop_value
+            acting = jnp.where(stops, settings.max_steps - 1, step)  # which reveals everything
+        own = act(generated, prediction, chosen, acting, choices.selected, settings)
 
         scheduled = branching = jnp.zeros_like(active)
         looks_ahead = jnp.zeros((), bool)
@@ -90,7 +95,7 @@ class OperatorDecider(ActorDecider):
             scheduled = jnp.isin(step, jnp.array(settings.branch_steps, jnp.int32))
             branches = jnp.array([operator.branches for operator in settings.operators])
             branching = active & (scheduled | branches[own.operator])
-            branching &= step < settings.max_steps - 1
+            branching &= acting < settings.max_steps - 1
             looks_ahead = branching.any()
             if settings.together is not None:
                 looks_ahead = settings.together(looks_ahead)
@@ -103,7 +108,7 @@ class OperatorDecider(ActorDecider):
                     choices,
                     chosen,
                     branching,
-                    step,
+                    acting,
                     inputs,
                     settings,
                 ),
@@ -129,7 +134,7 @@ class OperatorDecider(ActorDecider):
             q=heads.q,
             legal=choices.legal,
             chosen=chosen,
-            decided=~(scheduled & branching) & ~settings.is_forced(step),
+            decided=~(scheduled & branching) & ~settings.is_forced(acting),
             operator=operator,
             executed=done.action.operator,
             cost=jnp.array(settings.costs, jnp.float32)[operator],
@@ -147,7 +152,7 @@ class OperatorDecider(ActorDecider):
         return Decision(
             state=following,
             record=record,
-            finished=self.finished(following, step + 1),
+            finished=stops | self.finished(following, step + 1),
             prediction=done.following,
             fresh=kept | looks_ahead,
             kept=kept,

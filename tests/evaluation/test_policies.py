@@ -22,7 +22,7 @@ from reoac_jax.evaluation.policies import (
     parse_policy,
 )
 from reoac_jax.evaluation.scoring import evaluate_policy, scores
-from reoac_jax.learning.parts import load_parts
+from reoac_jax.learning.parts import load_parts, untrained
 from reoac_jax.rollout import Request, in_order
 from reoac_jax.samplers import SAMPLERS
 from reoac_jax.system.errors import InputError, run_command
@@ -122,6 +122,25 @@ def test_a_bias_is_for_an_actor_over_positions(loaded):
     config, parts, *_ = loaded
     with pytest.raises(InputError, match="the actor chooses operators.*heads.policy=positions"):
         Policy("actor:logit_bias=1", config, parts, one_device())
+
+
+def test_rows_end_early_only_where_masks_are_left(overrides, loaded):
+    _, parts, *_ = loaded
+    rewriting = load_config(TINY, [*overrides, "--config.rollout.update_rule=overwrite"])
+    with pytest.raises(InputError, match="stop_value=0.5.*rollout.update_rule=denoise"):
+        Policy("actor:stop_value=0.5", rewriting, parts, one_device())
+
+
+@pytest.mark.slow
+def test_a_row_that_is_worth_enough_ends(loaded):
+    """Each in its first pass where everything is enough."""
+    config, parts, _, problems = loaded
+    requests = [Request.of(problems, i, i) for i in range(PROBLEMS)]
+    heads = untrained(config, parts).heads
+    policy = Policy("actor:stop_value=-100", config, parts, one_device())
+    ended = in_order(policy(parts.base, heads, jax.random.key(0), requests))
+    assert (ended.forward_passes == 1).all() and (ended.steps == 1).all()
+    assert (ended.tokens != parts.model.spec.mask_id).all()
 
 
 @pytest.mark.slow

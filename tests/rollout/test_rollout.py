@@ -178,6 +178,9 @@ def test_variants_reach_what_they_test():
     branch = by_name["features_only"]
     own = branch.branched & branch.decided
     assert own.any() and (branch.operator[own] == 3).all() and (branch.executed[own] != 3).all()
+    stopped = by_name["denoise_stop"]
+    counts = stopped.active.sum(axis=0)
+    assert counts.min() < counts.max() == len(stopped.active)  # some end early, others do not
     scheduled = by_name["denoise_repair_branch"]
     assert (scheduled.branched & ~scheduled.decided).any()
 

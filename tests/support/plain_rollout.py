@@ -229,11 +229,15 @@ class PlainRollout:
             logits, q = self.observe(row, previous, prediction, step)
             legal = self.legal(row, prediction.tokens, step)
             chosen = self.pick(logits, legal, step)
-            operator, after, write = self.act(row, prediction.tokens, chosen, step)
+            weights = {a: math.exp(logits[a]) for a in legal}
+            value = sum(w * q[a] for a, w in weights.items()) / sum(weights.values())
+            ends = s.stop_value is not None and value >= s.stop_value
+            acting = s.max_steps - 1 if ends else step  # the last step reveals everything
+            operator, after, write = self.act(row, prediction.tokens, chosen, acting)
             inherited, candidates = None, []
             scheduled = step in s.branch_steps
             looks = s.operators[operator].name == "O_BRANCH"
-            if s.branch and step < s.max_steps - 1 and (scheduled or looks):
+            if s.branch and acting < s.max_steps - 1 and (scheduled or looks):
                 others = [a for a in legal if s.operators[a].name != "O_BRANCH"]
                 ranked = sorted(others, key=lambda a: (-q[a], a))[: s.branch_k]
                 instead = ranked[0] if ranked else chosen
@@ -256,10 +260,12 @@ class PlainRollout:
             steps.append(
                 dict(
                     operator=operator, chosen=chosen, written=sorted(write), passes=passes,
-                    legal=legal, decided=not self.forced(step) and not (scheduled and candidates),
+                    legal=legal, decided=not self.forced(acting) and not (scheduled and candidates),
                     cost=self.cost(operator), tokens=row.tokens,
                     candidates=[(c[0], c[4]) for c in candidates],
                 )
             )  # fmt: skip
             previous, row = row.tokens, after
+            if ends:
+                break
         return row.tokens, steps

@@ -54,6 +54,10 @@ VARIANTS = {
     "time_conditioned_schedule": {
         "time_conditioned": True, "sigma": "schedule", "sigma_schedule": "linear",
     },
+    "denoise_stop": {
+        "stop_value": 0.05, "repair_tokens": 1, "repair_threshold": 0.9, "branch": True,
+        "branch_steps": (1,),
+    },
     "critic_backbone": {"filled": True, "use_hidden": False, "repair_tokens": 1},
     "critic_backbone_branch": {
         "filled": True, "branch": True, "branch_steps": (1,), "time_conditioned": True,

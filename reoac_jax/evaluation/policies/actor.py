@@ -13,10 +13,12 @@ from reoac_jax.evaluation.policies.interface import (
     Surroundings,
     outcome_of_rollout,
 )
-from reoac_jax.policy.distributions import AnyPositions
+from reoac_jax.policy.distributions import AnyPositions, OneOperator
 from reoac_jax.policy.heads import AppliesHeads, HeadOutput, HeadParams
 from reoac_jax.policy.observation import Observation
 from reoac_jax.system.errors import InputError
+
+NEVER = 2.0  # as a value from which on a row ends
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,14 @@ class Actor(PolicyType):
         low=-50.0,
         high=50.0,
     )
+    stop_value: float = parameter(
+        NEVER,
+        "of one over operators: a row whose value is at least so much by the critic reveals all "
+        "that is left and ends; a critic that is a backbone makes its passes for it; 2: no row "
+        "does, for no reward is above 1",
+        low=-100.0,
+        high=NEVER,
+    )
 
     def prepare(self, where: Surroundings) -> Running:
         settings = where.settings
@@ -68,6 +78,14 @@ class Actor(PolicyType):
                     f"logit_bias, or heads.policy={AnyPositions.name}"
                 )
             heads = BiasedHeads(heads, self.logit_bias)
+        if self.stop_value < NEVER:
+            if settings.positions or settings.update_rule != "denoise":
+                raise InputError(
+                    f"--policy is {str(self)!r}; expected no stop_value, or heads.policy="
+                    f"{OneOperator.name} and rollout.update_rule=denoise"
+                )
+            filled = where.config.heads.critic == "backbone"
+            settings = dataclasses.replace(settings, stop_value=self.stop_value, filled=filled)
         program = where.rollout(heads, settings)
         return Running(program, None, outcome_of_rollout, settings.max_steps)
 
