@@ -42,14 +42,14 @@ from reoac_jax.system.files import write_json
 
 class Variants(NamedTuple):
     """policies: that are evaluated, a row each. columns: what is listed of the last iteration's
-    metrics. changes: the keys that a variant changes, by what that is in words. start: policies of
-    the same family each, that the backbone as it was is evaluated under beside those: every row is
-    compared with the best of them at its passes."""
+    metrics. changes: the keys that a variant changes, by what that is in words. rules: that the
+    backbone as it was is evaluated under; every row is compared with the best of them, and of
+    mixtures of two, at its mean passes."""
 
     policies: tuple[str, ...]
     columns: tuple[str, ...]
     changes: Mapping[str, Mapping[str, Any]]
-    start: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
 
 
 # What the critic, and beside it the actor, knows of the text. Critics that see more have more to
@@ -69,6 +69,12 @@ _GATED: Mapping[str, Any] = {
     "operators.O_FAST.threshold": 0.7, "train.iterations": 20,
 }  # fmt: skip
 _ACTOR_COLUMNS = ("explained_variance", "operator_shares")
+_RULES = (
+    *(f"threshold:threshold={t},block_len=0" for t in (0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95)),
+    *(f"schedule:counts={c}" for c in ("1-1-1-1-1-2", "1-1-2-2-2", "2-2-2-2")),
+)  # fmt: skip
+# Values of a row, from which on it ends.
+_ENDS = tuple(f"{ACTOR}:stop_value={v}" for v in (0.3, 0.5, 0.7, 0.9))
 GROUPS = {
     "choices": Variants(
         (ACTOR,),
@@ -96,7 +102,7 @@ GROUPS = {
         },
     ),
     "critic": Variants(
-        (ACTOR,),
+        (ACTOR, *_ENDS),
         ("explained_variance", "explained_variance_by_step", "critic_loss"),
         {
             "features": _LONGER,
@@ -110,7 +116,11 @@ GROUPS = {
             },
             "rows": {**_LONGER, "heads.reads": "rows"},
             "rows and notation": {**_LONGER, "heads.reads": "rows", "features.notation": True},
+            "features and notation, advantages by its critic (GAE)": {
+                **_LONGER, "features.notation": True, "objective.advantage": "critic",
+            },
         },
+        _RULES,
     ),
     "few_passes": Variants(
         ("schedule:counts=4-4",),
@@ -135,7 +145,7 @@ GROUPS = {
             "and entropy weight 0.03": {**_GATED, "objective.trajectory.entropy_weight": 0.03},
             "a fixed order": {"train.iterations": 20},
         },
-        tuple(f"threshold:threshold={t},block_len=0" for t in (0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9)),
+        _RULES,
     ),
 }  # fmt: skip
 
@@ -157,10 +167,10 @@ def main(argv: Sequence[str]) -> int:
     )
     options, overrides = parse_command_line(parser, argv)
     options.dev = options.test
-    policies, columns, variants, start = GROUPS[options.of]
+    policies, columns, variants, rules = GROUPS[options.of]
     rows = []
     with studying(options, overrides) as study:
-        before = as_it_was(study, (*policies, *start)) if start else []
+        before = as_it_was(study, rules)
         for number, (words, changes) in enumerate(variants.items()):
             own = study.config(**changes)
             run = trained_run(study, str(number), options.config, own, changes)
@@ -185,7 +195,7 @@ def main(argv: Sequence[str]) -> int:
             "rows": rows,
         },
     )
-    columns = [*columns, *(["lead"] if start else [])]
+    columns = [*columns, *(["lead"] if rules else [])]
     named = [*(["policy"] if len(policies) > 1 else []), "accuracy", "95 % interval", "passes"]
     print(f"| variant | {' | '.join([*named, *columns])} |")
     print("|---" * (1 + len(named) + len(columns)) + "|")
@@ -202,24 +212,23 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def as_it_was(study: Study, policies: Sequence[str]) -> list[Row]:
+def as_it_was(study: Study, rules: Sequence[str]) -> list[Row]:
     """The backbone before any training under these policies."""
+    if not rules:
+        return []
     config = study.config()
     parts = load_parts(config)
-    start = untrained(config, parts)
-    split = study.options.split
+    start, split = untrained(config, parts), study.options.split
     return [
-        study.row("as it was", config.seed, policy, policy, split, config, parts, start)
-        for policy in dict.fromkeys(policies)
+        study.row("as it was", config.seed, rule, rule, split, config, parts, start)
+        for rule in rules
     ]
 
 
 def compared(row: Row, before: Sequence[Row]) -> dict[str, Any]:
-    """`lead`: mean and interval of a row's lead over the backbone as it was, under the policies of
-    the same name, whatever their numbers, at equal mean passes; nothing where there are none."""
-    kind = row["policy"].partition(":")[0]
-    alike = [point(other) for other in before if other["policy"].partition(":")[0] == kind]
-    theirs = at_budget(alike, row["passes"])
+    """`lead`: mean and interval of a row's lead over the backbone as it was, paired over problems;
+    nothing where that takes more passes in every rule."""
+    theirs = at_budget([point(other) for other in before], row["passes"])
     return {} if theirs is None else {"lead": paired_difference(unpack(row), theirs)}
 
 
