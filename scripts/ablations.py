@@ -3,6 +3,8 @@
     python scripts/ablations.py --config configs/tiny.py --output benchmarks/ablations_tiny
     python scripts/ablations.py --of critic --config configs/tiny.py \\
         --output benchmarks/critic_tiny
+    python scripts/ablations.py --of critic_alone --config configs/tiny.py \\
+        --output benchmarks/critic_alone_tiny
     python scripts/ablations.py --of few_passes --config configs/tiny_few_passes.py --split dev \\
         --output benchmarks/ablations_few_passes --config.train.iterations=40
     python scripts/ablations.py --of gate --config configs/tiny_trajectory.py \\
@@ -59,8 +61,13 @@ _LONGER: Mapping[str, Any] = {
     "train.critic_steps": 64, "train.head_batch": 512, "train.buffer_size": 1152,
 }  # fmt: skip
 _COPY: Mapping[str, Any] = {
-    "heads.critic": "backbone", "train.critic_steps": 32, "train.head_batch": 256,
-    "train.buffer_size": 1152, "optimizer.critic_rate": 3e-4,
+    "heads.critic": "backbone", "train.head_batch": 256, "optimizer.critic_rate": 3e-4,
+}  # fmt: skip
+# One order of operators, whose value critics learn from as many problems as can be had: a problem
+# an episode, four iterations' episodes in the buffer.
+_ALONE: Mapping[str, Any] = {
+    **_LONGER, "train.order": ("O_SCOPE",) * 7, "train.actor_steps": 0,
+    "train.episodes_per_prompt": 1, "train.buffer_size": 4608, "train.iterations": 16,
 }  # fmt: skip
 # The trained model's own confidence decides how much a step reveals: all above 0.7, one at least.
 _GATED: Mapping[str, Any] = {
@@ -74,7 +81,7 @@ _RULES = (
     *(f"schedule:counts={c}" for c in ("1-1-1-1-1-2", "1-1-2-2-2", "2-2-2-2")),
 )  # fmt: skip
 # Values of a row, from which on it ends.
-_ENDS = tuple(f"{ACTOR}:stop_value={v}" for v in (0.3, 0.5, 0.7, 0.9))
+_ENDS = tuple(f"{ACTOR}:stop_value={v}" for v in (0.8, 0.9, 0.95))
 GROUPS = {
     "choices": Variants(
         (ACTOR,),
@@ -107,20 +114,30 @@ GROUPS = {
         {
             "features": _LONGER,
             "features and notation": {**_LONGER, "features.notation": True},
-            "a copy of the backbone, all weights": _COPY,
-            "and advantages by it (GAE)": {**_COPY, "objective.advantage": "critic"},
-            "a copy of the backbone, an overlay": {
-                **_COPY, "heads.backbone.mode": "lora", "optimizer.critic_rate": 1e-3,
-                "lora.rank": 16, "lora.alpha": 32.0,
-                "lora.targets": ("attn_qkv", "attn_out", "mlp_in", "mlp_out"),
+            "a copy of the backbone, all weights": {
+                **_LONGER, **_COPY, "train.critic_steps": 32,
             },
-            "rows": {**_LONGER, "heads.reads": "rows"},
-            "rows and notation": {**_LONGER, "heads.reads": "rows", "features.notation": True},
-            "features and notation, advantages by its critic (GAE)": {
+            "features and notation, advantages by the critic (GAE)": {
                 **_LONGER, "features.notation": True, "objective.advantage": "critic",
             },
         },
         _RULES,
+    ),
+    "critic_alone": Variants(
+        (),
+        ("explained_variance", "explained_variance_by_step", "critic_loss"),
+        {
+            "features": _ALONE,
+            "features and notation": {**_ALONE, "features.notation": True},
+            "a copy of the backbone, all weights": {**_ALONE, **_COPY},
+            "a copy of the backbone, an overlay": {
+                **_ALONE, **_COPY, "heads.backbone.mode": "lora", "optimizer.critic_rate": 1e-3,
+                "lora.rank": 16, "lora.alpha": 32.0,
+                "lora.targets": ("attn_qkv", "attn_out", "mlp_in", "mlp_out"),
+            },
+            "rows": {**_ALONE, "heads.reads": "rows"},
+            "rows and notation": {**_ALONE, "heads.reads": "rows", "features.notation": True},
+        },
     ),
     "few_passes": Variants(
         ("schedule:counts=4-4",),
@@ -178,6 +195,8 @@ def main(argv: Sequence[str]) -> int:
             trained = load_trained(run / CHECKPOINTS, parts)
             last = read_metrics(run / METRICS)[0][-1]
             metrics = {f"trained {key}": last[key] for key in columns}
+            if not policies:  # of interest is what it learned
+                rows.append({"subject": words} | metrics)
             for policy in policies:
                 row = study.row(words, own.seed, policy, policy, options.split, own, parts, trained)
                 rows.append(row | metrics | compared(row, before))
@@ -195,20 +214,7 @@ def main(argv: Sequence[str]) -> int:
             "rows": rows,
         },
     )
-    columns = [*columns, *(["lead"] if rules else [])]
-    named = [*(["policy"] if len(policies) > 1 else []), "accuracy", "95 % interval", "passes"]
-    print(f"| variant | {' | '.join([*named, *columns])} |")
-    print("|---" * (1 + len(named) + len(columns)) + "|")
-    for row in rows:
-        listed = [in_words(row[f"trained {key}"]) for key in columns if key != "lead"]
-        if lead := row.get("lead"):
-            mean, low, high = (100 * x for x in lead)
-            listed.append(f"{mean:+.1f} ({low:.1f} to {high:.1f})")
-        policy = f"| {row['policy']} " if len(policies) > 1 else ""
-        print(
-            f"| {row['subject']} {policy}| {row['accuracy']:.1%} | {row['low']:.1%} to "
-            f"{row['high']:.1%} | {row['passes']:.2f} | {' | '.join(listed)} |"
-        )
+    print_table(rows, policies, columns, bool(rules))
     return 0
 
 
@@ -230,6 +236,41 @@ def compared(row: Row, before: Sequence[Row]) -> dict[str, Any]:
     nothing where that takes more passes in every rule."""
     theirs = at_budget([point(other) for other in before], row["passes"])
     return {} if theirs is None else {"lead": paired_difference(unpack(row), theirs)}
+
+
+def print_table(
+    rows: Sequence[Mapping[str, Any]],
+    policies: Sequence[str],
+    columns: Sequence[str],
+    compared: bool,
+) -> None:
+    """As Markdown. columns: of the metrics. compared: whether rows may have a lead."""
+    named = {
+        "variant": lambda row: row["subject"],
+        "policy": lambda row: row["policy"],
+        "accuracy": lambda row: f"{row['accuracy']:.1%} ({row['low']:.1%} to {row['high']:.1%})",
+        "passes": lambda row: f"{row['passes']:.2f}",
+        "lead over the rules": lambda row: _in_points(row.get("lead")),
+    }
+    if len(policies) < 2:
+        del named["policy"]
+    if not policies:
+        del named["accuracy"], named["passes"]
+    if not compared:
+        del named["lead over the rules"]
+    print(f"| {' | '.join([*named, *columns])} |")
+    print("|---" * (len(named) + len(columns)) + "|")
+    for row in rows:
+        cells = [words(row) for words in named.values()]
+        cells += [in_words(row[f"trained {key}"]) for key in columns]
+        print(f"| {' | '.join(cells)} |")
+
+
+def _in_points(lead: Sequence[float] | None) -> str:
+    if lead is None:
+        return ""
+    mean, low, high = (100 * x for x in lead)
+    return f"{mean:+.1f} ({low:.1f} to {high:.1f})"
 
 
 def in_words(value: float | Sequence[float] | Mapping[str, float]) -> str:
