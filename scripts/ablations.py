@@ -67,7 +67,8 @@ _COPY: Mapping[str, Any] = {
 # an episode, four iterations' episodes in the buffer.
 _ALONE: Mapping[str, Any] = {
     **_LONGER, "train.order": ("O_SCOPE",) * 7, "train.actor_steps": 0,
-    "train.episodes_per_prompt": 1, "train.buffer_size": 4608, "train.iterations": 16,
+    "objective.actor": "soft_q", "train.episodes_per_prompt": 1, "train.buffer_size": 4608,
+    "train.iterations": 16,
 }  # fmt: skip
 # The trained model's own confidence decides how much a step reveals: all above 0.7, one at least.
 _GATED: Mapping[str, Any] = {
