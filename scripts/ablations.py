@@ -3,7 +3,7 @@
     python scripts/ablations.py --config configs/tiny.py --output benchmarks/ablations_tiny
     python scripts/ablations.py --of critic --config configs/tiny.py \\
         --output benchmarks/critic_tiny
-    python scripts/ablations.py --of critic_alone --config configs/tiny.py \\
+    python scripts/ablations.py --of critic_alone --config configs/tiny_trajectory.py \\
         --output benchmarks/critic_alone_tiny
     python scripts/ablations.py --of few_passes --config configs/tiny_few_passes.py --split dev \\
         --output benchmarks/ablations_few_passes --config.train.iterations=40
@@ -63,11 +63,11 @@ _LONGER: Mapping[str, Any] = {
 _COPY: Mapping[str, Any] = {
     "heads.critic": "backbone", "train.head_batch": 256, "optimizer.critic_rate": 3e-4,
 }  # fmt: skip
-# One order of operators, whose value critics learn from as many problems as can be had: a problem
-# an episode, four iterations' episodes in the buffer.
+# The value of the order in which the backbone is trained, from as many problems as can be had: one an
+# episode, four iterations' episodes in the buffer.
 _ALONE: Mapping[str, Any] = {
-    **_LONGER, "train.order": ("O_SCOPE",) * 7, "train.actor_steps": 0,
-    "objective.actor": "soft_q", "train.episodes_per_prompt": 1, "train.buffer_size": 4608,
+    **_LONGER, "backbone.finetune_mode": "frozen", "objective.actor": "soft_q",
+    "train.episodes_per_iter": 1152, "train.episodes_per_prompt": 1, "train.buffer_size": 4608,
     "train.iterations": 16,
 }  # fmt: skip
 # The trained model's own confidence decides how much a step reveals: all above 0.7, one at least.
