@@ -63,8 +63,8 @@ _LONGER: Mapping[str, Any] = {
 _COPY: Mapping[str, Any] = {
     "heads.critic": "backbone", "train.head_batch": 256, "optimizer.critic_rate": 3e-4,
 }  # fmt: skip
-# The value of the order in which the backbone is trained, from as many problems as can be had: one an
-# episode, four iterations' episodes in the buffer.
+# The value of the order in which the backbone is trained, from as many problems as can be had: one
+# an episode, four iterations' episodes in the buffer.
 _ALONE: Mapping[str, Any] = {
     **_LONGER, "backbone.finetune_mode": "frozen", "objective.actor": "soft_q",
     "train.episodes_per_iter": 1152, "train.episodes_per_prompt": 1, "train.buffer_size": 4608,
@@ -131,13 +131,6 @@ GROUPS = {
             "features": _ALONE,
             "features and notation": {**_ALONE, "features.notation": True},
             "a copy of the backbone, all weights": {**_ALONE, **_COPY},
-            "a copy of the backbone, an overlay": {
-                **_ALONE, **_COPY, "heads.backbone.mode": "lora", "optimizer.critic_rate": 1e-3,
-                "lora.rank": 16, "lora.alpha": 32.0,
-                "lora.targets": ("attn_qkv", "attn_out", "mlp_in", "mlp_out"),
-            },
-            "rows": {**_ALONE, "heads.reads": "rows"},
-            "rows and notation": {**_ALONE, "heads.reads": "rows", "features.notation": True},
         },
     ),
     "few_passes": Variants(
