@@ -89,8 +89,9 @@ def _against_the_best(rows: Sequence[Row], mine: Sequence[Row]) -> dict[str, Any
     """Some rows' mean against the others at their mean passes.
 
     The other side is the family that is best on the development split at these passes; beside it
-    stand the one that is best on the test problems themselves, which favours it, and what reads the
-    task's notation, which the actors do not.
+    stand the one that is best on the test problems themselves, which favours it, the best mixture
+    of any two rules there, each problem under one of them by chance, which favours it more, and
+    what reads the task's notation, which the actors do not.
     """
     budget = float(np.mean([row["passes"] for row in mine]))
     ours = np.mean([unpack(row) for row in mine], axis=0)
@@ -113,6 +114,12 @@ def _against_the_best(rows: Sequence[Row], mine: Sequence[Row]) -> dict[str, Any
             "strongest_on_test": strongest,
             "strongest_accuracy": float(reached[strongest].mean()),
             "paired_difference_to_strongest": paired_difference(ours, reached[strongest]),
+        }
+    plain = [x for name, points in others.items() if name != CHECKED for x in points]
+    if (mixed := at_budget(plain, budget)) is not None:
+        entry |= {
+            "mixture_accuracy": float(mixed.mean()),
+            "paired_difference_to_mixture": paired_difference(ours, mixed),
         }
     if checked is not None:
         entry |= {
