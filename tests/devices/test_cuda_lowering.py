@@ -175,6 +175,15 @@ def test_every_jitted_program_is_in_the_list(lowered):
     assert {name for name in JITTED.values() if name} <= set(lowered["gsm8k"])
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_script_knows_the_backbone_of_every_configuration(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from lowering import backbones
+
+    config = load_config(ROOT / "configs" / f"{name}.py")
+    assert backbones.backbone_of(config, BLOCKS).n_blocks == BLOCKS
+
+
 @pytest.fixture
 def contents(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
