@@ -130,6 +130,9 @@ def rollout_summary(rollout: Rollout[np.ndarray], operators: Sequence[str]) -> d
     }
 
 
+_ROUNDING = 1e-10  # a variance of float32 returns below which they differ by rounding alone
+
+
 class ExplainedVariance(NamedTuple):
     """overall: of all active steps together. by_step: of each of the T steps, over its episodes."""
 
@@ -160,7 +163,7 @@ def explained_variance(
 
     def among(where: np.ndarray) -> float:
         variance = float(wanted[where].var()) if where.any() else 0.0
-        if variance == 0.0:
+        if variance < _ROUNDING:
             return 0.0
         return 1.0 - float(np.square(wanted[where] - q[where]).mean()) / variance
 

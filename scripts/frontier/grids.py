@@ -94,7 +94,7 @@ ACTORS: Mapping[str, Mapping[str, Any]] = {
         for cost in COSTS
     },
 }
-SEEDED = ("actor T7", "bold T20 0.03", "positions 0.25")
+SEEDED = ("actor T7", "bold T20 0.03", "positions 0.25", "positions 3.0")
 # Each trained policy over positions also at budgets that it was not trained for.
 BIASED = "actor, biased"
 BIASES = (-3.0, -1.5, 1.5, 3.0)

@@ -210,7 +210,8 @@ def _critic_that_is_a_backbone(
         steps = _TracedLearner(learner)
         replay = _replay(experiment, traced.out_info.rows)
         update(dataclasses.replace(experiment, learner=steps), state, replay, 0)
-        yield Case(f"critic_step, backbone, {mode}", steps.traced["critic_step"], 1, 1)
+        forward = 2 if changed.backbone.remat == "blocks" else 1
+        yield Case(f"critic_step, backbone, {mode}", steps.traced["critic_step"], forward, 1)
 
 
 def _notation(config: ConfigDict, sizes: ModelConfig, passes: int) -> Case:

@@ -112,7 +112,7 @@ def assert_same_metrics(got, want):
         assert mine.keys() == theirs.keys()
         assert mine.pop("operators_by_step") == theirs.pop("operators_by_step")
         for name, value in theirs.items():
-            assert mine[name] == pytest.approx(value, abs=1e-5), name
+            assert mine[name] == pytest.approx(value, abs=1e-5, rel=1e-5), name
 
 
 @pytest.mark.slow

@@ -99,6 +99,14 @@ def test_explained_variance():
     assert explained(charged, costs=(2.0, 4.0, 1.0)) == 1.0
 
 
+def test_returns_that_differ_by_rounding_alone_do_not_vary():
+    rewards = np.array([1.0, 1.0 + 1e-7], np.float32)
+    steps = steps_with(np.full((2, 1, 2), 7.0), [[0], [0]], [[True], [True]])
+    steps.cost = np.zeros((2, 1), np.float32)
+    assert rewards.var() > 0
+    assert explained_variance(rewards, steps, 0.5) == (0.0, [0.0])
+
+
 def test_explained_variance_of_a_step_is_over_its_own_episodes():
     """Of the first step 1 and 0 are wanted: variance 1/4, and 0.5 is their mean. One episode alone
     takes the second: nothing varies there."""
