@@ -197,11 +197,8 @@ def check(values: Mapping[str, Any]) -> None:
             )
     if values["heads.policy"] == "positions":
         _check_positions(values)
-    if values["heads.critic"] == "backbone" and values["sharding.fsdp"]:
-        raise InputError(
-            "heads.critic is backbone and sharding.fsdp True; expected False, for a critic that is "
-            "a backbone lies whole on every device, or heads.critic head"
-        )
+    if values["heads.critic"] == "backbone":
+        _check_backbone(values)
     for section in ("heads.rows", "heads.positions"):
         width, parts = (values.get(f"{section}.{key}", 1) for key in ("width", "attention_heads"))
         if width % parts:
@@ -209,6 +206,20 @@ def check(values: Mapping[str, Any]) -> None:
                 f"{section}.width is {width}; expected a multiple of {section}.attention_heads, "
                 f"{parts}"
             )
+
+
+def _check_backbone(values: Mapping[str, Any]) -> None:
+    if values["sharding.fsdp"]:
+        raise InputError(
+            "heads.critic is backbone and sharding.fsdp True; expected False, for a critic that is "
+            "a backbone lies whole on every device, or heads.critic head"
+        )
+    dtype = values["backbone.param_dtype"]
+    if values.get("heads.backbone.mode") == "full" and dtype != "float32":
+        raise InputError(
+            f"heads.backbone.mode is full and backbone.param_dtype {dtype}; expected mode lora, or "
+            "float32, in which weights are trained"
+        )
 
 
 def _check_positions(values: Mapping[str, Any]) -> None:
