@@ -20,6 +20,8 @@ def quiet_orbax() -> Any:
     import orbax.checkpoint
 
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # Of several writes that fail at once one is raised, and asyncio logs the others.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = _without_abandoned_writes
     return orbax.checkpoint
 

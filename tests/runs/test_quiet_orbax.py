@@ -51,3 +51,40 @@ def test_one_line_of_a_save_that_fails_and_no_more_to_the_end_of_the_process(tmp
     lines = done.stderr.splitlines()
     assert [line.startswith("error: ") for line in lines] == [True, True], done.stderr
     assert all("File too large" in line for line in lines)
+
+
+TWO_FAIL = """\
+import asyncio, gc
+
+from reoac_jax.runs.quiet_orbax import quiet_orbax
+
+quiet_orbax()
+
+
+async def write(name):
+    raise ValueError(f"OUT_OF_RANGE: {name}")
+
+
+async def save():
+    first, second = (asyncio.ensure_future(write(name)) for name in ("one", "two"))
+    await first
+
+
+try:
+    asyncio.run(save())
+except ValueError as error:
+    print(error)
+gc.collect()
+"""
+
+
+@pytest.mark.process
+def test_of_two_writes_that_fail_at_once_the_second_says_nothing():
+    """asyncio logs what nobody asked a task for, with a traceback."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_FAIL],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("OUT_OF_RANGE: one\n", "")
