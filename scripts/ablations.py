@@ -55,8 +55,7 @@ class Variants(NamedTuple):
 
 
 # What the critic, and beside it the actor, knows of the text. Critics that see more have more to
-# learn, and take more steps, on fewer transitions each; with a buffer of one iteration no hidden
-# state is computed again.
+# learn, and take more steps, on fewer transitions each.
 _LONGER: Mapping[str, Any] = {
     "train.critic_steps": 64, "train.head_batch": 512, "train.buffer_size": 1152,
 }  # fmt: skip

@@ -39,7 +39,7 @@ def initial_heads(
     matrices that get an overlay where none are set.
     """
     heads_key, _ = jax.random.split(key)
-    critic_key = jax.random.fold_in(heads_key, 0)
+    critic_key = jax.random.fold_in(heads_key, 2)  # 0 and 1 are what `split` gives the heads
     return start_critic(critic, heads.init(heads_key), critic_key, base, targets)
 
 
@@ -69,7 +69,8 @@ class Learner:
 
     Each step donates the state. real: float32 `[N]`, 1 for the batch's own entries and 0 for its
     padding, as `sharding.split_padded` gives it. base: the backbone's frozen parameters, never
-    changed; None where all weights are trained, and to the heads' steps unless `heads_read_base`.
+    changed; None where nothing that is trained lies over it, and to the heads' steps unless
+    `heads_read_base`.
 
     model: the backbone with the dropout rates of training. heads: actor and critic modules.
     rollout: for T, G, the pad token and sigma. settings: the rest. mesh: where `place` has put the

@@ -225,10 +225,15 @@ def untrained(config: ConfigDict, parts: Parts) -> Trained:
 def load_trained(checkpoint: str | Path, parts: Parts) -> Trained:
     """Reads what a run trained, over the base in `parts`.
 
-    Raises `InputError` where the checkpoint is damaged, was trained over another base, or has heads
-    of another shape.
+    Raises `InputError` where the checkpoint is damaged, was trained over another base, has heads
+    of another shape, or a critic whose overlay was trained at another scale.
     """
     params, folder, record = load_weights(checkpoint, parts)
+    if isinstance(parts.critic, Lora) and parts.critic.scale != record["lora_scale"]:
+        raise InputError(
+            f"lora.alpha / lora.rank is {parts.critic.scale:g}, but the critic's overlay in "
+            f"{folder} was trained with {record['lora_scale']:g}; expected the same"
+        )
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = jax.eval_shape(functools.partial(_start, parts), jax.random.key(0))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)

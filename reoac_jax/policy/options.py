@@ -214,6 +214,13 @@ def _check_backbone(values: Mapping[str, Any]) -> None:
             "heads.critic is backbone and sharding.fsdp True; expected False, for a critic that is "
             "a backbone lies whole on every device, or heads.critic head"
         )
+    exponent = values["reward.passes_exponent"]
+    if exponent > 0:
+        raise InputError(
+            f"heads.critic is backbone and reward.passes_exponent {exponent}; expected 0, for the "
+            "critic's passes would count in the reward and no evaluation makes them, or "
+            "heads.critic head"
+        )
     dtype = values["backbone.param_dtype"]
     if values.get("heads.backbone.mode") == "full" and dtype != "float32":
         raise InputError(

@@ -102,7 +102,7 @@ class RolloutSettings:
             positions = config.train.episodes_per_iter * rollout.max_steps * rollout.gen_len
             keep_hidden = positions * hidden_dim * 4 <= config.heads.rows.keep_bytes
         mode = config.evaluation if evaluation else rollout
-        branch = config.evaluation.branch if evaluation else True
+        branch = (config.evaluation.branch or not evaluation) and rollout.branch_k > 0
         return cls(
             max_steps=rollout.max_steps,
             gen_len=rollout.gen_len,
@@ -119,7 +119,7 @@ class RolloutSettings:
             fallback_operator=config.operators.names.index(rollout.fallback_operator),
             repair_tokens=rollout.repair_tokens,
             repair_threshold=rollout.repair_threshold,
-            branch=branch and rollout.branch_k > 0,
+            branch=branch,
             branch_steps=tuple(rollout.branch_steps),
             branch_k=rollout.branch_k,
             cost_lambda=config.reward.cost_lambda,

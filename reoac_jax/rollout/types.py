@@ -86,7 +86,8 @@ class Trajectory(NamedTuple, Generic[ArrayT]):
     operator: int32, the operator that is charged: the pick, its fallback, or at a scheduled
     branching step the winner. executed: int32, the operator whose selection was used. None where
     positions are chosen.
-    cost: float32. forward_passes: int32, of the backbone, that this row needed.
+    cost: float32. forward_passes: int32, of the backbone and of a critic that is one,
+    that this row needed.
     branched: bool. candidates: `Candidates`.
     """
 

@@ -207,6 +207,11 @@ def test_resumed_run_equals_an_uninterrupted_one(mode, options, monkeypatch, cap
     for item in ["actor", "critic", {"lora": "backbone_lora", "full": "backbone"}[mode]]:
         resumed, straight = (read_item(r / "checkpoints" / "3", item) for r in (run, whole))
         jax.tree.map(np.testing.assert_array_equal, resumed, straight)
+    if mode == "lora":  # a critic's overlay at another scale would value otherwise
+        argv = ["--config", TINY, *options, "--config.lora.alpha=77", "--policy", "actor"]
+        argv += ["--checkpoint", str(run / "checkpoints"), "--output", str(run / "other.json")]
+        assert run_command(evaluate.main, argv) == 2
+        assert "the critic's overlay in" in capsys.readouterr().err
 
 
 SIZES = [(7, 4), (64, 4), (1, 1)]  # of the batch, and devices

@@ -222,6 +222,8 @@ def test_keys_that_came_later_do_not_change_the_hash_of_what_was_computed_before
 def test_where_a_critic_may_not_be_a_backbone(configs):
     copy = ["--config.heads.critic=backbone", "--config.sharding.fsdp=True"]
     assert "lies whole on every device" in refused(configs / "tiny.py", copy)
+    copy[1] = "--config.reward.passes_exponent=1"
+    assert "reward.passes_exponent 1.0; expected 0" in refused(configs / "tiny.py", copy)
     copy[1] = "--config.backbone.param_dtype=stored"
     assert "heads.backbone.mode is full" in refused(configs / "tiny.py", copy)
     assert load_config(configs / "tiny.py", [*copy, "--config.heads.backbone.mode=lora"])

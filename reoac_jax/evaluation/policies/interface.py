@@ -29,7 +29,8 @@ class Outcome(NamedTuple):
 
     tokens: int32 `[N, G]`. cost: float32 `[N]`, operator cost; a step of a sampler costs what one
     of the cheapest operator does. steps: int32 `[N]`.
-    forward_passes: int32 `[N]`, that the backbone was asked for by the row.
+    forward_passes: int32 `[N]`, that the backbone, and a critic that is one, was asked for by the
+    row.
     operators: int32 `[N, T]`, -1 where none acted; None where none does.
     """
 
