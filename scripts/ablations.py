@@ -43,10 +43,10 @@ from reoac_jax.system.files import write_json
 
 
 class Variants(NamedTuple):
-    """policies: that are evaluated, a row each. columns: what is listed of the last iteration's
-    metrics. changes: the keys that a variant changes, by what that is in words. rules: that the
-    backbone as it was is evaluated under; every row is compared with the best of them, and of
-    mixtures of two, at its mean passes."""
+    """policies: that are evaluated, a row each. columns: what is kept of the first and the last
+    iteration's metrics, and listed of the last. changes: the keys that a variant changes, by what
+    that is in words. rules: that the backbone as it was is evaluated under; every row is compared
+    with the best of them, and of mixtures of two, at its mean passes."""
 
     policies: tuple[str, ...]
     columns: tuple[str, ...]
@@ -125,7 +125,7 @@ GROUPS = {
     ),
     "critic_alone": Variants(
         (),
-        ("explained_variance", "explained_variance_by_step", "critic_loss"),
+        ("explained_variance", "explained_variance_by_step", "critic_loss", "accuracy"),
         {
             "features": _ALONE,
             "features and notation": {**_ALONE, "features.notation": True},
@@ -186,8 +186,9 @@ def main(argv: Sequence[str]) -> int:
             run = trained_run(study, str(number), options.config, own, changes)
             parts = load_parts(own)
             trained = load_trained(run / CHECKPOINTS, parts)
-            last = read_metrics(run / METRICS)[0][-1]
-            metrics = {f"trained {key}": last[key] for key in columns}
+            lines = read_metrics(run / METRICS)[0]
+            ends = {"first": lines[0], "trained": lines[-1]}
+            metrics = {f"{end} {key}": line[key] for end, line in ends.items() for key in columns}
             if not policies:  # of interest is what it learned
                 rows.append({"subject": words} | metrics)
             for policy in policies:

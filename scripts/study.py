@@ -86,11 +86,7 @@ def main(argv: Sequence[str]) -> int:
     with studying(options, overrides) as study:
         lengths_of(study)
         for stage in sorted(BESIDE.keys() & set(options.stages)):
-            if not Path(beside(study, BESIDE[stage])).exists():
-                raise InputError(
-                    f"--stages has {stage}, but there is no {beside(study, BESIDE[stage])}; "
-                    "expected that configuration, or --stages without it"
-                )
+            beside(study, stage)
         for stage in STAGES:
             if stage in options.stages:
                 globals()[f"measure_{stage}"](study)
@@ -110,10 +106,16 @@ def lengths_of(study: Study) -> Lengths:
     return LENGTHS[gen_len]
 
 
-def beside(study: Study, name: str) -> str:
-    """The configuration of that name beside the study's own."""
+def beside(study: Study, stage: str) -> str:
+    """A stage's configuration. Raises `InputError` where there is none."""
     own = Path(study.options.config)
-    return str(own.with_name(f"{own.stem}_{name}{own.suffix}"))
+    path = own.with_name(f"{own.stem}_{BESIDE[stage]}{own.suffix}")
+    if not path.exists():
+        raise InputError(
+            f"--stages has {stage}, but there is no {path}; expected that configuration, or "
+            "--stages without it"
+        )
+    return str(path)
 
 
 def measure_samplers(study: Study) -> None:
@@ -191,8 +193,9 @@ def measure_sequences(study: Study) -> None:
     parts = load_parts(config)
     before = untrained(config, parts)
     for name in config.operators.names:
-        swept = () if name == "O_NEXT" else OPERATOR_THRESHOLDS  # it selects one position
-        for policy in (name, *(f"{name}:threshold={t}" for t in swept)):
+        own = config.operators[name].threshold
+        others = () if name == "O_NEXT" else set(OPERATOR_THRESHOLDS) - {own}  # of one position
+        for policy in (name, *(f"{name}:threshold={t}" for t in sorted(others))):
             study.row("bundled", 0, f"bold {name}", policy, "dev", config, parts, before)
         study.row("bundled", 0, f"bold {name}", name, "test", config, parts, before)
         study.forget_programs()
@@ -237,11 +240,11 @@ def measure_positions(study: Study) -> None:
     file = beside(study, "positions")
     biased = tuple((BIASED, f"{ACTOR}:logit_bias={bias}") for bias in BIASES)
     policies = ((ACTOR, ACTOR), ("actor, drawn", DRAWN), *biased)
-    exponents = lengths_of(study).exponents
-    for exponent in exponents:
-        changes = {"reward.passes_exponent": exponent}
-        measure_seeds(study, f"positions {exponent}", file, changes, policies)
-    config = study.config(file, **{"reward.passes_exponent": exponents[0]}, seed=0)
+    prices = [{"reward.passes_exponent": exponent} for exponent in lengths_of(study).exponents]
+    for changes in prices:
+        subject = f"positions {changes['reward.passes_exponent']}"
+        measure_seeds(study, subject, file, changes, policies)
+    config = study.config(file, **prices[0], seed=0)
     parts = load_parts(config)
     before = untrained(config, parts)
     study.row("positions untrained", 0, ACTOR, DRAWN, "test", config, parts, before)
@@ -271,7 +274,7 @@ def measure_seeds(
 
 def measure_control(study: Study) -> None:
     """The fair control for training the backbone: more of its own last stage of fine-tuning."""
-    trajectory = study.config(beside(study, "trajectory"))
+    trajectory = study.config(beside(study, "control"))
     steps = trajectory.train.iterations * trajectory.train.backbone_steps
     for seed in range(study.options.backbone_seeds):
         changes = {
@@ -344,6 +347,8 @@ def same_orders(
             moved = dataclasses.replace(trained, heads=heads)
             its_parts = dataclasses.replace(parts, heads=load_parts(picks).heads)
             study.row(subject, seed, label, ACTOR, "test", picks, its_parts, moved)
+        else:
+            print(f"left out: {subject} under {label}, whose run is not in {runs}", file=sys.stderr)
 
 
 if __name__ == "__main__":

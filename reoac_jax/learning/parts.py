@@ -219,7 +219,9 @@ class Trained:
 def untrained(config: ConfigDict, parts: Parts) -> Trained:
     """The configuration's backbone as it is, and heads as training would start from."""
     key = jax.random.fold_in(jax.random.key(config.seed), RunStream.INIT)
-    return Trained(adapted_base(config, parts), _rollout_heads(parts, _start(parts, key)), None, {})
+    return Trained(
+        adapted_base(config, parts), _rollout_heads(parts, _initial_heads(parts, key)), None, {}
+    )
 
 
 def load_trained(checkpoint: str | Path, parts: Parts) -> Trained:
@@ -235,14 +237,14 @@ def load_trained(checkpoint: str | Path, parts: Parts) -> Trained:
             f"{folder} was trained with {record['lora_scale']:g}; expected the same"
         )
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    shapes = jax.eval_shape(functools.partial(_start, parts), jax.random.key(0))
+    shapes = jax.eval_shape(functools.partial(_initial_heads, parts), jax.random.key(0))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
     read = {name: read_item(folder, name, item) for name, item in shapes.items().items()}
     heads = shapes._replace(**read)
     return Trained(params, _rollout_heads(parts, heads), folder, record)
 
 
-def _start(parts: Parts, key: jax.Array) -> HeadParams:
+def _initial_heads(parts: Parts, key: jax.Array) -> HeadParams:
     """Actor and critic before any training."""
     targets = parts.model.lora_targets
     return initial_heads(parts.heads, parts.critic, key, parts.base, targets)

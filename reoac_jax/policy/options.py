@@ -91,7 +91,7 @@ POSITIONS: Mapping[str, Option] = {
     ),
 }
 # What a configuration has besides where heads.critic is backbone.
-BACKBONE: Mapping[str, Option] = {
+BACKBONE_CRITIC: Mapping[str, Option] = {
     "heads.backbone.mode": Option(
         "str",
         "what of the copy is trained beside its values: all weights (full), or a LoRA overlay of "
@@ -127,7 +127,7 @@ ROWS: Mapping[str, Option] = {
 FURTHER: Mapping[tuple[str, str], Mapping[str, Option]] = {
     ("heads.reads", "rows"): ROWS,
     ("heads.policy", "positions"): POSITIONS,
-    ("heads.critic", "backbone"): BACKBONE,
+    ("heads.critic", "backbone"): BACKBONE_CRITIC,
 }
 
 
@@ -198,7 +198,7 @@ def check(values: Mapping[str, Any]) -> None:
     if values["heads.policy"] == "positions":
         _check_positions(values)
     if values["heads.critic"] == "backbone":
-        _check_backbone(values)
+        _check_backbone_critic(values)
     for section in ("heads.rows", "heads.positions"):
         width, parts = (values.get(f"{section}.{key}", 1) for key in ("width", "attention_heads"))
         if width % parts:
@@ -208,7 +208,7 @@ def check(values: Mapping[str, Any]) -> None:
             )
 
 
-def _check_backbone(values: Mapping[str, Any]) -> None:
+def _check_backbone_critic(values: Mapping[str, Any]) -> None:
     if values["sharding.fsdp"]:
         raise InputError(
             "heads.critic is backbone and sharding.fsdp True; expected False, for a critic that is "

@@ -5,10 +5,12 @@ What is raised is left alone: the caller turns it into the line.
 
 import logging
 import sys
+import warnings
 from typing import Any
 
 # TensorStore reports this for every write that a failed save left behind.
 _LEFT_BEHIND = "Event loop is closed"
+_NEVER_BEGUN = "coroutine .* was never awaited"
 _other_errors = sys.unraisablehook
 
 
@@ -22,6 +24,8 @@ def quiet_orbax() -> Any:
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     # Of several writes that fail at once one is raised, and asyncio logs the others.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    # Where one fails early the others are never begun, which Python finds when it lets them go.
+    warnings.filterwarnings("ignore", _NEVER_BEGUN, RuntimeWarning)
     sys.unraisablehook = _without_abandoned_writes
     return orbax.checkpoint
 

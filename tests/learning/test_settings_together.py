@@ -11,7 +11,7 @@ from support import toy
 from reoac_jax import train
 from reoac_jax.config import load_config
 from reoac_jax.config.rooms import check_together, fixed_options
-from reoac_jax.policy.options import BACKBONE
+from reoac_jax.policy.options import BACKBONE_CRITIC
 from reoac_jax.system.errors import InputError, run_command
 
 TINY = Path(__file__).resolve().parents[2] / "configs" / "tiny.py"
@@ -42,7 +42,7 @@ REFUSED = {
 
 def settings() -> dict[str, tuple]:
     """Every enumerated key of what is rolled out and learned, and its values."""
-    found = {**NUMBERS, "heads.backbone.mode": BACKBONE["heads.backbone.mode"].choices}
+    found = {**NUMBERS, "heads.backbone.mode": BACKBONE_CRITIC["heads.backbone.mode"].choices}
     for key, option in fixed_options().items():
         if key.startswith(SECTIONS) and key not in LEFT_OUT:
             if option.kind == "bool":

@@ -88,3 +88,44 @@ def test_of_two_writes_that_fail_at_once_the_second_says_nothing():
         text=True,
     )
     assert (done.stdout, done.stderr) == ("OUT_OF_RANGE: one\n", "")
+
+
+NEVER_BEGUN = """\
+import asyncio, gc
+
+from reoac_jax.runs.quiet_orbax import quiet_orbax
+
+quiet_orbax()
+
+
+async def write():
+    pass
+
+
+async def fail():
+    raise ValueError("OUT_OF_RANGE")
+
+
+async def save():
+    writes = [write() for _ in range(2)]
+    await fail()
+    await asyncio.gather(*writes)
+
+
+try:
+    asyncio.run(save())
+except ValueError as error:
+    print(error)
+gc.collect()
+"""
+
+
+@pytest.mark.process
+def test_a_write_that_another_ones_failure_forestalls_says_nothing():
+    done = subprocess.run(
+        [sys.executable, "-c", NEVER_BEGUN],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("OUT_OF_RANGE\n", "")
