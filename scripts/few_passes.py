@@ -2,6 +2,8 @@
 
     python scripts/few_passes.py --config configs/tiny_few_passes.py \\
         --output benchmarks/few_passes_tiny
+    python scripts/few_passes.py --config configs/mixed_few_passes.py --seeds 1 \\
+        --output benchmarks/few_passes_mixed
 
 Four backbones: as it is; fine-tuned further (as many gradient steps and as many examples as the
 training below has steps and episodes, with the settings of its own last stage); trained by the
@@ -23,7 +25,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import reoac_jax  # first: it says in one line what JAX refuses of the environment
 
@@ -47,23 +49,54 @@ from reoac_jax.evaluation.policies import Policy
 from reoac_jax.evaluation.scoring import evaluate_policy
 from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
 from reoac_jax.runs.folder import CHECKPOINTS
-from reoac_jax.system.errors import RunError, run_command
+from reoac_jax.system.errors import InputError, RunError, run_command
 from reoac_jax.system.files import replacing_file, write_json
 from reoac_jax.tasks.problem_set import ProblemSet
 
-BUDGETS = (3.0, 4.0, 5.0, 6.0, 7.0)
 START, CONTROL, FULL, LORA = SUBJECTS = ("start", "control", "full", "lora")
-ORDER = "schedule:counts=4-4"  # of training
-# Left to right by hand, so many a pass, the last pass all the rest: 2 to 7 passes.
-SCHEDULES = (
-    "4", "2-4", "2-5", "3-4", "4-4", "1-2-4", "2-2-4", "2-3-3", "2-2-2-2", "1-1-2-2-2",
-    "1-1-1-1-1-2",
-)  # fmt: skip
-POLICIES = (
-    *((f"schedule:counts={counts}", "by hand") for counts in SCHEDULES),
+
+
+class Lengths(NamedTuple):
+    """What depends on how many tokens an answer has.
+
+    counts: of training, from the left. schedules: left to right by hand, so many a pass, the last pass
+    all the rest. budgets: mean passes at which the table compares.
+    """
+
+    counts: str
+    schedules: tuple[str, ...]
+    budgets: tuple[float, ...]
+
+    @property
+    def order(self) -> str:
+        """The policy in which the backbone is trained."""
+        return f"schedule:counts={self.counts}"
+
+
+LENGTHS = {  # by the generated positions of a row
+    20: Lengths(
+        "4-4",
+        (
+            "4", "2-4", "2-5", "3-4", "4-4", "1-2-4", "2-2-4", "2-3-3", "2-2-2-2", "1-1-2-2-2",
+            "1-1-1-1-1-2",
+        ),
+        (3.0, 4.0, 5.0, 6.0, 7.0),
+    ),
+    25: Lengths(  # answers of 12, 18 and 24 tokens
+        "4-4-4-4-4",
+        (
+            "6-6-6", "4-4-8", "5-5-5-5", "4-4-5-5", "4-4-4-4-4", "3-4-4-4-5", "3-3-3-4-4-4",
+            "2-3-4-4-4-4", "3-3-3-3-3-3-3", "2-2-2-3-3-3-3-3", "1-1-2-2-2-3-3-3-3",
+            "1-1-1-1-1-2-2-2-2-2", "2-2-2-2-2-2-2-2-2-2-2",
+        ),
+        (4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0),
+    ),
+}  # fmt: skip
+RULES = (
     *((f"threshold:threshold={t}", "threshold") for t in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)),
     *((f"entropy_bound:gamma={g}", "entropy bound") for g in (1.0, 0.5, 0.3, 0.2, 0.1, 0.03)),
     *((f"prefix_threshold:threshold={t}", "run from the left") for t in (0.5, 0.7, 0.9, 0.97)),
+    ("dilated:block_len=0", "dilated"),
 )
 OVERLAY: Mapping[str, Any] = {
     "backbone.finetune_mode": "lora", "lora.rank": 16, "lora.alpha": 32.0,
@@ -89,6 +122,7 @@ def main(argv: Sequence[str]) -> int:
     options, overrides = parse_command_line(parser, argv)
     drawn: dict[str, dict[str, float]] = {}
     with studying(options, overrides) as study:
+        lengths = lengths_of(study)
         for subject in [name for name in SUBJECTS if name in options.subjects]:
             for seed in range(options.seeds if subject == FULL else 1):
                 config, parts, trained = MAKERS[subject](study, seed)
@@ -99,8 +133,8 @@ def main(argv: Sequence[str]) -> int:
     result = {
         "command": shlex.join(["python", "scripts/few_passes.py", *argv]),
         "problems": options.test,
-        "at_budgets": [at(study.rows.all, budget) for budget in BUDGETS],
-        "in_the_order_of_training": in_order(study.rows.all),
+        "at_budgets": [at(study.rows.all, budget) for budget in lengths.budgets],
+        "in_the_order_of_training": in_order(study.rows.all, lengths.order),
         f"pass@{DRAWS}": drawn,
         "config": to_json(study.config()),
         "config_hash": config_hash(study.config()),
@@ -116,6 +150,16 @@ def main(argv: Sequence[str]) -> int:
         figure.savefig(temporary, format="png", dpi=110)
     show(result)
     return 0
+
+
+def lengths_of(study: Study) -> Lengths:
+    gen_len = study.config().rollout.gen_len
+    if gen_len not in LENGTHS:
+        raise InputError(
+            f"{study.options.config}: rows of {gen_len}; expected one of {list(LENGTHS)}, "
+            "whose schedules this script knows"
+        )
+    return LENGTHS[gen_len]
 
 
 def as_it_is(study: Study, seed: int) -> Subject:
@@ -160,7 +204,7 @@ def trained_backbone(study: Study, seed: int, subject: str, changes: Mapping[str
     for folder in saved[-LAST:]:
         before = load_trained(folder, parts)
         name = f"{subject}, iteration {folder.name}"
-        study.row(name, seed, "by hand", ORDER, "dev", config, parts, before)
+        study.row(name, seed, "by hand", lengths_of(study).order, "dev", config, parts, before)
     return config, parts, load_trained(run / CHECKPOINTS, parts)
 
 
@@ -184,17 +228,20 @@ def sweep(
 
     That is the hull, the best schedule of each length, and the order of training.
     """
-    families = dict(POLICIES)
+    lengths = lengths_of(study)
+    families = dict(RULES) | {
+        f"schedule:counts={counts}": "by hand" for counts in lengths.schedules
+    }
     rows = [
         study.row(subject, seed, family, policy, "dev", config, parts, trained)
-        for policy, family in POLICIES
+        for policy, family in families.items()
     ]
     best = [found.name for found in upper_hull([point(row) for row in rows])]
     schedules = [row for row in rows if row["family"] == "by hand"]
     for passes in sorted({row["passes"] for row in schedules}):
         alike = [row for row in schedules if row["passes"] == passes]
         best.append(max(alike, key=lambda row: row["accuracy"])["policy"])
-    for policy in dict.fromkeys([*best, ORDER]):
+    for policy in dict.fromkeys([*best, lengths.order]):
         study.row(subject, seed, families[policy], policy, "test", config, parts, trained)
 
 
@@ -204,7 +251,7 @@ def several_draws(
     """Of drawn answers in the order of training: right ones, problems solved, different ones."""
     problems = ProblemSet.load(study.task, "dev", parts.tokenizer, config, study.options.dev)
     drawn = {"evaluation.sample_strategy": "sample"}
-    policy = Policy(ORDER, study.config(**drawn), parts, sharding.make_mesh())
+    policy = Policy(lengths_of(study).order, study.config(**drawn), parts, sharding.make_mesh())
     texts, correct = [], []
     for seed in range(DRAWS):
         drawing = study.config(**drawn, seed=seed)
@@ -253,11 +300,11 @@ def at(rows: Sequence[Row], budget: float) -> dict[str, Any]:
     return table
 
 
-def in_order(rows: Sequence[Row]) -> dict[str, Any]:
+def in_order(rows: Sequence[Row], order: str) -> dict[str, Any]:
     """The order of training: on the test split, and of the last checkpoints on the other one."""
     table: dict[str, Any] = {}
     for row in rows:
-        if row["policy"] == ORDER:
+        if row["policy"] == order:
             name = f"{row['subject']}, seed {row['seed']}"
             table.setdefault(row["split"], {})[name] = float(unpack(row).mean())
     return table
