@@ -29,7 +29,8 @@ import reoac_jax  # first: it says in one line what JAX refuses of the environme
 
 # isort: split
 import jax
-from frontier.budgets import at_budget, paired_difference
+from frontier.budgets import Interval, at_budget, paired_difference
+from frontier.grids import CHECKED, WRITERS
 from frontier.measure import Study, studying, trained_run
 from frontier.rows import Row, point, unpack
 
@@ -41,17 +42,22 @@ from reoac_jax.runs.folder import CHECKPOINTS, METRICS
 from reoac_jax.system.errors import run_command
 from reoac_jax.system.files import write_json
 
+LEAD, LEAD_CHECKED = "lead", "lead over checks too"
+LEADS = {"lead over the rules": LEAD, "and those with checks": LEAD_CHECKED}
+
 
 class Variants(NamedTuple):
     """policies: that are evaluated, a row each. columns: what is kept of the first and the last
     iteration's metrics, and listed of the last. changes: the keys that a variant changes, by what
     that is in words. rules: that the backbone as it was is evaluated under; every row is compared
-    with the best of them, and of mixtures of two, at its mean passes."""
+    with the best of them, and of mixtures of two, at its mean passes. checked: further ones, that
+    read the task's notation; the row is compared with these among the rules, too."""
 
     policies: tuple[str, ...]
     columns: tuple[str, ...]
     changes: Mapping[str, Mapping[str, Any]]
     rules: tuple[str, ...] = ()
+    checked: tuple[str, ...] = ()
 
 
 # What the critic, and beside it the actor, knows of the text. Critics that see more have more to
@@ -77,11 +83,21 @@ _GATED: Mapping[str, Any] = {
 }  # fmt: skip
 _ACTOR_COLUMNS = ("explained_variance", "operator_shares")
 _RULES = (
-    *(f"threshold:threshold={t},block_len=0" for t in (0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95)),
+    *(f"threshold:threshold={t},block_len=0" for t in (0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.99)),
     *(f"schedule:counts={c}" for c in ("1-1-1-1-1-2", "1-1-2-2-2", "2-2-2-2")),
 )  # fmt: skip
-# Values of a row, from which on it ends.
-_ENDS = tuple(f"{ACTOR}:stop_value={v}" for v in (0.8, 0.9, 0.95))
+_CHECKED = tuple(
+    f"{CHECKED}:passes={passes},sampler={writer}"
+    for writer in (WRITERS[-1], "schedule:counts=1-1-1-1-1-2")
+    for passes in (8, 11, 14, 17, 21)
+)
+# Values of a row from which on it ends, or below which it is written again.
+_BY_VALUE = (
+    *(f"{ACTOR}:stop_value={v}" for v in (0.8, 0.9, 0.95)),
+    *(f"{ACTOR}:remask_value=0.5,remask_share={s},passes=14" for s in (0.5, 1.0)),
+    f"{ACTOR}:remask_value=0.5,passes=21",
+    f"{ACTOR}:stop_value=0.9,remask_value=0.5,passes=14",
+)
 GROUPS = {
     "choices": Variants(
         (ACTOR,),
@@ -109,7 +125,7 @@ GROUPS = {
         },
     ),
     "critic": Variants(
-        (ACTOR, *_ENDS),
+        (ACTOR, *_BY_VALUE),
         ("explained_variance", "explained_variance_by_step", "critic_loss"),
         {
             "features": _LONGER,
@@ -122,6 +138,7 @@ GROUPS = {
             },
         },
         _RULES,
+        _CHECKED,
     ),
     "critic_alone": Variants(
         (),
@@ -177,10 +194,11 @@ def main(argv: Sequence[str]) -> int:
     )
     options, overrides = parse_command_line(parser, argv)
     options.dev = options.test
-    policies, columns, variants, rules = GROUPS[options.of]
+    policies, columns, variants, rules, checked = GROUPS[options.of]
     rows = []
     with studying(options, overrides) as study:
         before = as_it_was(study, rules)
+        beside = as_it_was(study, checked)
         for number, (words, changes) in enumerate(variants.items()):
             own = study.config(**changes)
             run = trained_run(study, str(number), options.config, own, changes)
@@ -193,7 +211,11 @@ def main(argv: Sequence[str]) -> int:
                 rows.append({"subject": words} | metrics)
             for policy in policies:
                 row = study.row(words, own.seed, policy, policy, options.split, own, parts, trained)
-                rows.append(row | metrics | compared(row, before))
+                leads = {LEAD: compared(row, before)}
+                if beside:
+                    leads[LEAD_CHECKED] = compared(row, [*before, *beside])
+                found = {key: lead for key, lead in leads.items() if lead is not None}
+                rows.append(row | metrics | found)
             study.forget_programs()
     config = study.config()
     write_json(
@@ -204,11 +226,11 @@ def main(argv: Sequence[str]) -> int:
             "config_hash": config_hash(config),
             "machine": f"{platform.machine()}, {jax.devices()[0].device_kind}",
             "versions": {"reoac-jax": reoac_jax.__version__, "jax": jax.__version__},
-            "as it was": before,
+            "as it was": [*before, *beside],
             "rows": rows,
         },
     )
-    print_table(rows, policies, columns, bool(rules))
+    print_table(rows, policies, columns)
     return 0
 
 
@@ -225,33 +247,32 @@ def as_it_was(study: Study, rules: Sequence[str]) -> list[Row]:
     ]
 
 
-def compared(row: Row, before: Sequence[Row]) -> dict[str, Any]:
-    """`lead`: mean and interval of a row's lead over the backbone as it was, paired over problems;
-    nothing where that takes more passes in every rule."""
+def compared(row: Row, before: Sequence[Row]) -> Interval | None:
+    """A row's lead over the backbone as it was, paired over problems; None where that takes more
+    passes in every rule."""
     theirs = at_budget([point(other) for other in before], row["passes"])
-    return {} if theirs is None else {"lead": paired_difference(unpack(row), theirs)}
+    return None if theirs is None else paired_difference(unpack(row), theirs)
 
 
 def print_table(
     rows: Sequence[Mapping[str, Any]],
     policies: Sequence[str],
     columns: Sequence[str],
-    compared: bool,
 ) -> None:
-    """As Markdown. columns: of the metrics. compared: whether rows may have a lead."""
+    """As Markdown. columns: of the metrics."""
     named = {
         "variant": lambda row: row["subject"],
         "policy": lambda row: row["policy"],
         "accuracy": lambda row: f"{row['accuracy']:.1%} ({row['low']:.1%} to {row['high']:.1%})",
         "passes": lambda row: f"{row['passes']:.2f}",
-        "lead over the rules": lambda row: _in_points(row.get("lead")),
     }
+    for title, key in LEADS.items():
+        if any(key in row for row in rows):
+            named[title] = lambda row, key=key: _in_points(row.get(key))
     if len(policies) < 2:
         del named["policy"]
     if not policies:
         del named["accuracy"], named["passes"]
-    if not compared:
-        del named["lead over the rules"]
     print(f"| {' | '.join([*named, *columns])} |")
     print("|---" * (len(named) + len(columns)) + "|")
     for row in rows:

@@ -59,8 +59,8 @@ START, CONTROL, FULL, LORA = SUBJECTS = ("start", "control", "full", "lora")
 class Lengths(NamedTuple):
     """What depends on how many tokens an answer has.
 
-    counts: of training, from the left. schedules: left to right by hand, so many a pass, the last pass
-    all the rest. budgets: mean passes at which the table compares.
+    counts: of training, from the left. schedules: left to right by hand, so many a pass, the last
+    pass all the rest. budgets: mean passes at which the table compares.
     """
 
     counts: str

@@ -70,6 +70,21 @@ class DrawSettings:
     divergence: bool = False
     likeliest: bool = False
 
+    def for_attempts(self) -> "DrawSettings":
+        """Of rows that are written more than once: as here the first time (`in_first_attempt`),
+        then with drawn tokens."""
+        return dataclasses.replace(self, strategy="sample", likeliest=self.strategy == "argmax")
+
+
+def in_first_attempt(proposal: TokenPrediction, first: jax.Array) -> TokenPrediction:
+    """Proposals `[B, G]` drawn as `for_attempts` says, as they are where `first`, bool `[B]`."""
+    if proposal.likeliest is None:
+        return proposal
+    return proposal._replace(
+        token=jnp.where(first[:, None], proposal.likeliest, proposal.token),
+        confidence=jnp.where(first[:, None], measured(proposal.highest), proposal.confidence),
+    )
+
 
 class Beside(NamedTuple):
     """What the further measures of `N` distributions compare with; None: not measured.

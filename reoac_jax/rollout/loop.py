@@ -17,6 +17,7 @@ from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.act import step_keys
 from reoac_jax.rollout.denoising import Decider, denoise_rows
 from reoac_jax.rollout.positions import PositionDecider
+from reoac_jax.rollout.remasking import RemaskingDecider
 from reoac_jax.rollout.settings import RolloutSettings
 from reoac_jax.rollout.sigma import sigma_of
 from reoac_jax.rollout.step import OperatorDecider
@@ -146,11 +147,13 @@ def rollout(
         decider = PositionDecider(vocabulary, denoise, heads, settings)
     else:
         decider = OperatorDecider(vocabulary, denoise, heads, settings)
+        if settings.remasking is not None:
+            decider = RemaskingDecider(decider)
         beside = jax.vmap(prompt_context, (0, 0, 0, None, None))(
             prompts.tokens, prompts.lengths, prompts.key_mask, vocabulary, settings.notation
         )
     worked = denoise_rows(
-        denoise, decider, prompts, beside, settings.max_steps, slots, count, on_step,
+        denoise, decider, prompts, beside, settings.row_steps, slots, count, on_step,
         settings.together,
     )  # fmt: skip
     return Rollout(worked.records, worked.outcomes), worked.passes

@@ -17,6 +17,27 @@ from reoac_jax.tasks.equation_notation import EquationNotation
 
 
 @dataclasses.dataclass(frozen=True)
+class Remasking:
+    """Which complete rows go on, and from where (`denoise`; DESIGN.md, section 9).
+
+    value: a row whose value is below it does. share: of its tokens that are masked again, above 0
+    and at most 1. passes: steps of a row at most, in all attempts.
+    """
+
+    value: float
+    share: float
+    passes: int
+
+    def tokens(self, gen_len: int) -> int:
+        """Of a row of so many."""
+        return math.ceil(round(self.share * gen_len, 9))
+
+    def steps(self, max_steps: int) -> int:
+        """Of so many, that are left for what was masked again."""
+        return math.ceil(round(self.share * max_steps, 9))
+
+
+@dataclasses.dataclass(frozen=True)
 class RolloutSettings:
     """Everything static of a rollout; hashable, so that it can be a static argument of `jit`.
 
@@ -31,6 +52,7 @@ class RolloutSettings:
     branch: whether branching is on at all; branch_steps, branch_k: section 9.
     stop_value: value of a row, by the critic under the actor's policy, from which on its step is
     its last (`denoise` only); None: no row ends early.
+    remasking: of complete rows; None: none goes on.
     cost_lambda: weight of a candidate's cost against its value.
     relation_temperature: of the alignment features (section 6). use_hidden, extra_features,
     operator_preview, rows: whether the observation has the parts `pooled`, `progress`, `preview`,
@@ -74,6 +96,7 @@ class RolloutSettings:
     scope_anchor: str
     positions: bool = False
     stop_value: float | None = None
+    remasking: Remasking | None = None
     rows: bool = False
     filled: bool = False
     keep_hidden: bool = False
@@ -142,6 +165,11 @@ class RolloutSettings:
             notation=TASKS[config.task.name].notation if config.features.notation else None,
             weights_in_parts=config.sharding.fsdp,
         )
+
+    @property
+    def row_steps(self) -> int:
+        """That a row takes at most."""
+        return self.max_steps if self.remasking is None else self.remasking.passes
 
     @property
     def together(self) -> Callable[[jax.Array], jax.Array] | None:

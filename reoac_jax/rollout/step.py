@@ -68,7 +68,9 @@ class OperatorDecider(ActorDecider):
         step: jax.Array,
         active: jax.Array,
         asked: jax.Array,
+        turn: jax.Array | None = None,
     ) -> Decision:
+        """turn: int32 `[B]`, steps that the row has taken, where these are not `step`."""
         settings, generated = self.settings, state.generated
         inputs = StepInputs(*rows, self.vocabulary, self.denoise, self.heads)
         choices = choices_at(generated, prediction, step, inputs, settings)
@@ -78,7 +80,7 @@ class OperatorDecider(ActorDecider):
         heads = inputs.heads(observation, step)
         keys = inputs.prompts.keys
         policy = OneOperator(heads.logits, choices.legal)
-        chosen = pick(policy, keys, step, settings)
+        chosen = pick(policy, keys, step if turn is None else turn, settings)
         stops, acting = jnp.zeros_like(active), step
         if settings.stop_value is not None:
             assert heads.q is not None

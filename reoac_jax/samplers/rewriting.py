@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reoac_jax.backbone.draw import DrawSettings, TokenPrediction, measured
+from reoac_jax.backbone.draw import in_first_attempt
 from reoac_jax.backbone.prediction import Prediction
 from reoac_jax.rollout import (
     DenoiseFn,
@@ -25,12 +25,6 @@ from reoac_jax.samplers.loop import Sampled, SampledRows, SamplerDecider, reveal
 # (prompts int32 [B, P], their lengths int32 [B], rows filled in int32 [B, G], asked about bool [B])
 # -> bool [B], on the host: which rows are as they should be, False where not asked about.
 CheckFn = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-
-
-def rewriting_draw(sampler: Sampler, configured: DrawSettings) -> DrawSettings:
-    """How tokens are drawn: always, and the most probable ones are known beside them."""
-    own = sampler.draw(configured)
-    return dataclasses.replace(own, strategy="sample", likeliest=own.strategy == "argmax")
 
 
 class _Attempts(NamedTuple):
@@ -84,7 +78,7 @@ class _RewritingDecider:
         asked: jax.Array,
     ) -> Decision:
         prompts, tokens = rows[0], self.tokens(state)
-        proposal = _first_surely(prediction.tokens, state.number == 0)
+        proposal = in_first_attempt(prediction.tokens, state.number == 0)
         filled = jnp.where(tokens == self.inner.settings.mask_id, proposal.token, tokens)
         right = jax.pure_callback(
             self.check,
@@ -133,16 +127,6 @@ class _RewritingDecider:
         )
 
 
-def _first_surely(proposal: TokenPrediction, first: jax.Array) -> TokenPrediction:
-    """The proposals, in rows of `first`, bool `[B]`, the most probable tokens, where known."""
-    if proposal.likeliest is None:
-        return proposal
-    return proposal._replace(
-        token=jnp.where(first[:, None], proposal.likeliest, proposal.token),
-        confidence=jnp.where(first[:, None], measured(proposal.highest), proposal.confidence),
-    )
-
-
 def sample_checked(
     denoise: DenoiseFn | KeepingDenoiser,
     prompts: Prompts,
@@ -163,7 +147,7 @@ def sample_checked(
     checks the first one stands, as the sampler alone would have written it.
 
     Args:
-      denoise: one forward pass, that draws as `rewriting_draw` says. check: on the host.
+      denoise: one forward pass, that draws as `DrawSettings.for_attempts` says. check: on the host.
       passes: steps that a row takes at most; a step asks for one pass or none.
       The rest is as for `sample`.
     """

@@ -23,7 +23,7 @@ from reoac_jax.evaluation.policies import (
 )
 from reoac_jax.evaluation.scoring import evaluate_policy, scores
 from reoac_jax.learning.parts import load_parts, untrained
-from reoac_jax.rollout import Request, in_order
+from reoac_jax.rollout import Request, RolloutSettings, in_order
 from reoac_jax.samplers import SAMPLERS
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.tasks import make_task
@@ -129,6 +129,51 @@ def test_rows_end_early_only_where_masks_are_left(overrides, loaded):
     rewriting = load_config(TINY, [*overrides, "--config.rollout.update_rule=overwrite"])
     with pytest.raises(InputError, match="stop_value=0.5.*rollout.update_rule=denoise"):
         Policy("actor:stop_value=0.5", rewriting, parts, one_device())
+
+
+@pytest.mark.parametrize(
+    ("override", "policy", "message"),
+    [
+        ("rollout.update_rule=overwrite", "remask_value=0.5", "rollout.update_rule=denoise"),
+        ("rollout.branch_k=2", "remask_value=0.5", "no look-ahead"),
+        ("rollout.max_steps=8", "remask_value=0.5,passes=7", "passes of at least .*max_steps, 8"),
+    ],
+)
+def test_where_rows_cannot_be_masked_again(override, policy, message, overrides, loaded):
+    _, parts, *_ = loaded
+    branch = "--config.evaluation.branch=True"
+    config = load_config(TINY, [*overrides, branch, f"--config.{override}"])
+    with pytest.raises(InputError, match=f"expected .*{message}"):
+        Policy(f"actor:{policy}", config, parts, one_device())
+
+
+def test_a_backbone_that_sees_the_schedule_knows_one_attempt(loaded, monkeypatch):
+    config, parts, *_ = loaded
+    monkeypatch.setattr(RolloutSettings, "sees_step", property(lambda settings: True))
+    with pytest.raises(InputError, match="expected no remask_value.*rollout.sigma=masked_share"):
+        Policy("actor:remask_value=0.5", config, parts, one_device())
+
+
+@pytest.mark.slow
+def test_a_row_that_is_worth_too_little_is_written_again_and_the_best_attempt_kept(loaded):
+    """Where nothing is enough, as often as passes allow; where everything is, as the actor does."""
+    config, parts, _, problems = loaded
+    requests = [Request.of(problems, i, i) for i in range(PROBLEMS)]
+    heads = untrained(config, parts).heads
+    steps = config.rollout.max_steps
+
+    def outcome(policy):
+        runner = Policy(policy, config, parts, one_device())
+        return in_order(runner(parts.base, heads, jax.random.key(0), requests))
+
+    plain = outcome("actor")
+    never = outcome(f"actor:remask_value=-99,passes={3 * steps}")
+    jax.tree.map(np.testing.assert_array_equal, never.tokens, plain.tokens)
+    np.testing.assert_array_equal(never.steps, plain.steps)
+    always = outcome(f"actor:remask_value=2,remask_share=1.0,passes={3 * steps}")
+    assert (always.steps > plain.steps.max()).all() and (always.steps <= 3 * steps).all()
+    assert (always.tokens != parts.model.spec.mask_id).all()
+    assert (always.tokens != plain.tokens).any()
 
 
 @pytest.mark.slow

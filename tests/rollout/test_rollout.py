@@ -161,7 +161,8 @@ def test_the_last_step_is_nobodys_choice_and_charged_least(name):
 
 @pytest.mark.slow
 def test_variants_reach_what_they_test():
-    """Fallback, repair, O_BRANCH's own look-ahead and early ends all occur in the tests above."""
+    """In the tests above fallback, repair, O_BRANCH's own look-ahead, early ends and complete rows
+    that go on all occur."""
     steps = [whole_batch(toy.rollout_settings(**changes)).steps for changes in VARIANTS.values()]
     by_name = dict(zip(VARIANTS, steps, strict=True))
     plain = by_name["denoise"]
@@ -181,6 +182,10 @@ def test_variants_reach_what_they_test():
     stopped = by_name["denoise_stop"]
     counts = stopped.active.sum(axis=0)
     assert counts.min() < counts.max() == len(stopped.active)  # some end early, others do not
+    masked_again = by_name["remask"]
+    assert (masked_again.written & masked_again.repaired).any()
+    steps_of_rows = masked_again.active.sum(axis=0)
+    assert steps_of_rows.min() < toy.rollout_settings().max_steps < steps_of_rows.max()
     scheduled = by_name["denoise_repair_branch"]
     assert (scheduled.branched & ~scheduled.decided).any()
 
@@ -214,7 +219,8 @@ def test_subs_holds(name):
     after = np.concatenate([steps.tokens[1:], result.tokens[None]])
     last_active = steps.active & ~np.append(steps.active[1:], np.zeros((1, BATCH), bool), axis=0)
     after = np.where(last_active[..., None], result.tokens[None], after)
-    assert steps.written.any() and not (after[steps.written] == toy.MASK_ID).any()
+    stands = steps.written & ~steps.repaired  # a complete row may be masked again in the same step
+    assert stands.any() and not (after[stands] == toy.MASK_ID).any()
     if settings.update_rule == "denoise":
         assert not (result.tokens == toy.MASK_ID).any()
         assert not (steps.written & (steps.tokens != toy.MASK_ID)).any()

@@ -13,7 +13,7 @@ from reoac_jax.backbone.draw import DrawSettings
 from reoac_jax.config.parameters import parse_member
 from reoac_jax.rollout import backbone_denoiser
 from reoac_jax.samplers import SAMPLERS, sample
-from reoac_jax.samplers.rewriting import rewriting_draw, sample_checked
+from reoac_jax.samplers.rewriting import sample_checked
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +70,7 @@ def _checked(model, name, passes, slots, variables, prompts):
     sampler = parse_member(name, SAMPLERS, "test")
     ends = toy.vocabulary().is_eos
     denoise = backbone_denoiser(
-        model, variables, SETTINGS, rewriting_draw(sampler, SETTINGS.draw), ends
+        model, variables, SETTINGS, sampler.draw(SETTINGS.draw).for_attempts(), ends
     )
     return sample_checked(denoise, prompts, SETTINGS, sampler, ends, Asked.check, passes, slots)
 

@@ -4,6 +4,7 @@ It shares with the package the forward pass, the features and the heads (tested 
 derivation of random keys; operators, update rules, repair, fallback and branching are its own.
 """
 
+import copy
 import dataclasses
 import math
 
@@ -81,11 +82,11 @@ class PlainRollout:
         out = self.heads(jax.tree.map(lambda x: x[None], seen), jnp.array([step], jnp.int32))
         return np.asarray(out.logits[0]), np.asarray(out.q[0])
 
-    def pick(self, logits, legal, step):
+    def pick(self, logits, legal, turn):
         logits = [x if a in legal else -math.inf for a, x in enumerate(logits)]
         if self.s.selection_mode == "argmax":
             return int(np.argmax(logits))
-        key = jax.random.fold_in(jax.random.fold_in(self.key, step), 1)
+        key = jax.random.fold_in(jax.random.fold_in(self.key, turn), 1)
         return int(jax.random.categorical(key, jnp.array(logits)))
 
     def forced(self, step):
@@ -220,15 +221,21 @@ class PlainRollout:
         certain = [float(i in self.fixed) for i in range(s.gen_len)]
         row = Row(list(self.given), certain, [0.0] * s.gen_len)
         previous, inherited, steps = row.tokens, None, []
-        for step in range(s.max_steps):
+        step, attempts, rule = 0, [], s.remasking
+        for turn in range(s.row_steps):
             if self.finished(row, step):
                 break
             valued = int(s.filled)  # a critic that is a backbone makes a pass beside each
             passes = int(inherited is None) + valued
-            prediction = self.forward(row, step) if inherited is None else inherited
+            prediction = self.forward(row, turn) if inherited is None else inherited
+            if s.draw.likeliest and not attempts:
+                likeliest = prediction.tokens._replace(
+                    token=prediction.tokens.likeliest, confidence=prediction.tokens.highest
+                )
+                prediction = prediction._replace(tokens=likeliest)
             logits, q = self.observe(row, previous, prediction, step)
             legal = self.legal(row, prediction.tokens, step)
-            chosen = self.pick(logits, legal, step)
+            chosen = self.pick(logits, legal, turn)
             weights = {a: math.exp(logits[a]) for a in legal}
             value = sum(w * q[a] for a, w in weights.items()) / sum(weights.values())
             ends = s.stop_value is not None and value >= s.stop_value
@@ -266,6 +273,21 @@ class PlainRollout:
                 )
             )  # fmt: skip
             previous, row = row.tokens, after
-            if ends:
+            step += 1
+            if not (ends or self.finished(row, step)):
+                continue
+            attempts.append((value, row.tokens))
+            if rule is None:
                 break
+            left = math.ceil(round(rule.share * s.max_steps, 9))
+            weakest = sorted(
+                set(range(s.gen_len)) - self.fixed, key=lambda i: (row.confidence[i], i)
+            )
+            if value >= rule.value or turn + 1 + left > rule.passes or not weakest:
+                break
+            previous, row, step = row.tokens, copy.deepcopy(row), s.max_steps - left
+            for i in weakest[: math.ceil(round(rule.share * s.gen_len, 9))]:
+                row.tokens[i], row.confidence[i], row.entropy[i] = s.mask_id, 0.0, 0.0
+        if rule is not None and attempts:
+            return max(attempts, key=lambda attempt: attempt[0])[1], steps
         return row.tokens, steps

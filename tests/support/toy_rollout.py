@@ -7,6 +7,7 @@ from support import toy
 
 from reoac_jax.backbone.draw import DrawSettings
 from reoac_jax.rollout import backbone_denoiser, rollout
+from reoac_jax.rollout.settings import Remasking
 
 VARIANTS = {
     "denoise": {},
@@ -57,6 +58,14 @@ VARIANTS = {
     "denoise_stop": {
         "stop_value": 0.05, "repair_tokens": 1, "repair_threshold": 0.9, "branch": True,
         "branch_steps": (1,),
+    },
+    "remask": {
+        "remasking": Remasking(0.05, 0.5, 11), "draw": DrawSettings("argmax", 1.0).for_attempts(),
+        "repair_tokens": 1, "repair_threshold": 0.9,
+    },
+    "remask_everything": {
+        "remasking": Remasking(100.0, 1.0, 13), "draw": DrawSettings("sample", 0.7).for_attempts(),
+        "stop_value": 0.1, "empty_operator": "mask",
     },
     "critic_backbone": {"filled": True, "use_hidden": False, "repair_tokens": 1},
     "critic_backbone_branch": {

@@ -16,9 +16,11 @@ from reoac_jax.evaluation.policies.interface import (
 from reoac_jax.policy.distributions import AnyPositions, OneOperator
 from reoac_jax.policy.heads import AppliesHeads, HeadOutput, HeadParams
 from reoac_jax.policy.observation import Observation
+from reoac_jax.rollout.settings import Remasking, RolloutSettings
 from reoac_jax.system.errors import InputError
 
 NEVER = 2.0  # as a value from which on a row ends
+ALWAYS = -100.0  # a value that no row is below
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +64,22 @@ class Actor(PolicyType):
         "of one over operators: a row whose value is at least so much by the critic reveals all "
         "that is left and ends; a critic that is a backbone makes its passes for it; 2: no row "
         "does, for no reward is above 1",
-        low=-100.0,
+        low=ALWAYS,
         high=NEVER,
+    )
+    remask_value: float = parameter(
+        ALWAYS,
+        "of one over operators: a complete row whose value is below it by the critic is masked "
+        "again where it is weakest, and goes on with drawn tokens (temperature "
+        "rollout.temperature); the most valued attempt is the answer; -100: none goes on",
+        low=ALWAYS,
+        high=NEVER,
+    )
+    remask_share: float = parameter(
+        1.0, "of a row's tokens, and of its steps, that it is given again", low=0.01, high=1.0
+    )
+    passes: int = parameter(
+        14, "with remask_value: steps of a row at most, in all attempts", low=1, high=4096
     )
 
     def prepare(self, where: Surroundings) -> Running:
@@ -78,16 +94,37 @@ class Actor(PolicyType):
                     f"logit_bias, or heads.policy={AnyPositions.name}"
                 )
             heads = BiasedHeads(heads, self.logit_bias)
-        if self.stop_value < NEVER:
-            if settings.positions or settings.update_rule != "denoise":
-                raise InputError(
-                    f"--policy is {str(self)!r}; expected no stop_value, or heads.policy="
-                    f"{OneOperator.name} and rollout.update_rule=denoise"
-                )
-            filled = where.config.heads.critic == "backbone"
-            settings = dataclasses.replace(settings, stop_value=self.stop_value, filled=filled)
+        if self.stop_value < NEVER or self.remask_value > ALWAYS:
+            settings = self._by_value(settings, where.config.heads.critic == "backbone")
         program = where.rollout(heads, settings)
-        return Running(program, None, outcome_of_rollout, settings.max_steps)
+        return Running(program, None, outcome_of_rollout, settings.row_steps)
+
+    def _by_value(self, settings: RolloutSettings, filled: bool) -> RolloutSettings:
+        """With what the critic decides. Raises `InputError` where its value cannot."""
+        remasks = self.remask_value > ALWAYS
+        what = "remask_value" if remasks else "stop_value"
+        if settings.positions or settings.update_rule != "denoise":
+            raise InputError(
+                f"--policy is {str(self)!r}; expected no {what}, or heads.policy="
+                f"{OneOperator.name} and rollout.update_rule=denoise"
+            )
+        settings = dataclasses.replace(settings, filled=filled)
+        if self.stop_value < NEVER:
+            settings = dataclasses.replace(settings, stop_value=self.stop_value)
+        if not remasks:
+            return settings
+        if settings.branch or settings.sees_step:
+            raise InputError(
+                f"--policy is {str(self)!r}; expected no remask_value, or no look-ahead and "
+                "rollout.sigma=masked_share"
+            )
+        if self.passes < settings.max_steps:
+            raise InputError(
+                f"--policy is {str(self)!r}; expected passes of at least rollout.max_steps, "
+                f"{settings.max_steps}"
+            )
+        remasking = Remasking(self.remask_value, self.remask_share, self.passes)
+        return dataclasses.replace(settings, remasking=remasking, draw=settings.draw.for_attempts())
 
 
 @dataclasses.dataclass(frozen=True)

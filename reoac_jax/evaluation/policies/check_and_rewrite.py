@@ -14,7 +14,7 @@ from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout import BatchedProgram, BatchResult, Prompts
 from reoac_jax.rollout.program import DenoiseWith
 from reoac_jax.samplers import SAMPLERS, Sampler
-from reoac_jax.samplers.rewriting import CheckFn, rewriting_draw, sample_checked
+from reoac_jax.samplers.rewriting import CheckFn, sample_checked
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import TASKS, Task
 from reoac_jax.tasks.decode import generated_text, prompt_text
@@ -101,7 +101,7 @@ class CheckAndRewrite(PolicyType):
             count: jax.Array,
         ) -> BatchResult:
             present = rule.with_numbers(numbers)
-            denoise = denoise_with(rewriting_draw(present, settings.draw))
+            denoise = denoise_with(present.draw(settings.draw).for_attempts())
             ends = jnp.asarray(vocabulary.is_eos)
             return BatchResult(
                 *sample_checked(
