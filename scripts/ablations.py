@@ -82,8 +82,9 @@ _GATED: Mapping[str, Any] = {
     "operators.O_FAST.threshold": 0.7, "train.iterations": 20,
 }  # fmt: skip
 _ACTOR_COLUMNS = ("explained_variance", "operator_shares")
+_THRESHOLDS = (0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.99)
 _RULES = (
-    *(f"threshold:threshold={t},block_len=0" for t in (0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.99)),
+    *(f"threshold:threshold={t},block_len=0" for t in _THRESHOLDS),
     *(f"schedule:counts={c}" for c in ("1-1-1-1-1-2", "1-1-2-2-2", "2-2-2-2")),
 )  # fmt: skip
 _CHECKED = tuple(

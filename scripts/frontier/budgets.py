@@ -62,11 +62,42 @@ def at_budget(points: Sequence[Point], budget: float) -> np.ndarray | None:
     hull = upper_hull(points)
     if not hull or budget < hull[0].passes:
         return None
-    for before, after in zip(hull, hull[1:], strict=False):
-        if budget < after.passes:
-            share = (budget - before.passes) / (after.passes - before.passes)
-            return (1.0 - share) * before.correct + share * after.correct
-    return hull[-1].correct.astype(np.float64)
+    return _mixture(hull, budget).correct
+
+
+def divided(
+    kinds: Sequence[Sequence[Point]], shares: Sequence[float], budget: float
+) -> list[Point] | None:
+    """The best that is reached where each kind of problem may have policies of its own.
+
+    Every kind begins at the fewest passes of its upper hull; what is left of the budget goes where
+    a pass is worth most, segment by segment of the hulls, which is best since they are concave.
+
+    Args:
+      kinds: of each, all policies on its problems. shares: of all problems that are of a kind.
+      budget: mean passes over all problems.
+
+    Returns:
+      Of each kind the point, a mixture of two, that it has come to; None where the fewest passes
+      are more than the budget.
+    """
+    hulls = [upper_hull(points) for points in kinds]
+    left = budget - sum(share * hull[0].passes for share, hull in zip(shares, hulls, strict=True))
+    if left < 0:
+        return None
+    reached = [hull[0].passes for hull in hulls]
+    segments = sorted(
+        (
+            (-_slope(before, after), kind, after.passes)
+            for kind, hull in enumerate(hulls)
+            for before, after in zip(hull, hull[1:], strict=False)
+        )
+    )
+    for _, kind, end in segments:
+        step = min(shares[kind] * (end - reached[kind]), left)
+        reached[kind] += step / shares[kind]
+        left -= step
+    return [_mixture(hull, passes) for hull, passes in zip(hulls, reached, strict=True)]
 
 
 def paired_difference(ours: np.ndarray, theirs: np.ndarray, seed: int = 0) -> Interval:
@@ -94,6 +125,17 @@ def over_seeds(values: Sequence[float]) -> Interval:
     half = _T_95[count - 2] * float(np.std(values, ddof=1)) / math.sqrt(count)
     mean = float(np.mean(values))
     return Interval(mean, mean - half, mean + half)
+
+
+def _mixture(hull: Sequence[Point], passes: float) -> Point:
+    """The point of a hull at so many passes, its first one's at least; beyond the last one that."""
+    for before, after in zip(hull, hull[1:], strict=False):
+        if passes < after.passes:
+            share = (passes - before.passes) / (after.passes - before.passes)
+            correct = (1.0 - share) * before.correct + share * after.correct
+            name = f"{1.0 - share:.0%} {before.name}, {share:.0%} {after.name}"
+            return Point(before.name if share == 0.0 else name, passes, correct)
+    return hull[-1]._replace(correct=hull[-1].correct.astype(np.float64))
 
 
 def _slope(before: Point, after: Point) -> float:

@@ -61,7 +61,7 @@ class Study:
 
         def measure() -> dict[str, Any]:
             chosen = ProblemSet.load(self.task, split, parts.tokenizer, config, problems)
-            runner = self._policy(policy, config, parts)
+            runner = self.policy(policy, config, parts)
             evaluation = evaluate_policy(
                 runner, config, parts, trained.params, trained.heads, self.task, chosen
             )
@@ -113,7 +113,7 @@ class Study:
         self._policies.clear()
         jax.clear_caches()
 
-    def _policy(self, name: str, config: FrozenConfigDict, parts: Parts) -> Policy:
+    def policy(self, name: str, config: FrozenConfigDict, parts: Parts) -> Policy:
         """A runner of that policy; one that differs in a sampler's numbers alone is used again."""
         where = config_hash(config)
         for made in self._policies.setdefault(where, []):

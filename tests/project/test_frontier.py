@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from reoac_jax.system.errors import run_command
 from scripts.frontier import budgets
 from scripts.frontier.budgets import (
     Point,
     at_budget,
+    divided,
     over_seeds,
     paired_difference,
     upper_hull,
@@ -56,6 +57,59 @@ def test_the_hull_rises_ever_more_slowly(points):
     assert all(run > 0 and rise > 0 for run, rise in steps)
     slopes = [rise / run for run, rise in steps]
     assert slopes == sorted(slopes, reverse=True)
+
+
+@given(st.lists(curves, min_size=1, max_size=3), st.floats(0.0, 12.0))
+def test_no_other_division_of_the_passes_does_better(kinds, budget):
+    """The linear program itself: which share of each kind is under which policy."""
+    shares = np.arange(1, len(kinds) + 1) / sum(range(1, len(kinds) + 1))
+    weights = [share for share, points in zip(shares, kinds, strict=True) for _ in points]
+    points = [point for points in kinds for point in points]
+    ends = np.cumsum([0, *map(len, kinds)])
+    of_kind = [
+        [float(start <= i < end) for i in range(len(points))]
+        for start, end in zip(ends, ends[1:], strict=False)
+    ]
+    solved = optimize.linprog(
+        [-w * p.accuracy for w, p in zip(weights, points, strict=True)],
+        A_ub=[[w * p.passes for w, p in zip(weights, points, strict=True)]], b_ub=[budget],
+        A_eq=of_kind, b_eq=np.ones(len(kinds)),
+    )  # fmt: skip
+    found = divided(kinds, shares, budget)
+    if found is None:
+        assert not solved.success or budget < sum(
+            share * min(p.passes for p in points)
+            for share, points in zip(shares, kinds, strict=True)
+        )
+    else:
+        reached = sum(share * p.accuracy for share, p in zip(shares, found, strict=True))
+        assert reached == pytest.approx(-solved.fun, abs=1e-7)
+        assert np.dot(shares, [p.passes for p in found]) <= budget + 1e-9
+
+
+def test_an_actor_is_compared_with_a_rule_for_each_length(monkeypatch):
+    """Rule b is worth its passes on short answers alone."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
+    by_length = importlib.import_module("by_length")
+    lengths = np.repeat([12, 18], 8)
+
+    def row(policy, right, passes):
+        solved = np.concatenate([np.arange(8) < count for count in right])
+        each = dict(zip(("12", "18"), passes, strict=True))
+        return {
+            "subject": "positions", "seed": 0, "policy": policy, "problems": 16,
+            "accuracy": solved.mean(), "passes": float(np.mean(passes)),
+            "by_length": {n: {"passes": p} for n, p in each.items()},
+            "correct": np.packbits(solved).tobytes().hex(),
+        }  # fmt: skip
+
+    rules = [row("a", (2, 0), (2.0, 2.0)), row("b", (6, 1), (6.0, 6.0))]
+    found = by_length.against(row("actor", (4, 2), (4.0, 4.0)), rules, lengths)
+    assert found["accuracy_by_length"] == {"12": 0.5, "18": 0.25}
+    assert found["division"]["12"] == {"policies": "b", "passes": 6.0, "accuracy": 0.75}
+    assert found["division"]["18"] == {"policies": "a", "passes": 2.0, "accuracy": 0.0}
+    assert found["division_accuracy"] == 0.375 == found["accuracy"]
+    assert found["paired_difference"]["mean"] == pytest.approx(0.0)
 
 
 def test_a_budget_between_two_points_is_their_mixture_problem_by_problem():

@@ -1,0 +1,234 @@
+"""How far rules get that know how long each answer is, against actors that a study has measured.
+
+    python scripts/by_length.py --config configs/mixed.py --output benchmarks/by_length_mixed \\
+        --against benchmarks/frontier_mixed.jsonl
+
+Where answers differ in length a rule for each of them spends the passes where they are worth most.
+The rules of the study, schedules by hand for each length, operators alone, and fixed sequences of
+operators that are searched on development problems of one length, where a pass is charged, are
+measured on the test problems. For the mean passes of each actor the best division is taken: for
+each length the best mixture of two of all that was measured, chosen on the test problems
+themselves, so that the mean over all lengths takes no more passes than the actor. The lengths are
+those of the reference answers.
+
+OUTPUT.jsonl holds the rows, and a second call goes on where the first one stopped; OUTPUT.json the
+comparison.
+"""
+
+import argparse
+import itertools
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import reoac_jax  # first: it says in one line what JAX refuses of the environment
+
+# isort: split
+import jax
+import numpy as np
+from frontier.budgets import Point, divided, paired_difference
+from frontier.grids import BOLD, OPERATOR_THRESHOLDS, SEARCHED
+from frontier.measure import Study, studying
+from frontier.rows import Row, pack, unpack
+from ml_collections import FrozenConfigDict
+from sequence_search import search_sequence
+
+from reoac_jax.config import config_hash, parse_command_line, to_json
+from reoac_jax.evaluation.policies import ACTOR
+from reoac_jax.evaluation.scoring import evaluate_policy
+from reoac_jax.learning.parts import Parts, load_parts, untrained
+from reoac_jax.system.errors import InputError, run_command
+from reoac_jax.system.files import write_json
+from reoac_jax.tasks import Problem
+from reoac_jax.tasks.problem_set import ProblemSet
+
+ADAPTIVE = (
+    *(f"threshold:block_len=0,threshold={t}" for t in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)),
+    *(f"entropy_bound:block_len=0,gamma={g}" for g in (1.0, 0.5, 0.2, 0.1, 0.02)),
+    *(f"prefix_threshold:threshold={t}" for t in (0.5, 0.7, 0.9, 0.97)),
+    *(f"factor:block_len=0,factor={f}" for f in (2.0, 1.0, 0.5, 0.1)),
+    "dilated:block_len=0",
+)
+AT_ONCE = (1, 2, 3, 4, 5, 6)  # tokens a pass of the schedules by hand
+ROUNDS = ((60, 128), (24, 256), (8, 512))  # of the searches: sequences and problems
+CHARGES = (0.02, 0.05)  # of a pass in them, off the share of right answers
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--output", type=Path, required=True, help="path without an ending")
+    parser.add_argument("--against", type=Path, required=True, help="a study's .jsonl")
+    parser.add_argument("--dev", type=int, default=1500, help="development problems, of searches")
+    parser.add_argument("--test", type=int, default=4000, help="test problems")
+    options, overrides = parse_command_line(parser, argv)
+    with studying(options, overrides) as study:
+        actors = actors_of(options.against, options.test)
+        parts = load_parts(study.config())
+        problems = ProblemSet.load(
+            study.task, "test", parts.tokenizer, study.config(), options.test
+        )
+        lengths = np.array([length_of(study, parts, problem) for problem in problems.problems])
+        measure(study, problems, lengths)
+    write_json(
+        options.output.with_suffix(".json"),
+        {
+            "command": shlex.join(["python", "scripts/by_length.py", *argv]),
+            "versions": {"reoac_jax": reoac_jax.__version__, "jax": jax.__version__},
+            "platform": platform.machine(),
+            "config": to_json(study.config()),
+            "problems": {str(n): int((lengths == n).sum()) for n in np.unique(lengths)},
+            "actors": [against(actor, study.rows.all, lengths) for actor in actors],
+        },
+    )
+    return 0
+
+
+def actors_of(path: Path, problems: int) -> list[Row]:
+    """The study's rows of trained actors on so many test problems. Raises `InputError`."""
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"--against {path}: {error}; expected the .jsonl of a study") from None
+    found = [
+        row
+        for row in rows
+        if row["policy"].startswith(ACTOR) and row["split"] == "test"
+        and row["problems"] == problems and "untrained" not in row["subject"]
+    ]  # fmt: skip
+    if not found:
+        raise InputError(
+            f"--against {path} has no actor on {problems} test problems; expected one at least"
+        )
+    return found
+
+
+def length_of(study: Study, parts: Parts, problem: Problem) -> int:
+    """Tokens of the reference's text."""
+    return len(parts.tokenizer.encode(study.task.reference_text(problem)))
+
+
+def by_hand(lengths: Sequence[int]) -> Iterator[str]:
+    """Left to right, so many a pass, the last pass all that is left of a row: for each length."""
+    for length, count in itertools.product(lengths, AT_ONCE):
+        passes = -(-(length + 1) // count)  # an end behind the answer
+        yield f"schedule:counts={'-'.join([str(count)] * (passes - 1))}"
+
+
+def measure(study: Study, problems: ProblemSet, lengths: np.ndarray) -> None:
+    """All rules on the test problems."""
+    kinds = np.unique(lengths).tolist()
+    config = study.config()
+    for policy in (*ADAPTIVE, *dict.fromkeys(by_hand(kinds))):
+        row_of(study, policy, config, problems, lengths)
+    study.forget_programs()
+    whole = {"rollout.max_steps": config.rollout.gen_len, **BOLD}
+    bold = study.config(**whole)
+    for name, threshold in itertools.product(bold.operators.names, OPERATOR_THRESHOLDS):
+        if name != "O_NEXT":  # it selects one position
+            row_of(study, f"{name}:threshold={threshold}", bold, problems, lengths)
+    study.forget_programs()
+    bolder, _ = SEARCHED["bold sequence, charged"]
+    for kind, charge in itertools.product(kinds, CHARGES):
+        searched = study.config(**whole, **bolder)
+        family = f"sequence for {kind}, {charge} a pass"
+        row_of(
+            study, found(study, family, kind, charge, searched), searched, problems, lengths, family
+        )
+        study.forget_programs()
+
+
+def found(study: Study, family: str, length: int, charge: float, config: FrozenConfigDict) -> str:
+    """The best sequence for development problems of a length, of an earlier search or a new one."""
+    done = [row["policy"] for row in study.rows.all if row["family"] == family]
+    if done:
+        return str(done[0])
+    parts = load_parts(config)
+
+    def wanted(problem: Problem) -> bool:
+        return length_of(study, parts, problem) == length
+
+    best = search_sequence(config, parts, study.task, 0, wanted, ROUNDS, charge)
+    print(f"{family}: best of {best.tried} sequences {best.accuracy:.1%}", flush=True)
+    return best.policy
+
+
+def row_of(
+    study: Study,
+    policy: str,
+    config: FrozenConfigDict,
+    problems: ProblemSet,
+    lengths: np.ndarray,
+    family: str = "rule",
+) -> Row:
+    """A policy on the test problems: what it solves, and its mean passes on those of a length."""
+    parts = load_parts(config)
+    key = {
+        "subject": "bundled", "seed": 0, "family": family, "policy": policy, "split": "test",
+        "problems": len(lengths), "config_hash": config_hash(config),
+        "backbone_hash": parts.base_hash,
+    }  # fmt: skip
+
+    def measure_now() -> dict[str, Any]:
+        start = untrained(config, parts)
+        runner = study.policy(policy, config, parts)
+        result = evaluate_policy(
+            runner, config, parts, start.params, start.heads, study.task, problems
+        )
+        passes = result.outcome.forward_passes
+        correct = np.array([grade.correct for grade in result.grades])
+        return {
+            "accuracy": float(correct.mean()),
+            "passes": float(passes.mean()),
+            "by_length": {
+                str(n): {
+                    "accuracy": float(correct[lengths == n].mean()),
+                    "passes": float(passes[lengths == n].mean()),
+                }
+                for n in np.unique(lengths)
+            },
+            "correct": pack(correct),
+        }
+
+    return study.rows.measured(key, measure_now)
+
+
+def against(actor: Row, rows: Sequence[Row], lengths: np.ndarray) -> dict[str, Any]:
+    """An actor's row against the best division at its mean passes."""
+    kinds = np.unique(lengths)
+    points = [
+        [
+            Point(r["policy"], r["by_length"][str(n)]["passes"], unpack(r)[lengths == n])
+            for r in rows
+        ]
+        for n in kinds
+    ]
+    ours = unpack(actor)
+    entry: dict[str, Any] = {
+        **{name: actor[name] for name in ("subject", "seed", "policy", "passes", "accuracy")},
+        "accuracy_by_length": {str(n): float(ours[lengths == n].mean()) for n in kinds},
+    }
+    shares = [float((lengths == n).mean()) for n in kinds]
+    if (best := divided(points, shares, actor["passes"])) is None:
+        return entry
+    theirs = np.zeros(len(lengths))
+    for n, part in zip(kinds, best, strict=True):
+        theirs[lengths == n] = part.correct
+    return entry | {
+        "division_accuracy": float(theirs.mean()),
+        "division": {
+            str(n): {"policies": part.name, "passes": part.passes, "accuracy": part.accuracy}
+            for n, part in zip(kinds, best, strict=True)
+        },
+        "paired_difference": paired_difference(ours, theirs)._asdict(),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
