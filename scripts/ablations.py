@@ -30,7 +30,7 @@ import reoac_jax  # first: it says in one line what JAX refuses of the environme
 # isort: split
 import jax
 from frontier.budgets import Interval, at_budget, paired_difference
-from frontier.grids import CHECKED, WRITERS
+from frontier.grids import ACTORS, CHECKED, WRITERS
 from frontier.measure import Study, studying, trained_run
 from frontier.rows import Row, point, unpack
 
@@ -51,13 +51,15 @@ class Variants(NamedTuple):
     iteration's metrics, and listed of the last. changes: the keys that a variant changes, by what
     that is in words. rules: that the backbone as it was is evaluated under; every row is compared
     with the best of them, and of mixtures of two, at its mean passes. checked: further ones, that
-    read the task's notation; the row is compared with these among the rules, too."""
+    read the task's notation; the row is compared with these among the rules, too. base: keys that
+    are changed for all of them, rules included."""
 
     policies: tuple[str, ...]
     columns: tuple[str, ...]
     changes: Mapping[str, Mapping[str, Any]]
     rules: tuple[str, ...] = ()
     checked: tuple[str, ...] = ()
+    base: Mapping[str, Any] = {}
 
 
 # What the critic, and beside it the actor, knows of the text. Critics that see more have more to
@@ -93,12 +95,16 @@ _CHECKED = tuple(
     for passes in (8, 11, 14, 17, 21)
 )
 # Values of a row from which on it ends, or below which it is written again.
-_BY_VALUE = (
-    *(f"{ACTOR}:stop_value={v}" for v in (0.8, 0.9, 0.95)),
-    *(f"{ACTOR}:remask_value=0.5,remask_share={s},passes=14" for s in (0.5, 1.0)),
-    f"{ACTOR}:remask_value=0.5,passes=21",
-    f"{ACTOR}:stop_value=0.9,remask_value=0.5,passes=14",
+_ENDS = tuple(f"{ACTOR}:stop_value={v}" for v in (0.8, 0.9, 0.95))
+_AGAIN = (
+    *(f"{ACTOR}:remask_value=0.5,remask_share={s},passes=21" for s in (0.5, 1.0)),
+    f"{ACTOR}:remask_value=0.5,passes=32",
 )
+# Rules that take more passes than the others: operators that reveal by confidence.
+_LONG = (
+    "O_NUM", "O_SCOPE", "O_SCOPE:threshold=0.9", "margin:steps=10,skip_eos=true",
+    "klass:block_len=0,threshold=0.9,stable=0.01",
+)  # fmt: skip
 GROUPS = {
     "choices": Variants(
         (ACTOR,),
@@ -126,7 +132,7 @@ GROUPS = {
         },
     ),
     "critic": Variants(
-        (ACTOR, *_BY_VALUE),
+        (ACTOR, *_ENDS),
         ("explained_variance", "explained_variance_by_step", "critic_loss"),
         {
             "features": _LONGER,
@@ -139,7 +145,22 @@ GROUPS = {
             },
         },
         _RULES,
+    ),
+    "value": Variants(
+        (
+            ACTOR,
+            *_ENDS,
+            *_AGAIN,
+            f"{ACTOR}:stop_value=0.95,remask_value=0.5,passes=21",
+        ),
+        ("explained_variance", "explained_variance_by_step", "critic_loss"),
+        {
+            "features and notation": {**_LONGER, "features.notation": True},
+            "features": _LONGER,
+        },
+        (*_RULES, *_LONG),
         _CHECKED,
+        ACTORS["bold T20 0.03"],
     ),
     "critic_alone": Variants(
         (),
@@ -198,12 +219,13 @@ def main(argv: Sequence[str]) -> int:
     )
     options, overrides = parse_command_line(parser, argv)
     options.dev = options.test
-    policies, columns, variants, rules, checked = GROUPS[options.of]
+    policies, columns, variants, rules, checked, base = GROUPS[options.of]
     rows = []
     with studying(options, overrides) as study:
-        before = as_it_was(study, rules)
-        beside = as_it_was(study, checked)
+        before = as_it_was(study, rules, base)
+        beside = as_it_was(study, checked, base)
         for number, (words, changes) in enumerate(variants.items()):
+            changes = {**base, **changes}
             own = study.config(**changes)
             run = trained_run(study, str(number), options.config, own, changes)
             parts = load_parts(own)
@@ -238,11 +260,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def as_it_was(study: Study, rules: Sequence[str]) -> list[Row]:
+def as_it_was(study: Study, rules: Sequence[str], base: Mapping[str, Any]) -> list[Row]:
     """The backbone before any training under these policies."""
     if not rules:
         return []
-    config = study.config()
+    config = study.config(**base)
     parts = load_parts(config)
     start, split = untrained(config, parts), study.options.split
     return [

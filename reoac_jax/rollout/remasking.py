@@ -20,18 +20,22 @@ from reoac_jax.rollout.slots import select_rows
 from reoac_jax.rollout.step import OperatorDecider, Rows
 from reoac_jax.rollout.types import Generated, Prompts
 
+_ROUNDING = 1e-4  # of a share of some steps, that shall not be one step more
+
 
 class _Attempts(NamedTuple):
     """Of each row, `[B, ...]`.
 
     present: the attempt's rows. step, number: int32, the step at which the actor believes itself,
-    and attempts before this one. tokens: int32 `[B, G]`, value: float32, of the most valued
-    complete attempt, -inf before there is one. done: bool.
+    and attempts before this one. whole: int32, steps of the first one, once it is complete.
+    tokens: int32 `[B, G]`, value: float32, of the most valued complete attempt, -inf before there
+    is one. done: bool.
     """
 
     present: Rows
     step: jax.Array
     number: jax.Array
+    whole: jax.Array
     tokens: jax.Array
     value: jax.Array
     done: jax.Array
@@ -62,7 +66,7 @@ class RemaskingDecider:
         none = jnp.zeros(present.previous.shape[0], jnp.int32)
         done = self.inner.finished(present, none)
         tokens = present.generated.tokens
-        return _Attempts(present, none, none, tokens, jnp.full(none.shape, -jnp.inf), done)
+        return _Attempts(present, none, none, none, tokens, jnp.full(none.shape, -jnp.inf), done)
 
     def tokens(self, state: _Attempts) -> jax.Array:
         return jnp.where(state.done[:, None], state.tokens, self.inner.tokens(state.present))
@@ -85,9 +89,9 @@ class RemaskingDecider:
         rule = self._rule
         proposals = in_first_attempt(prediction.tokens, state.number == 0)
         prediction = prediction._replace(tokens=proposals)
-        made = self.inner.decide(
-            rows, state.present, prediction, state.step, active, asked, turn=step
-        )
+        # A row's last step of all reveals everything, as the last one of an attempt does.
+        own = jnp.where(step == rule.passes - 1, self._settings.max_steps - 1, state.step)
+        made = self.inner.decide(rows, state.present, prediction, own, active, asked, turn=step)
         # The row as it is proposed: its last step writes just that.
         seen = made.record
         value = OneOperator(seen.logits, seen.legal).value(seen.q)
@@ -96,7 +100,9 @@ class RemaskingDecider:
         better = complete & (value > state.value)
         tokens = jnp.where(better[:, None], written.tokens, state.tokens)
 
-        steps = rule.steps(self._settings.max_steps)
+        whole = jnp.where(complete & (state.number == 0), own + 1, state.whole)
+        # As many steps as that share of the first attempt took, it will take again.
+        steps = jnp.ceil(rule.share * whole - _ROUNDING).astype(jnp.int32)
         room = rule.passes - 1 - step >= steps
         again = complete & (value < rule.value) & room & ~written.fixed.all(axis=1)
         weakest = again[:, None] & _weakest(written, rule.tokens(self._settings.gen_len))
@@ -107,8 +113,9 @@ class RemaskingDecider:
         )
         following = _Attempts(
             present=select_rows(again, Rows(masked, written.tokens), made.state),
-            step=jnp.where(again, self._settings.max_steps - steps, state.step + 1),
+            step=jnp.where(again, whole - steps, own + 1),
             number=state.number + again,
+            whole=whole,
             tokens=tokens,
             value=jnp.where(better, value, state.value),
             done=complete & ~again,

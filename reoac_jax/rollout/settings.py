@@ -32,10 +32,6 @@ class Remasking:
         """Of a row of so many."""
         return math.ceil(round(self.share * gen_len, 9))
 
-    def steps(self, max_steps: int) -> int:
-        """Of so many, that are left for what was masked again."""
-        return math.ceil(round(self.share * max_steps, 9))
-
 
 @dataclasses.dataclass(frozen=True)
 class RolloutSettings:

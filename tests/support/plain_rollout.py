@@ -221,10 +221,12 @@ class PlainRollout:
         certain = [float(i in self.fixed) for i in range(s.gen_len)]
         row = Row(list(self.given), certain, [0.0] * s.gen_len)
         previous, inherited, steps = row.tokens, None, []
-        step, attempts, rule = 0, [], s.remasking
+        step, whole, attempts, rule = 0, 0, [], s.remasking
         for turn in range(s.row_steps):
             if self.finished(row, step):
                 break
+            if rule is not None and turn == rule.passes - 1:
+                step = s.max_steps - 1
             valued = int(s.filled)  # a critic that is a backbone makes a pass beside each
             passes = int(inherited is None) + valued
             prediction = self.forward(row, turn) if inherited is None else inherited
@@ -279,13 +281,14 @@ class PlainRollout:
             attempts.append((value, row.tokens))
             if rule is None:
                 break
-            left = math.ceil(round(rule.share * s.max_steps, 9))
+            whole = step if len(attempts) == 1 else whole
+            left = math.ceil(round(rule.share * whole, 3))
             weakest = sorted(
                 set(range(s.gen_len)) - self.fixed, key=lambda i: (row.confidence[i], i)
             )
             if value >= rule.value or turn + 1 + left > rule.passes or not weakest:
                 break
-            previous, row, step = row.tokens, copy.deepcopy(row), s.max_steps - left
+            previous, row, step = row.tokens, copy.deepcopy(row), whole - left
             for i in weakest[: math.ceil(round(rule.share * s.gen_len, 9))]:
                 row.tokens[i], row.confidence[i], row.entropy[i] = s.mask_id, 0.0, 0.0
         if rule is not None and attempts:

@@ -76,7 +76,10 @@ class Actor(PolicyType):
         high=NEVER,
     )
     remask_share: float = parameter(
-        1.0, "of a row's tokens, and of its steps, that it is given again", low=0.01, high=1.0
+        1.0,
+        "of a row's tokens that are masked again, and of its steps that it goes back",
+        low=0.01,
+        high=1.0,
     )
     passes: int = parameter(
         14, "with remask_value: steps of a row at most, in all attempts", low=1, high=4096
@@ -117,11 +120,6 @@ class Actor(PolicyType):
             raise InputError(
                 f"--policy is {str(self)!r}; expected no remask_value, or no look-ahead and "
                 "rollout.sigma=masked_share"
-            )
-        if self.passes < settings.max_steps:
-            raise InputError(
-                f"--policy is {str(self)!r}; expected passes of at least rollout.max_steps, "
-                f"{settings.max_steps}"
             )
         remasking = Remasking(self.remask_value, self.remask_share, self.passes)
         return dataclasses.replace(settings, remasking=remasking, draw=settings.draw.for_attempts())
