@@ -132,7 +132,7 @@ def measure(study: Study, problems: ProblemSet, lengths: np.ndarray) -> None:
     whole = {"rollout.max_steps": config.rollout.gen_len, **BOLD}
     bolder, _ = SEARCHED["bold sequence, charged"]
     for kind, charge in itertools.product(kinds, CHARGES):
-        searched = study.config(**whole, **bolder)
+        searched = study.config(**{**whole, **bolder})
         family = f"sequence for {kind}, {charge} a pass"
         row_of(
             study, found(study, family, kind, charge, searched), searched, problems, lengths, family
