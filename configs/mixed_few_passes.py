@@ -5,7 +5,9 @@
 As `mixed.py`, with the same problems, and trained as in `tiny_few_passes.py`: from the left, four
 tokens a step, the last step all the rest, so that the row of 25 is written in 6 steps.
 
-Cost: TODO. Result to expect: TODO.
+Cost: 80 iterations, 20 minutes on 2 CPU cores. Result to expect: 19 % of 4 000 unseen problems in 6
+passes, where the backbone as it was solves 10 % in the same order. It is no more than the best rules
+do there (23 % by the best mixture of two), unlike on `tiny_few_passes.py` (benchmarks/README.md).
 """
 
 from mixed import get_config as mixed
