@@ -60,12 +60,13 @@ class Lengths(NamedTuple):
     """What depends on how many tokens an answer has.
 
     counts: of training, from the left. schedules: left to right by hand, so many a pass, the last
-    pass all the rest. budgets: mean passes at which the table compares.
+    pass all the rest. budgets: mean passes at which the table compares. rules: beside `RULES`.
     """
 
     counts: str
     schedules: tuple[str, ...]
     budgets: tuple[float, ...]
+    rules: tuple[tuple[str, str], ...] = ()
 
     @property
     def order(self) -> str:
@@ -90,13 +91,13 @@ LENGTHS = {  # by the generated positions of a row
             "1-1-1-1-1-2-2-2-2-2", "2-2-2-2-2-2-2-2-2-2-2",
         ),
         (4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0),
+        (("dilated:block_len=0", "dilated"),),
     ),
 }  # fmt: skip
 RULES = (
     *((f"threshold:threshold={t}", "threshold") for t in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)),
     *((f"entropy_bound:gamma={g}", "entropy bound") for g in (1.0, 0.5, 0.3, 0.2, 0.1, 0.03)),
     *((f"prefix_threshold:threshold={t}", "run from the left") for t in (0.5, 0.7, 0.9, 0.97)),
-    ("dilated:block_len=0", "dilated"),
 )
 OVERLAY: Mapping[str, Any] = {
     "backbone.finetune_mode": "lora", "lora.rank": 16, "lora.alpha": 32.0,
@@ -229,7 +230,7 @@ def sweep(
     That is the hull, the best schedule of each length, and the order of training.
     """
     lengths = lengths_of(study)
-    families = dict(RULES) | {
+    families = dict([*RULES, *lengths.rules]) | {
         f"schedule:counts={counts}": "by hand" for counts in lengths.schedules
     }
     rows = [
