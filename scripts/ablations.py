@@ -170,7 +170,6 @@ GROUPS = {
             "features and notation": {**_ALONE, "features.notation": True},
             "a copy of the backbone, all weights": {**_ALONE, **_COPY},
             "rows": {**_ALONE, "heads.reads": "rows"},
-            "rows and notation": {**_ALONE, "heads.reads": "rows", "features.notation": True},
             "features and the pooled hidden state": {**_ALONE, "features.use_hidden": True},
         },
     ),
