@@ -32,7 +32,7 @@ import jax
 import numpy as np
 from frontier.budgets import Point, divided, paired_difference
 from frontier.grids import BOLD, SEARCHED
-from frontier.measure import Study, studying
+from frontier.measure import Study, answer_length, studying
 from frontier.rows import Row, pack, unpack
 from ml_collections import FrozenConfigDict
 from sequence_search import search_sequence
@@ -40,7 +40,7 @@ from sequence_search import search_sequence
 from reoac_jax.config import config_hash, parse_command_line, to_json
 from reoac_jax.evaluation.policies import ACTOR
 from reoac_jax.evaluation.scoring import evaluate_policy
-from reoac_jax.learning.parts import Parts, load_parts, untrained
+from reoac_jax.learning.parts import load_parts, untrained
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import write_json
 from reoac_jax.tasks import Problem
@@ -56,7 +56,7 @@ ADAPTIVE = (
 OPERATORS = ("O_NUM:threshold=0.7", "O_NUM:threshold=0.9", "O_SCOPE:threshold=0.8")
 AT_ONCE = (2, 3, 4, 5, 6)  # tokens a pass of the schedules by hand
 ROUNDS = ((60, 128), (24, 256), (8, 512))  # of the searches: sequences and problems
-CHARGES = (0.05,)  # of a pass in them, off the share of right answers
+CHARGE = 0.05  # of a pass in them, off the share of right answers
 
 
 def main(argv: Sequence[str]) -> int:
@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
         problems = ProblemSet.load(
             study.task, "test", parts.tokenizer, study.config(), options.test
         )
-        lengths = np.array([length_of(study, parts, problem) for problem in problems.problems])
+        lengths = np.array([answer_length(study, parts, problem) for problem in problems.problems])
         measure(study, problems, lengths)
     write_json(
         options.output.with_suffix(".json"),
@@ -95,24 +95,19 @@ def actors_of(path: Path, problems: int) -> list[Row]:
     """The study's rows of trained actors on so many test problems. Raises `InputError`."""
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
+        found = [
+            row
+            for row in rows
+            if row["policy"].startswith(ACTOR) and row["split"] == "test"
+            and row["problems"] == problems and "untrained" not in row["subject"]
+        ]  # fmt: skip
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(f"--against {path}: {error}; expected the .jsonl of a study") from None
-    found = [
-        row
-        for row in rows
-        if row["policy"].startswith(ACTOR) and row["split"] == "test"
-        and row["problems"] == problems and "untrained" not in row["subject"]
-    ]  # fmt: skip
     if not found:
         raise InputError(
             f"--against {path} has no actor on {problems} test problems; expected one at least"
         )
     return found
-
-
-def length_of(study: Study, parts: Parts, problem: Problem) -> int:
-    """Tokens of the reference's text."""
-    return len(parts.tokenizer.encode(study.task.reference_text(problem)))
 
 
 def by_hand(lengths: Sequence[int]) -> Iterator[str]:
@@ -131,12 +126,11 @@ def measure(study: Study, problems: ProblemSet, lengths: np.ndarray) -> None:
     study.forget_programs()
     whole = {"rollout.max_steps": config.rollout.gen_len, **BOLD}
     bolder, _ = SEARCHED["bold sequence, charged"]
-    for kind, charge in itertools.product(kinds, CHARGES):
-        searched = study.config(**{**whole, **bolder})
-        family = f"sequence for {kind}, {charge} a pass"
-        row_of(
-            study, found(study, family, kind, charge, searched), searched, problems, lengths, family
-        )
+    searched = study.config(**{**whole, **bolder})
+    for kind in kinds:
+        family = f"sequence for {kind}, {CHARGE} a pass"
+        policy = found(study, family, kind, searched)
+        row_of(study, policy, searched, problems, lengths, family)
         study.forget_programs()
     bold = study.config(**whole)
     for policy in OPERATORS:
@@ -144,7 +138,7 @@ def measure(study: Study, problems: ProblemSet, lengths: np.ndarray) -> None:
     study.forget_programs()
 
 
-def found(study: Study, family: str, length: int, charge: float, config: FrozenConfigDict) -> str:
+def found(study: Study, family: str, length: int, config: FrozenConfigDict) -> str:
     """The best sequence for development problems of a length, of an earlier search or a new one."""
     done = [row["policy"] for row in study.rows.all if row["family"] == family]
     if done:
@@ -152,9 +146,9 @@ def found(study: Study, family: str, length: int, charge: float, config: FrozenC
     parts = load_parts(config)
 
     def wanted(problem: Problem) -> bool:
-        return length_of(study, parts, problem) == length
+        return answer_length(study, parts, problem) == length
 
-    best = search_sequence(config, parts, study.task, 0, wanted, ROUNDS, charge)
+    best = search_sequence(config, parts, study.task, 0, wanted, ROUNDS, CHARGE)
     print(f"{family}: best of {best.tried} sequences {best.accuracy:.1%}", flush=True)
     return best.policy
 

@@ -37,7 +37,14 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from frontier.budgets import Point, at_budget, over_seeds, paired_difference, upper_hull
-from frontier.measure import Study, as_options, run_parent, studying, trained_run
+from frontier.measure import (
+    Study,
+    as_options,
+    of_its_lengths,
+    run_parent,
+    studying,
+    trained_run,
+)
 from frontier.rows import Row, point, unpack
 from matplotlib.ticker import PercentFormatter
 from ml_collections import FrozenConfigDict
@@ -49,7 +56,7 @@ from reoac_jax.evaluation.policies import Policy
 from reoac_jax.evaluation.scoring import evaluate_policy
 from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
 from reoac_jax.runs.folder import CHECKPOINTS
-from reoac_jax.system.errors import InputError, RunError, run_command
+from reoac_jax.system.errors import RunError, run_command
 from reoac_jax.system.files import replacing_file, write_json
 from reoac_jax.tasks.problem_set import ProblemSet
 
@@ -123,7 +130,7 @@ def main(argv: Sequence[str]) -> int:
     options, overrides = parse_command_line(parser, argv)
     drawn: dict[str, dict[str, float]] = {}
     with studying(options, overrides) as study:
-        lengths = lengths_of(study)
+        lengths = of_its_lengths(study, LENGTHS)
         for subject in [name for name in SUBJECTS if name in options.subjects]:
             for seed in range(options.seeds if subject == FULL else 1):
                 config, parts, trained = MAKERS[subject](study, seed)
@@ -151,16 +158,6 @@ def main(argv: Sequence[str]) -> int:
         figure.savefig(temporary, format="png", dpi=110)
     show(result)
     return 0
-
-
-def lengths_of(study: Study) -> Lengths:
-    gen_len = study.config().rollout.gen_len
-    if gen_len not in LENGTHS:
-        raise InputError(
-            f"{study.options.config}: rows of {gen_len}; expected one of {list(LENGTHS)}, "
-            "whose schedules this script knows"
-        )
-    return LENGTHS[gen_len]
 
 
 def as_it_is(study: Study, seed: int) -> Subject:
@@ -205,7 +202,16 @@ def trained_backbone(study: Study, seed: int, subject: str, changes: Mapping[str
     for folder in saved[-LAST:]:
         before = load_trained(folder, parts)
         name = f"{subject}, iteration {folder.name}"
-        study.row(name, seed, "by hand", lengths_of(study).order, "dev", config, parts, before)
+        study.row(
+            name,
+            seed,
+            "by hand",
+            of_its_lengths(study, LENGTHS).order,
+            "dev",
+            config,
+            parts,
+            before,
+        )
     return config, parts, load_trained(run / CHECKPOINTS, parts)
 
 
@@ -229,7 +235,7 @@ def sweep(
 
     That is the hull, the best schedule of each length, and the order of training.
     """
-    lengths = lengths_of(study)
+    lengths = of_its_lengths(study, LENGTHS)
     families = dict([*RULES, *lengths.rules]) | {
         f"schedule:counts={counts}": "by hand" for counts in lengths.schedules
     }
@@ -252,7 +258,9 @@ def several_draws(
     """Of drawn answers in the order of training: right ones, problems solved, different ones."""
     problems = ProblemSet.load(study.task, "dev", parts.tokenizer, config, study.options.dev)
     drawn = {"evaluation.sample_strategy": "sample"}
-    policy = Policy(lengths_of(study).order, study.config(**drawn), parts, sharding.make_mesh())
+    policy = Policy(
+        of_its_lengths(study, LENGTHS).order, study.config(**drawn), parts, sharding.make_mesh()
+    )
     texts, correct = [], []
     for seed in range(DRAWS):
         drawing = study.config(**drawn, seed=seed)

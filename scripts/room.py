@@ -36,7 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 from frontier.budgets import Point, at_budget, paired_difference
 from frontier.grids import adaptive
-from frontier.measure import Study, studying
+from frontier.measure import Study, answer_length, studying
 from frontier.rows import pack, point, unpack
 from ml_collections import FrozenConfigDict
 from sequence_search import search_sequence
@@ -97,18 +97,13 @@ def measure_samplers(study: Study, config: FrozenConfigDict, parts: Parts) -> No
     study.forget_programs()
 
 
-def answer_length(problem: Problem, parts: Parts, study: Study) -> int:
-    """Tokens of the reference's text."""
-    return len(parts.tokenizer.encode(study.task.reference_text(problem)))
-
-
 def search(study: Study, config: FrozenConfigDict, parts: Parts) -> dict[str, str]:
     """The best fixed sequence for all development problems, and for each length of the answer."""
     start = untrained(config, parts)
     lengths = lengths_of(study.task.problems("dev"), parts, study)
     wanted: dict[str, Callable[[Problem], bool]] = {"all": lambda problem: True}
     for length in sorted(set(lengths)):
-        wanted[str(length)] = lambda p, n=length: answer_length(p, parts, study) == n  # type: ignore[misc]
+        wanted[str(length)] = lambda p, n=length: answer_length(study, parts, p) == n  # type: ignore[misc]
     found = {}
     for name, these in wanted.items():
         family = f"sequence {name}"
@@ -126,7 +121,7 @@ def search(study: Study, config: FrozenConfigDict, parts: Parts) -> dict[str, st
 
 
 def lengths_of(problems: Sequence[Problem], parts: Parts, study: Study) -> list[int]:
-    return [answer_length(problem, parts, study) for problem in problems]
+    return [answer_length(study, parts, problem) for problem in problems]
 
 
 class LogitsOfStep:

@@ -44,12 +44,18 @@ from frontier.grids import (
     OPERATOR_THRESHOLDS,
     SEARCHED,
     SEEDED,
-    Lengths,
     adaptive,
     rewriting,
     scheduled,
 )
-from frontier.measure import Study, as_options, run_parent, studying, trained_run
+from frontier.measure import (
+    Study,
+    as_options,
+    of_its_lengths,
+    run_parent,
+    studying,
+    trained_run,
+)
 from frontier.results import write_results
 from frontier.rows import Row, point
 from ml_collections import FrozenConfigDict
@@ -84,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--test", type=int, default=1000, help="test problems")
     options, overrides = parse_command_line(parser, argv)
     with studying(options, overrides) as study:
-        lengths_of(study)
+        of_its_lengths(study, LENGTHS)
         for stage in sorted(BESIDE.keys() & set(options.stages)):
             beside(study, stage)
         for stage in STAGES:
@@ -94,16 +100,6 @@ def main(argv: Sequence[str]) -> int:
     command = shlex.join(["python", "scripts/study.py", *argv])
     write_results(study.rows.all, options.output, study.config(), command)
     return 0
-
-
-def lengths_of(study: Study) -> Lengths:
-    gen_len = study.config().rollout.gen_len
-    if gen_len not in LENGTHS:
-        raise InputError(
-            f"{study.options.config}: rows of {gen_len}; expected one of {list(LENGTHS)}, "
-            "which scripts/frontier/grids.py knows"
-        )
-    return LENGTHS[gen_len]
 
 
 def beside(study: Study, stage: str) -> str:
@@ -123,7 +119,7 @@ def measure_samplers(study: Study) -> None:
     config = study.config()
     parts = load_parts(config)
     trained = untrained(config, parts)
-    lengths = lengths_of(study)
+    lengths = of_its_lengths(study, LENGTHS)
     rules = (
         adaptive(lengths.blocks),
         scheduled(lengths, config.rollout.gen_len),
@@ -203,7 +199,7 @@ def measure_sequences(study: Study) -> None:
         study.row("bundled", 0, family, policy, "test", config, parts, before)
     for family, (changes, charge) in SEARCHED.items():
         searched(study, family, {**bold, **changes}, charge)
-    for steps in lengths_of(study).sequence_steps:
+    for steps in of_its_lengths(study, LENGTHS).sequence_steps:
         searched(study, "sequence", {"rollout.max_steps": steps})
 
 
@@ -240,7 +236,10 @@ def measure_positions(study: Study) -> None:
     file = beside(study, "positions")
     biased = tuple((BIASED, f"{ACTOR}:logit_bias={bias}") for bias in BIASES)
     policies = ((ACTOR, ACTOR), ("actor, drawn", DRAWN), *biased)
-    prices = [{"reward.passes_exponent": exponent} for exponent in lengths_of(study).exponents]
+    prices = [
+        {"reward.passes_exponent": exponent}
+        for exponent in of_its_lengths(study, LENGTHS).exponents
+    ]
     for changes in prices:
         subject = f"positions {changes['reward.passes_exponent']}"
         measure_seeds(study, subject, file, changes, policies)

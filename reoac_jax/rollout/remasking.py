@@ -26,15 +26,13 @@ _ROUNDING = 1e-4  # of a share of some steps, that shall not be one step more
 class _Attempts(NamedTuple):
     """Of each row, `[B, ...]`.
 
-    present: the attempt's rows. step, number: int32, the step at which the actor believes itself,
-    and attempts before this one. whole: int32, steps of the first one, once it is complete.
-    tokens: int32 `[B, G]`, value: float32, of the most valued complete attempt, -inf before there
-    is one. done: bool.
+    present: the attempt's rows. step: int32, the step at which the actor believes itself. whole:
+    int32, steps of the first attempt, 0 until it is complete. tokens: int32 `[B, G]`, value:
+    float32, of the most valued complete attempt, -inf before there is one. done: bool.
     """
 
     present: Rows
     step: jax.Array
-    number: jax.Array
     whole: jax.Array
     tokens: jax.Array
     value: jax.Array
@@ -66,7 +64,7 @@ class RemaskingDecider:
         none = jnp.zeros(present.previous.shape[0], jnp.int32)
         done = self.inner.finished(present, none)
         tokens = present.generated.tokens
-        return _Attempts(present, none, none, none, tokens, jnp.full(none.shape, -jnp.inf), done)
+        return _Attempts(present, none, none, tokens, jnp.full(none.shape, -jnp.inf), done)
 
     def tokens(self, state: _Attempts) -> jax.Array:
         return jnp.where(state.done[:, None], state.tokens, self.inner.tokens(state.present))
@@ -87,7 +85,8 @@ class RemaskingDecider:
         asked: jax.Array,
     ) -> Decision:
         rule = self._rule
-        proposals = in_first_attempt(prediction.tokens, state.number == 0)
+        first = state.whole == 0
+        proposals = in_first_attempt(prediction.tokens, first)
         prediction = prediction._replace(tokens=proposals)
         # A row's last step of all reveals everything, as the last one of an attempt does.
         own = jnp.where(step == rule.passes - 1, self._settings.max_steps - 1, state.step)
@@ -100,7 +99,7 @@ class RemaskingDecider:
         better = complete & (value > state.value)
         tokens = jnp.where(better[:, None], written.tokens, state.tokens)
 
-        whole = jnp.where(complete & (state.number == 0), own + 1, state.whole)
+        whole = jnp.where(complete & first, own + 1, state.whole)
         # As many steps as that share of the first attempt took, it will take again.
         steps = jnp.ceil(rule.share * whole - _ROUNDING).astype(jnp.int32)
         room = rule.passes - 1 - step >= steps
@@ -114,7 +113,6 @@ class RemaskingDecider:
         following = _Attempts(
             present=select_rows(again, Rows(masked, written.tokens), made.state),
             step=jnp.where(again, whole - steps, own + 1),
-            number=state.number + again,
             whole=whole,
             tokens=tokens,
             value=jnp.where(better, value, state.value),

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from ml_collections import FrozenConfigDict
@@ -16,10 +16,12 @@ from reoac_jax.devices import sharding
 from reoac_jax.evaluation.policies import Policy
 from reoac_jax.evaluation.scoring import evaluate_policy, scores
 from reoac_jax.learning.parts import Parts, Trained
-from reoac_jax.system.errors import RunError
-from reoac_jax.tasks import Task, make_task
+from reoac_jax.system.errors import InputError, RunError
+from reoac_jax.tasks import Problem, Task, make_task
 from reoac_jax.tasks.problem_set import ProblemSet
 from reoac_jax.tasks.task import Split
+
+T = TypeVar("T")
 
 
 class Study:
@@ -124,6 +126,22 @@ class Study:
         made = Policy(name, config, parts, sharding.make_mesh())
         self._policies[where].append(made)
         return made
+
+
+def of_its_lengths(study: Study, known: Mapping[int, T]) -> T:
+    """What is known of rows as long as the study's. Raises `InputError` for others."""
+    gen_len = study.config().rollout.gen_len
+    if gen_len not in known:
+        raise InputError(
+            f"{study.options.config}: rows of {gen_len}; expected one of {list(known)}, "
+            "which this script knows"
+        )
+    return known[gen_len]
+
+
+def answer_length(study: Study, parts: Parts, problem: Problem) -> int:
+    """Tokens of the reference's text."""
+    return len(parts.tokenizer.encode(study.task.reference_text(problem)))
 
 
 @contextlib.contextmanager

@@ -53,44 +53,8 @@ def test_one_line_of_a_save_that_fails_and_no_more_to_the_end_of_the_process(tmp
     assert all("File too large" in line for line in lines)
 
 
-TWO_FAIL = """\
-import asyncio, gc
-
-from reoac_jax.runs.quiet_orbax import quiet_orbax
-
-quiet_orbax()
-
-
-async def write(name):
-    raise ValueError(f"OUT_OF_RANGE: {name}")
-
-
-async def save():
-    first, second = (asyncio.ensure_future(write(name)) for name in ("one", "two"))
-    await first
-
-
-try:
-    asyncio.run(save())
-except ValueError as error:
-    print(error)
-gc.collect()
-"""
-
-
-@pytest.mark.process
-def test_of_two_writes_that_fail_at_once_the_second_says_nothing():
-    """asyncio logs what nobody asked a task for, with a traceback."""
-    done = subprocess.run(
-        [sys.executable, "-c", TWO_FAIL],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert (done.stdout, done.stderr) == ("OUT_OF_RANGE: one\n", "")
-
-
-NEVER_BEGUN = """\
+# What Python says of writes that nobody waits for any more, a line or a traceback each.
+ABANDONED = """\
 import asyncio, gc
 
 from reoac_jax.runs.quiet_orbax import quiet_orbax
@@ -99,17 +63,11 @@ quiet_orbax()
 
 
 async def write():
-    pass
-
-
-async def fail():
     raise ValueError("OUT_OF_RANGE")
 
 
 async def save():
-    writes = [write() for _ in range(2)]
-    await fail()
-    await asyncio.gather(*writes)
+    {save}
 
 
 try:
@@ -121,9 +79,17 @@ gc.collect()
 
 
 @pytest.mark.process
-def test_a_write_that_another_ones_failure_forestalls_says_nothing():
+@pytest.mark.parametrize(
+    "save",
+    [
+        "one, other = (asyncio.ensure_future(write()) for _ in range(2)); await one",
+        "others = [write() for _ in range(2)]; await write(); await asyncio.gather(*others)",
+    ],
+    ids=["fails at the same time", "is never begun"],
+)
+def test_a_write_beside_the_one_that_is_raised_says_nothing(save):
     done = subprocess.run(
-        [sys.executable, "-c", NEVER_BEGUN],
+        [sys.executable, "-c", ABANDONED.format(save=save)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
