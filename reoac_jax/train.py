@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int:
         )
         experiment = Experiment.create(config, parts, task, problem_set)
         learner, replay = experiment.learner, Replay(config.train.buffer_size)
-        state, start = experiment.initial_state(adapter=session.checkpoint is None), 0
+        state, start = experiment.initial_state(resumed=session.checkpoint is not None), 0
         if session.checkpoint is not None:
             state, start = restore_training(session.checkpoint, parts, learner, state, replay)
 

@@ -12,7 +12,7 @@ from reoac_jax.devices import sharding
 from reoac_jax.devices.streams import RunStream
 from reoac_jax.learning.learner import Learner, LearnerState
 from reoac_jax.learning.order import FixedOrder
-from reoac_jax.learning.parts import Parts, adapted_base, starting_overlay
+from reoac_jax.learning.parts import Parts, adapted_base, starting_heads, starting_overlay
 from reoac_jax.learning.settings import LearnerSettings
 from reoac_jax.policy.heads import AppliesHeads, HeadParams
 from reoac_jax.rollout import RolloutProgram
@@ -79,16 +79,19 @@ class Experiment:
             key=jax.random.key(config.seed),
         )
 
-    def initial_state(self, *, adapter: bool) -> LearnerState:
+    def initial_state(self, *, resumed: bool = False) -> LearnerState:
         """The state before the first iteration, on the mesh.
 
-        adapter: whether an overlay starts from `lora.adapter`, if that is set; not needed where a
-        checkpoint takes its place.
+        resumed: a checkpoint of this run takes its place, so that neither `lora.adapter` nor
+        `heads.checkpoint` is read.
         """
         mode = self.config.backbone.finetune_mode
-        overlay = starting_overlay(self.config, self.parts, mode) if adapter else None
+        overlay = None if resumed else starting_overlay(self.config, self.parts, mode)
         key = jax.random.fold_in(self.key, RunStream.INIT)
-        return self.learner.place(self.learner.init(key, self.parts.base, overlay))
+        state = self.learner.place(self.learner.init(key, self.parts.base, overlay))
+        if resumed:
+            return state
+        return state._replace(heads=starting_heads(self.config, self.parts, state.heads))
 
     def policy(self, state: LearnerState) -> tuple[Any, HeadParams]:
         """The backbone's parameters and the heads, on the devices that make the rollouts."""

@@ -30,6 +30,7 @@ from reoac_jax.learning.trainable import (
 )
 from reoac_jax.policy.distributions import AnyPositions
 from reoac_jax.policy.heads import HeadParams, Heads
+from reoac_jax.policy.options import NO_CHECKPOINT
 from reoac_jax.policy.positions import PositionSizes
 from reoac_jax.policy.rows import RowSizes
 from reoac_jax.policy.value import BackboneCritic
@@ -219,9 +220,8 @@ class Trained:
 def untrained(config: ConfigDict, parts: Parts) -> Trained:
     """The configuration's backbone as it is, and heads as training would start from."""
     key = jax.random.fold_in(jax.random.key(config.seed), RunStream.INIT)
-    return Trained(
-        adapted_base(config, parts), _rollout_heads(parts, _initial_heads(parts, key)), None, {}
-    )
+    heads = starting_heads(config, parts, _initial_heads(parts, key))
+    return Trained(adapted_base(config, parts), _rollout_heads(parts, heads), None, {})
 
 
 def load_trained(checkpoint: str | Path, parts: Parts) -> Trained:
@@ -239,9 +239,40 @@ def load_trained(checkpoint: str | Path, parts: Parts) -> Trained:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = jax.eval_shape(functools.partial(_initial_heads, parts), jax.random.key(0))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
-    read = {name: read_item(folder, name, item) for name, item in shapes.items().items()}
-    heads = shapes._replace(**read)
-    return Trained(params, _rollout_heads(parts, heads), folder, record)
+    return Trained(params, _rollout_heads(parts, read_heads(folder, shapes)), folder, record)
+
+
+def starting_heads(config: ConfigDict, parts: Parts, fresh: HeadParams) -> HeadParams:
+    """The heads of `heads.checkpoint`, from which training starts; without one `fresh` ones.
+
+    A small network reads features, and may be taken to another backbone than it was trained over;
+    a critic that is a copy of its backbone, or an overlay on it, may not.
+
+    Args:
+      fresh: arrays, in whose shapes and at whose places they are read.
+
+    Raises:
+      InputError: there is no such checkpoint, it is damaged or does not fit.
+    """
+    if config.heads.checkpoint == NO_CHECKPOINT:
+        return fresh
+    folder = find_checkpoint(config.heads.checkpoint)
+    if parts.critic is not None:
+        read_own_record(folder, parts)
+    shapes = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), fresh
+    )
+    return read_heads(folder, shapes)
+
+
+def read_heads(checkpoint: Path, shapes: HeadParams) -> HeadParams:
+    """A checkpoint's heads. Raises `InputError` where it has others or is damaged.
+
+    Args:
+      shapes: `jax.ShapeDtypeStruct`s, with shardings.
+    """
+    items = shapes.items()
+    return shapes._replace(**{name: read_item(checkpoint, name, items[name]) for name in items})
 
 
 def _initial_heads(parts: Parts, key: jax.Array) -> HeadParams:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from reoac_jax.backbone.store import versions
 from reoac_jax.config import config_hash
 from reoac_jax.learning.learner import Learner, LearnerState
-from reoac_jax.learning.parts import Parts, read_own_record
+from reoac_jax.learning.parts import Parts, read_heads, read_own_record
 from reoac_jax.learning.replay import Replay
 from reoac_jax.runs.checkpoints import read_item
 
@@ -58,12 +58,9 @@ def restore_training(
     template = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state
     )
-    items = template.heads.items() | {"optimizers": template.optimizers}
+    heads = read_heads(checkpoint, template.heads)
+    optimizers = read_item(checkpoint, "optimizers", template.optimizers)
     name = learner.settings.trainable.item
-    if name is not None:
-        items[name] = template.backbone
-    restored = {item: read_item(checkpoint, item, shapes) for item, shapes in items.items()}
+    backbone = state.backbone if name is None else read_item(checkpoint, name, template.backbone)
     replay.restore(read_item(checkpoint, "replay"))
-    heads = state.heads._replace(**{part: restored[part] for part in state.heads.items()})
-    backbone = restored[name] if name is not None else state.backbone
-    return LearnerState(heads, backbone, restored["optimizers"]), record["iteration"] + 1
+    return LearnerState(heads, backbone, optimizers), record["iteration"] + 1

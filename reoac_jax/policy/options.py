@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from reoac_jax.policy.operators import Operator
 
 
+NO_CHECKPOINT = "none"  # of the key heads.checkpoint
+
+
 def _widths(whose: str) -> Option:
     return Option("ints", f"widths of the {whose}'s hidden layers", (256, 256), low=1, high=8192)
 
@@ -71,6 +74,13 @@ OPTIONS: Mapping[str, Option] = {
         "head",
         choices=("head", "backbone"),
         before="head",
+    ),
+    "heads.checkpoint": Option(
+        "str",
+        "none, or a checkpoint of a run, over this or another backbone, whose actor and critic "
+        "training starts from",
+        NO_CHECKPOINT,
+        before=NO_CHECKPOINT,
     ),
     "heads.actor_hidden": _widths("actor"),
     "heads.critic_hidden": _widths("critic"),

@@ -8,6 +8,7 @@ import signal
 import jax
 import numpy as np
 import pytest
+from support import toy
 from support.small_run import (
     GEN_LEN,
     TINY,
@@ -21,7 +22,9 @@ from support.small_run import (
 )
 
 from reoac_jax import evaluate, solve, train
+from reoac_jax.config import load_config
 from reoac_jax.devices import sharding
+from reoac_jax.learning.parts import load_parts, untrained
 from reoac_jax.report import __main__ as report
 from reoac_jax.runs.checkpoints import read_item
 from reoac_jax.system.errors import run_command
@@ -68,6 +71,49 @@ def test_resumed_run_equals_an_uninterrupted_one(run):
     for item in ("actor", "optimizers", "replay"):
         one, other = (read_item(folder, item) for folder in folders)
         jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+TOGETHER = [
+    "--config.backbone.finetune_mode=full",
+    "--config.objective.backbone=trajectory",
+    "--config.train.backbone_steps=2",
+    "--config.train.iterations=2",
+]
+
+
+def test_actor_and_backbone_learn_together_from_the_heads_of_a_run(run, tmp_path):
+    """Resumed, it equals one that was not stopped; the heads that it started from are not read
+    again."""
+    options, resumed, _ = run
+    start = shutil.copytree(resumed, tmp_path / "start")
+    argv = [*options, *TOGETHER, f"--config.heads.checkpoint={start}"]
+    with pytest.MonkeyPatch.context() as patch:
+        share_programs(patch, {})
+        whole = train_run(argv)
+        whole = shutil.move(whole, tmp_path / "whole")
+        signal_in_update(patch, 1, signal.SIGINT)
+        assert run_command(train.main, ["--config", TINY, *argv]) == 130
+        stopped = newest(argv)
+        shutil.rmtree(start)
+        assert run_command(train.main, ["--resume", str(stopped)]) == 0
+    assert metrics(stopped) == metrics(whole) and len(metrics(whole)) == 2
+    assert {"actor_loss", "backbone_loss", "backbone_entropy"} <= metrics(whole)[0].keys()
+    for item in ("actor", "backbone", "optimizers"):
+        one, other = (read_item(folder / "checkpoints" / "1", item) for folder in (stopped, whole))
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_heads_of_another_backbone_are_where_training_starts(run, tmp_path):
+    options, resumed, _ = run
+    other = toy.word_backbone(tmp_path / "other", scale=0.3)
+    argv = [*options, f"--config.backbone.path={other}"]
+    argv += ["--config.train.actor_steps=0", "--config.train.iterations=1"]
+    new = train_run([*argv, f"--config.heads.checkpoint={resumed}"])
+    heads = (new / "checkpoints" / "0", resumed / "checkpoints" / "2")
+    jax.tree.map(np.testing.assert_array_equal, *(read_item(path, "actor") for path in heads))
+    config = load_config(TINY, [*argv, f"--config.heads.checkpoint={resumed}"])
+    start = untrained(config, load_parts(config)).heads.actor
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(start), read_item(heads[1], "actor"))
 
 
 def test_what_a_run_writes_down(run):

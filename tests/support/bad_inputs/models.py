@@ -90,6 +90,13 @@ CASES = {
         f"evaluate {EVALUATE} --checkpoint run --config.heads.critic_hidden=64,",
         "critic does not fit|bias has shape|expected",
     ),
+    "start from heads of another input": Case(
+        f"train {TINY} --config.heads.checkpoint=run --config.features.use_hidden=True",
+        "actor does not fit|/kernel has shape [33, 64]|expected",
+    ),
+    "start from heads that are not there": Case(
+        f"train {TINY} --config.heads.checkpoint=nowhere", "checkpoint nowhere|expected"
+    ),
     "heads of another input": Case(
         f"evaluate {EVALUATE} --checkpoint run --config.features.use_hidden=True",
         "actor does not fit|/kernel has shape [33, 64]|expected",
