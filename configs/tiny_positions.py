@@ -28,7 +28,8 @@ def get_config() -> ConfigDict:
     config.features.operator_preview = False
     config.reward.update(cost_lambda=0.0, passes_exponent=1.0)
     config.objective.policy_gradient.entropy_weight = 0.0
-    config.train.update(iterations=60, episodes_per_iter=384, episodes_per_prompt=8)
+    config.train.update(iterations=120, episodes_per_iter=384, episodes_per_prompt=8)
     config.train.update(critic_steps=0, actor_steps=8, head_batch=1024, buffer_size=384)
+    config.optimizer.actor_final_rate = 0.1  # at a constant one a run lost what it had learned
     config.checkpoint.every = 10
     return config
