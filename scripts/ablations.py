@@ -171,6 +171,13 @@ GROUPS = {
             "a copy of the backbone, all weights": {**_ALONE, **_COPY},
             "rows": {**_ALONE, "heads.reads": "rows"},
             "features and the pooled hidden state": {**_ALONE, "features.use_hidden": True},
+            "features, notation and the pooled hidden state": {
+                **_ALONE, "features.notation": True, "features.use_hidden": True,
+            },
+            "rows and notation, each transition once": {
+                **_ALONE, "heads.reads": "rows", "features.notation": True,
+                "train.critic_steps": 16, "train.buffer_size": 1152,
+            },
         },
     ),
     "few_passes": Variants(
