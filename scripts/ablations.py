@@ -5,6 +5,8 @@
         --output benchmarks/critic_tiny
     python scripts/ablations.py --of critic_alone --config configs/tiny_trajectory.py \\
         --output benchmarks/critic_alone_tiny
+    python scripts/ablations.py --of advantage --config configs/tiny_trajectory.py \\
+        --problems 4000 --output benchmarks/advantage_tiny
     python scripts/ablations.py --of few_passes --config configs/tiny_few_passes.py --split dev \\
         --output benchmarks/ablations_few_passes --config.train.iterations=40
     python scripts/ablations.py --of gate --config configs/tiny_trajectory.py \\
@@ -174,9 +176,16 @@ GROUPS = {
             "features, notation and the pooled hidden state": {
                 **_ALONE, "features.notation": True, "features.use_hidden": True,
             },
-            "rows and notation, each transition once": {
-                **_ALONE, "heads.reads": "rows", "features.notation": True,
-                "train.critic_steps": 16, "train.buffer_size": 1152,
+        },
+    ),
+    "advantage": Variants(
+        ("schedule:counts=1-1-1-1-1-2",),
+        ("accuracy", "explained_variance", "explained_variance_by_step", "backbone_entropy"),
+        {
+            "relative to the prompt's other episodes": {},
+            "by a critic of features and notation (GAE)": {
+                "objective.advantage": "critic", "features.notation": True,
+                "train.critic_steps": 32, "train.head_batch": 512,
             },
         },
     ),
