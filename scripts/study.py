@@ -223,7 +223,8 @@ def searched(study: Study, family: str, changes: Mapping[str, Any], charge: floa
 def measure_actors(study: Study) -> None:
     """The trained actors over the frozen backbone, and the first of them untrained."""
     for subject, changes in ACTORS.items():
-        measure_seeds(study, subject, study.options.config, changes, ((ACTOR, ACTOR),))
+        seeds = study.options.seeds if subject in SEEDED else 1
+        measure_seeds(study, subject, study.options.config, changes, ((ACTOR, ACTOR),), seeds)
         config = study.config(**changes, seed=0)
         parts = load_parts(config)
         before = untrained(config, parts)
@@ -236,14 +237,13 @@ def measure_positions(study: Study) -> None:
     file = beside(study, "positions")
     biased = tuple((BIASED, f"{ACTOR}:logit_bias={bias}") for bias in BIASES)
     policies = ((ACTOR, ACTOR), ("actor, drawn", DRAWN), *biased)
-    prices = [
-        {"reward.passes_exponent": exponent}
-        for exponent in of_its_lengths(study, LENGTHS).exponents
-    ]
-    for changes in prices:
-        subject = f"positions {changes['reward.passes_exponent']}"
-        measure_seeds(study, subject, file, changes, policies)
-    config = study.config(file, **prices[0], seed=0)
+    lengths = of_its_lengths(study, LENGTHS)
+    for exponent in lengths.exponents:
+        changes = {"reward.passes_exponent": exponent}
+        seeds = study.options.seeds if exponent in lengths.seeded else 1
+        measure_seeds(study, f"positions {exponent}", file, changes, policies, seeds)
+    first = {"reward.passes_exponent": lengths.exponents[0]}
+    config = study.config(file, **first, seed=0)
     parts = load_parts(config)
     before = untrained(config, parts)
     study.row("positions untrained", 0, ACTOR, DRAWN, "test", config, parts, before)
@@ -256,10 +256,11 @@ def measure_seeds(
     file: str,
     changes: Mapping[str, Any],
     policies: Sequence[tuple[str, str]],
+    seeds: int,
 ) -> None:
     """The policies of the training runs of a subject, each a family and a name, on both splits."""
     wanted = [(family, policy, split) for family, policy in policies for split in BOTH]
-    for seed in range(study.options.seeds if subject in SEEDED else 1):
+    for seed in range(seeds):
         config = study.config(file, **changes, seed=seed)
         parts = load_parts(config)
         if study.has(subject, seed, config, parts.base_hash, wanted):

@@ -24,6 +24,7 @@ class Lengths:
     last pass all the rest. rewriting_passes: of a row that is checked and rewritten, at most.
     budgets: mean passes at which the table compares; the picture is about the middle one.
     exponents: of the passes in the reward of policies over positions; the first one untrained too.
+    seeded: those of them that are trained in every seed, the others in one run each.
     """
 
     blocks: tuple[int, ...]
@@ -33,6 +34,7 @@ class Lengths:
     rewriting_passes: tuple[int, ...]
     budgets: tuple[float, ...]
     exponents: tuple[float, ...]
+    seeded: tuple[float, ...]
 
 
 LENGTHS = {  # by the generated positions of a row
@@ -44,6 +46,7 @@ LENGTHS = {  # by the generated positions of a row
         rewriting_passes=(8, 12, 16, 24, 40),
         budgets=(4.0, 5.0, 6.0, 7.0, 8.0, 10.0),
         exponents=(1.0, 0.25),
+        seeded=(1.0, 0.25),
     ),
     25: Lengths(  # answers of 12, 18 and 24 tokens
         blocks=(0, 6),
@@ -56,6 +59,7 @@ LENGTHS = {  # by the generated positions of a row
         rewriting_passes=(14, 20, 32, 50),
         budgets=(6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 14.0),
         exponents=(1.0, 3.0),
+        seeded=(3.0,),
     ),
 }  # fmt: skip
 # What actors are trained with: steps, cost a step, and whether operators may reveal by confidence,
@@ -94,7 +98,7 @@ ACTORS: Mapping[str, Mapping[str, Any]] = {
         for cost in COSTS
     },
 }
-SEEDED = ("actor T7", "bold T20 0.03", "positions 0.25", "positions 3.0")
+SEEDED = ("actor T7", "bold T20 0.03")
 # Each trained policy over positions also at budgets that it was not trained for.
 BIASED = "actor, biased"
 BIASES = (-3.0, -1.5, 1.5, 3.0)
