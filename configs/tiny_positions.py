@@ -8,10 +8,10 @@ it is revealed now. There is no critic and no limit of steps; a right answer is 
 fewer passes it took, and `reward.passes_exponent` says how much. 48 problems an iteration, 8
 episodes of each. `scripts/study.py --stages positions` compares it with operators and samplers.
 
-Cost: 60 iterations, seven minutes of processor time. Result to expect, on unseen problems: 16 % in
-4.7 passes before, 50 % in 4.8 after, where a confidence threshold solves 36 % and the best schedule
-by hand 46 % (one seed); with an exponent of 0.25, 60 and 59 % in 6.5, where the best rule solves
-53 %, and in the third of three seeds no more than 50 %.
+Cost: 120 iterations, nine minutes on 2 CPU cores beside other work. Result to expect, on unseen
+problems, three seeds: 16 % in 4.7 passes before; after, 59, 53 and 52 % in 5.5, 4.2 and 4.6, where
+the best mixture of two rules solves 52, 39 and 44 %; with an exponent of 0.25, 58 % in 5.8, where
+it solves 52 %.
 """
 
 from ml_collections import ConfigDict
