@@ -36,7 +36,7 @@ from reoac_jax.config import parse_options
 from reoac_jax.convert import provenance
 from reoac_jax.convert.model_card import CARD, RUN_CONFIG, model_card
 from reoac_jax.devices.environment import check_devices, set_up_jax
-from reoac_jax.learning.parts import restore_backbone, restore_overlay
+from reoac_jax.learning.exported import restore_backbone, restore_overlay
 from reoac_jax.runs.checksums import file_sha256
 from reoac_jax.system.errors import InputError, run_command
 from reoac_jax.system.files import check_empty_folder, creating_folder, write_text

@@ -8,14 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from reoac_jax.backbone import load_backbone, lora, stored_hash
-from reoac_jax.backbone.interface import ModelConfig
 from reoac_jax.backbone.module import DenoiserModule
-from reoac_jax.backbone.peft import Adapter, read_adapter
-from reoac_jax.backbone.store import read_sizes
+from reoac_jax.backbone.peft import read_adapter
 from reoac_jax.devices import sharding
 from reoac_jax.devices.streams import RunStream
 from reoac_jax.learning.critic_backbone import rollout_critic
@@ -24,7 +21,6 @@ from reoac_jax.learning.trainable import (
     TRAINABLES,
     Lora,
     Trainable,
-    as_they_are,
     critic_trainable,
     trained_by,
 )
@@ -294,7 +290,7 @@ def load_weights(checkpoint: str | Path, parts: Parts) -> tuple[Any, Path, dict[
     folder = find_checkpoint(checkpoint)
     record = read_own_record(folder, parts)
     trained = trained_by(record)
-    return _for_rollouts(parts, trained, _weights(folder, trained, parts.base)), folder, record
+    return _for_rollouts(parts, trained, weights_of(folder, trained, parts.base)), folder, record
 
 
 def read_own_record(checkpoint: Path, parts: Parts) -> dict[str, Any]:
@@ -308,43 +304,7 @@ def read_own_record(checkpoint: Path, parts: Parts) -> dict[str, Any]:
     return record
 
 
-def restore_overlay(checkpoint: str | Path) -> tuple[ModelConfig, Adapter, Path]:
-    """A checkpoint's LoRA overlay as it is: the backbone's sizes, the overlay, the base's folder.
-
-    Raises `InputError`, also where the run trained no overlay.
-    """
-    folder = find_checkpoint(checkpoint)
-    record = read_record(folder)
-    trained = trained_by(record)
-    if not isinstance(trained, Lora):
-        raise InputError(
-            f"{folder} holds no LoRA overlay: its backbone's mode was {record['finetune_mode']}; "
-            "expected a checkpoint of mode lora"
-        )
-    config = read_sizes(record["backbone_path"])
-    overlay = read_item(folder, Lora.item)
-    return config, Adapter(overlay, trained.scale, 0.0), Path(record["backbone_path"])
-
-
-def restore_backbone(checkpoint: str | Path) -> tuple[ModelConfig, Any, Path]:
-    """A checkpoint's backbone: sizes, merged parameters (NumPy float32) and the base's folder.
-
-    The base is read from where the run found it. Raises `InputError`.
-    """
-    folder = find_checkpoint(checkpoint)
-    record = read_record(folder)
-    model, base = load_backbone(record["backbone_path"], compute_dtype="float32", attention="xla")
-    if stored_hash(record["backbone_path"]) != record["base_hash"]:
-        raise InputError(
-            f"the backbone in {record['backbone_path']} is not the one that {folder} was trained "
-            f"over; expected hash {record['base_hash'][:12]}"
-        )
-    trained = trained_by(record)
-    merged = trained.merged(base, _weights(folder, trained, base), as_they_are)
-    return model.config, jax.tree.map(np.asarray, merged), Path(record["backbone_path"])
-
-
-def _weights(folder: Path, trained: Trainable, base: Any) -> Any:
+def weights_of(folder: Path, trained: Trainable, base: Any) -> Any:
     """What a checkpoint holds of the backbone; all of it is read to where the base lies."""
     if trained.item is None:
         return {}

@@ -91,7 +91,7 @@ def _against_the_best(rows: Sequence[Row], mine: Sequence[Row]) -> dict[str, Any
     The other side is the family that is best on the development split at these passes; beside it
     stand the one that is best on the test problems themselves, which favours it, the best mixture
     of any two rules there, each problem under one of them by chance, which favours it more, and
-    what reads the task's notation, which the actors do not.
+    what reads the task's notation, which the actors do not: in such mixtures and alone.
     """
     budget = float(np.mean([row["passes"] for row in mine]))
     ours = np.mean([unpack(row) for row in mine], axis=0)
@@ -120,6 +120,12 @@ def _against_the_best(rows: Sequence[Row], mine: Sequence[Row]) -> dict[str, Any
         entry |= {
             "mixture_accuracy": float(mixed.mean()),
             "paired_difference_to_mixture": paired_difference(ours, mixed),
+        }
+    everything = [x for points in others.values() for x in points]
+    if (mixed := at_budget(everything, budget)) is not None:
+        entry |= {
+            "mixture_with_checks_accuracy": float(mixed.mean()),
+            "paired_difference_to_mixture_with_checks": paired_difference(ours, mixed),
         }
     if checked is not None:
         entry |= {

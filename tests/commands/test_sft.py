@@ -34,7 +34,7 @@ from reoac_jax.convert.mdlm_to_flax import main as convert
 from reoac_jax.devices.sharding import make_mesh
 from reoac_jax.finetuning import nelbo
 from reoac_jax.finetuning.objective import Answers
-from reoac_jax.learning.parts import restore_backbone
+from reoac_jax.learning.exported import restore_backbone
 from reoac_jax.system.errors import run_command
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -37,8 +37,9 @@ from reoac_jax.convert.flax_to_mdlm import main as export
 from reoac_jax.devices import sharding
 from reoac_jax.devices.compilation import COMPILE_EVENT
 from reoac_jax.devices.streams import RunStream
+from reoac_jax.learning.exported import restore_backbone
 from reoac_jax.learning.learner import Learner
-from reoac_jax.learning.parts import load_parts, restore_backbone, untrained
+from reoac_jax.learning.parts import load_parts, untrained
 from reoac_jax.learning.settings import LearnerSettings
 from reoac_jax.policy.features import FEATURES, preview_names
 from reoac_jax.policy.operators import OPERATOR_TYPES

@@ -23,7 +23,8 @@ from reoac_jax.backbone.store import derived_source, read_source
 from reoac_jax.config import load_config
 from reoac_jax.convert import flax_to_mdlm, mdlm_to_flax, peft_to_flax
 from reoac_jax.convert.mdlm_torch import MDLM
-from reoac_jax.learning.parts import load_parts, restore_backbone, starting_overlay, untrained
+from reoac_jax.learning.exported import restore_backbone
+from reoac_jax.learning.parts import load_parts, starting_overlay, untrained
 from reoac_jax.learning.state import checkpoint_record
 from reoac_jax.runs.checkpoints import RunCheckpoints, read_item
 from reoac_jax.runs.folder import RunLock, create_run
