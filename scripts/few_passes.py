@@ -7,7 +7,7 @@
 
 Four backbones: as it is; fine-tuned further (as many gradient steps and as many examples as the
 training below has steps and episodes, with the settings of its own last stage); trained by the
-configuration, all weights, once for each seed; and by an overlay (LoRA). Each is swept alike: rules
+configuration, once for each seed, all weights and an overlay (LoRA). Each is swept alike: rules
 that decide themselves how much they reveal, and schedules by hand, on the development split; what
 lies on the upper hull there, and the best schedule of each length, is measured on the test split,
 so that each stands in its own best order at every budget.
@@ -61,6 +61,7 @@ from reoac_jax.system.files import replacing_file, write_json
 from reoac_jax.tasks.problem_set import ProblemSet
 
 START, CONTROL, FULL, LORA = SUBJECTS = ("start", "control", "full", "lora")
+TRAINED = (FULL, LORA)
 
 
 class Lengths(NamedTuple):
@@ -124,7 +125,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--config", required=True)
     parser.add_argument("--output", type=Path, required=True, help="path without an ending")
     parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
-    parser.add_argument("--seeds", type=int, default=3, help="training runs of all weights")
+    parser.add_argument("--seeds", type=int, default=3, help="training runs of each")
     parser.add_argument("--dev", type=int, default=1000, help="development problems")
     parser.add_argument("--test", type=int, default=4000, help="test problems")
     options, overrides = parse_command_line(parser, argv)
@@ -132,7 +133,7 @@ def main(argv: Sequence[str]) -> int:
     with studying(options, overrides) as study:
         lengths = of_its_lengths(study, LENGTHS)
         for subject in [name for name in SUBJECTS if name in options.subjects]:
-            for seed in range(options.seeds if subject == FULL else 1):
+            for seed in range(options.seeds if subject in TRAINED else 1):
                 config, parts, trained = MAKERS[subject](study, seed)
                 sweep(study, subject, seed, config, parts, trained)
                 if seed == 0:
@@ -299,9 +300,9 @@ def at(rows: Sequence[Row], budget: float) -> dict[str, Any]:
         },
         "seeds": seeds,
     }
-    if len(seeds.get(FULL, ())) > 1:
-        table["full, over seeds"] = over_seeds(seeds[FULL])._asdict()
-    for ours in (FULL, LORA):
+    for ours in TRAINED:
+        if len(seeds.get(ours, ())) > 1:
+            table[f"{ours}, over seeds"] = over_seeds(seeds[ours])._asdict()
         for theirs in (START, CONTROL):
             if ours in means and theirs in means:
                 lead = paired_difference(means[ours], means[theirs])

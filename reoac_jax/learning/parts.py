@@ -122,9 +122,6 @@ def make_heads(config: ConfigDict, model: DenoiserModule, pad_id: int) -> Heads:
     pad_id: what stands behind a row's end, for a critic that reads rows as the backbone does.
     """
     spec = model.spec
-    if config.heads.policy == AnyPositions.name:
-        sizes = PositionSizes(config.rollout.gen_len, **config.heads.positions.to_dict())
-        return Heads.over_positions(sizes, config.features.extra_features)
     rows = None
     if config.heads.reads == "rows":
         own = config.heads.rows
@@ -132,6 +129,10 @@ def make_heads(config: ConfigDict, model: DenoiserModule, pad_id: int) -> Heads:
             config.rollout.gen_len, spec.hidden_dim, spec.vocab_size, own.width, own.layers,
             own.attention_heads, own.token_rows,
         )  # fmt: skip
+    if config.heads.policy == AnyPositions.name:
+        sizes = PositionSizes(config.rollout.gen_len, **config.heads.positions.to_dict())
+        features = config.features
+        return Heads.over_positions(sizes, features.extra_features, rows, features.notation)
     critic = None
     if config.heads.critic == "backbone":
         copy = model.clone(remat=config.backbone.remat == "blocks")

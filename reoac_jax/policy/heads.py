@@ -46,7 +46,8 @@ class Head(nn.Module):
     reads: names of the observation's parts that it sees, side by side in this order. The pooled
       hidden state is layer-normed here: its scale depends on the backbone's depth, the other parts
       are of order one.
-    rows: it sees the row's positions too, encoded, beside those parts; None: it does not.
+    rows: it sees the row's positions too, beside those parts: mean and maximum over them, encoded;
+      None: it does not.
     """
 
     hidden: Sequence[int]
@@ -68,7 +69,8 @@ class Head(nn.Module):
             parts.append(part)
         if self.rows is not None:
             assert observation.rows is not None
-            parts.append(RowEncoder(self.rows)(observation.rows))
+            encoded = RowEncoder(self.rows)(observation.rows)
+            parts += [encoded.mean(axis=1), encoded.max(axis=1)]
         x = jnp.concatenate(parts, axis=-1)
         for width in self.hidden:
             x = nn.silu(nn.Dense(width)(x))
@@ -136,12 +138,21 @@ class Heads:
         )
 
     @classmethod
-    def over_positions(cls, sizes: PositionSizes, use_extra: bool) -> "Heads":
-        """An actor that chooses positions, and where it is switched on sees progress."""
+    def over_positions(
+        cls,
+        sizes: PositionSizes,
+        use_extra: bool,
+        rows: RowSizes | None = None,
+        use_notation: bool = False,
+    ) -> "Heads":
+        """An actor that chooses positions, and where they are switched on sees progress, the task's
+        notation and the row's positions."""
         shapes: list[tuple[str, tuple[int, ...]]] = [("positions", (sizes.gen_len, 2))]
         if use_extra:
             shapes.append(("progress", (len(EXTRA_FEATURES),)))
-        return cls(PositionActor(sizes), None, tuple(shapes), AnyPositions)
+        if use_notation:
+            shapes.append(("notation", (len(NOTATION_FEATURES),)))
+        return cls(PositionActor(sizes, rows), None, tuple(shapes), AnyPositions, rows)
 
     def example(self, batch: int = 1) -> Observation[jax.Array]:
         """An observation of zeros, as the heads read it."""

@@ -61,7 +61,8 @@ OPTIONS: Mapping[str, Option] = {
     "heads.policy": Option(
         "str",
         "what the actor chooses at a step: one of the operators, or any of the masked positions, "
-        "by a small transformer over their confidences (arXiv 2512.09106), without a critic",
+        "by a small transformer over their confidences (arXiv 2512.09106) and what else is "
+        "switched on, without a critic",
         "operators",
         choices=("operators", "positions"),
         before="operators",
@@ -98,6 +99,15 @@ POSITIONS: Mapping[str, Option] = {
         0.5,
         low=0.001,
         high=0.999,
+    ),
+    "heads.positions.start_decay": Option(
+        "float",
+        "what the log odds of that chance are less by for each masked position to the left: the "
+        "untrained policy writes from left to right; 0: it has no order",
+        0.0,
+        low=0.0,
+        high=10.0,
+        before=0.0,
     ),
 }
 # What a configuration has besides where heads.critic is backbone.
@@ -205,6 +215,11 @@ def check(values: Mapping[str, Any]) -> None:
                 f"features.notation is True, but answers of {task} have no notation that can be "
                 f"read without a reference; expected False, or one of the tasks {able}"
             )
+        if values.get("task.backwards"):
+            raise InputError(
+                "features.notation is True and task.backwards True; expected one of them False: "
+                "what reads the notation expects an equation's result behind it"
+            )
     if values["heads.policy"] == "positions":
         _check_positions(values)
     if values["heads.critic"] == "backbone":
@@ -245,10 +260,8 @@ def _check_positions(values: Mapping[str, Any]) -> None:
         ("rollout.repair_tokens", 0, "reveals masked positions and masks none again"),
         ("rollout.branch_k", 0, "has no operators that a look-ahead could compare"),
         ("features.operator_preview", False, "has no operators to look at"),
-        ("features.use_hidden", False, "sees confidences and masks, and no hidden state"),
-        ("features.notation", False, "sees confidences and masks, and no text"),
+        ("features.use_hidden", False, "sees hidden states by heads.reads rows alone"),
         ("heads.critic", "head", "has no critic"),
-        ("heads.reads", "features", "sees confidences and masks, and no hidden states"),
     ):
         if values[key] != wanted:
             raise InputError(

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from reoac_jax.policy.observation import Observation
-from reoac_jax.policy.rows import Attention
+from reoac_jax.policy.rows import Attention, RowEncoder, RowSizes
 
 _NEAREST = 1e-4  # of a confidence to 0 and to 1, where its odds are taken
 
@@ -27,6 +27,7 @@ class PositionSizes:
     mlp_width: int
     attention_heads: int
     start: float
+    start_decay: float = 0.0
 
 
 class PositionActor(nn.Module):
@@ -34,12 +35,18 @@ class PositionActor(nn.Module):
 
     A position is what the model knows of it: the confidence of its token, as it is and as log odds,
     which spread out what lies near 1, and whether it is masked; where it stands; and what the
-    observation has of the row's progress, the same for all of them. Of the text it sees nothing.
+    observation has of the row's progress and of the task's notation, the same for all of them. Of
+    the text it sees nothing but this, unless it reads rows: then each position, encoded, is added.
     One block of attention and a two-layer MLP follow, each on a layer-normed input and added to it,
-    and a logit of each position. At first every position has about the same chance, `start`.
+    and a logit of each position. At first every masked position has about the same chance, `start`;
+    with a `start_decay` from left to right: what is subtracted from a logit for each masked
+    position to its left, which is learned, too.
+
+    rows: sizes of the encoder of rows, where they are read.
     """
 
     sizes: PositionSizes
+    rows: RowSizes | None = None
 
     if TYPE_CHECKING:  # Flax declares a union with the state that `mutable` would return too
 
@@ -55,12 +62,21 @@ class PositionActor(nn.Module):
         seen = jnp.stack([confidence, odds / 5.0, masked], axis=-1)  # all of order one
         x = nn.Dense(width, name="seen")(seen)
         x += self.param("place", nn.initializers.normal(0.02), (sizes.gen_len, width))
-        if observation.progress is not None:
-            x += nn.Dense(width, name="progress")(observation.progress)[:, None]
+        for name in ("progress", "notation"):
+            if (part := getattr(observation, name)) is not None:
+                x += nn.Dense(width, name=name)(part)[:, None]
+        if self.rows is not None:
+            assert observation.rows is not None
+            encoded = RowEncoder(self.rows, name="encoder")(observation.rows)
+            x += nn.Dense(width, name="rows")(encoded)
         x += Attention(sizes.attention_heads, name="attention")(nn.LayerNorm()(x))
         inner = nn.silu(nn.Dense(sizes.mlp_width, name="mlp_in")(nn.LayerNorm()(x)))
         x += nn.Dense(width, name="mlp_out")(inner)
         small = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
         chance = nn.initializers.constant(math.log(sizes.start / (1.0 - sizes.start)))
         last = nn.Dense(1, kernel_init=small, bias_init=chance, name="logit")
-        return last(nn.LayerNorm()(x))[..., 0]
+        logits = last(nn.LayerNorm()(x))[..., 0]
+        if sizes.start_decay:
+            decay = self.param("decay", nn.initializers.constant(sizes.start_decay), ())
+            logits -= decay * (jnp.cumsum(masked, axis=-1) - masked)
+        return logits

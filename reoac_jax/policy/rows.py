@@ -1,4 +1,4 @@
-"""What a head that sees the row makes of it: attention over the generated positions, then pooling.
+"""What a head that sees the row makes of it: attention over the generated positions.
 
 `G` generated positions, `D` the backbone's width, `W` the encoder's.
 """
@@ -40,12 +40,12 @@ class RowSizes:
 
 
 class RowEncoder(nn.Module):
-    """From `PositionRows` `[B, G, ...]`, standardised, to float32 `[B, 2 W]`.
+    """From `PositionRows` `[B, G, ...]`, standardised, to float32 `[B, G, W]`.
 
     Each position is the sum of a projection of its hidden state, its token's embedding, its
     confidence, entropy and mask bit, and of where it stands; `layers` blocks of attention and a
     two-layer MLP follow, each on a layer-normed input and added to it (Xiong et al. 2020, arXiv
-    2002.04745); mean and maximum over the positions stand side by side in the end.
+    2002.04745), and a layer norm in the end.
     """
 
     sizes: RowSizes
@@ -68,8 +68,7 @@ class RowEncoder(nn.Module):
             x += attention(nn.LayerNorm()(x))
             inner = nn.silu(nn.Dense(2 * width)(nn.LayerNorm()(x)))
             x += nn.Dense(width)(inner)
-        x = nn.LayerNorm()(x)
-        return jnp.concatenate([x.mean(axis=1), x.max(axis=1)], axis=-1)
+        return nn.LayerNorm()(x)
 
 
 class TokenEmbedding(nn.Module):

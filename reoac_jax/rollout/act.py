@@ -85,9 +85,11 @@ def observe(
     previous: jax.Array,
     prediction: Prediction,
     step: jax.Array,
-    choices: Choices,
+    choices: Choices | None,
 ) -> Observation[jax.Array]:
     """The actor's and critic's input, `[B, ...]` (DESIGN.md, section 6).
+
+    choices: what the operators could do; None where positions are chosen.
 
     Under `denoise` the entropy of a revealed token is that of the distribution it was drawn from:
     the backbone's logits at revealed positions were never trained. Under `overwrite` it is the
@@ -97,18 +99,24 @@ def observe(
     entropy = prediction.tokens.entropy
     if settings.update_rule == "denoise":
         entropy = jnp.where(masked, entropy, generated.entropy)
-    alignment = jax.vmap(alignment_features, (0, 0, 0, 0, 0, None, None))(
-        inputs.contexts,
-        generated.tokens,
-        previous,
-        step > 0,
-        entropy,
-        inputs.vocabulary,
-        settings.relation_temperature,
-    )
+    alignment = positions = None
+    if settings.positions:
+        confidence = jnp.where(masked, prediction.tokens.confidence, generated.confidence)
+        positions = jnp.stack([confidence, masked.astype(jnp.float32)], axis=-1)
+    else:
+        alignment = jax.vmap(alignment_features, (0, 0, 0, 0, 0, None, None))(
+            inputs.contexts,
+            generated.tokens,
+            previous,
+            step > 0,
+            entropy,
+            inputs.vocabulary,
+            settings.relation_temperature,
+        )
     progress = progress_at(generated, prediction, step, inputs.vocabulary, settings)
     preview = None
     if settings.operator_preview:
+        assert choices is not None
         preview = _preview(settings, generated, prediction.tokens, step, choices)
     pooled = prediction.pooled if settings.use_hidden else None
     tokens = jnp.where(masked, prediction.tokens.token, generated.tokens)
@@ -126,9 +134,7 @@ def observe(
             inputs.vocabulary.symbols,
             settings.notation,
         )
-    return Observation(
-        alignment, pooled, progress, preview, rows, notation=notation, filled=filled
-    )  # fmt: skip
+    return Observation(alignment, pooled, progress, preview, rows, positions, notation, filled)
 
 
 def progress_at(

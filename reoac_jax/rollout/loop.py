@@ -141,7 +141,6 @@ def rollout(
       `Rollout`, steps stacked to `[T, N, ...]`, and int32 `[]`, the forward passes that were made
       of all slots together.
     """
-    beside: Any = ()
     decider: Decider
     if settings.positions:
         decider = PositionDecider(vocabulary, denoise, heads, settings)
@@ -149,11 +148,11 @@ def rollout(
         decider = OperatorDecider(vocabulary, denoise, heads, settings)
         if settings.remasking is not None:
             decider = RemaskingDecider(decider)
-        beside = jax.vmap(prompt_context, (0, 0, 0, None, None))(
-            prompts.tokens, prompts.lengths, prompts.key_mask, vocabulary, settings.notation
-        )
+    contexts = jax.vmap(prompt_context, (0, 0, 0, None, None))(
+        prompts.tokens, prompts.lengths, prompts.key_mask, vocabulary, settings.notation
+    )
     worked = denoise_rows(
-        denoise, decider, prompts, beside, settings.row_steps, slots, count, on_step,
+        denoise, decider, prompts, contexts, settings.row_steps, slots, count, on_step,
         settings.together,
     )  # fmt: skip
     return Rollout(worked.records, worked.outcomes), worked.passes

@@ -1,14 +1,12 @@
 """One denoising step of every row under a policy over positions."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from reoac_jax.backbone.prediction import Prediction
 from reoac_jax.policy.distributions import AnyPositions
-from reoac_jax.policy.observation import Observation
-from reoac_jax.rollout.act import pick, progress_at
+from reoac_jax.policy.features import PromptContext
+from reoac_jax.rollout.act import observe, pick
 from reoac_jax.rollout.branch import no_candidates
 from reoac_jax.rollout.denoising import Decision
 from reoac_jax.rollout.step import ActorDecider, Rows, written_log_prob
@@ -17,7 +15,7 @@ from reoac_jax.rollout.update import apply_update
 
 
 class PositionDecider(ActorDecider):
-    """The policy over positions as a `Decider`: its rows are `(Prompts, ())`.
+    """The policy over positions as a `Decider`: its rows are `(Prompts, PromptContext)`.
 
     The masked positions that the actor chose are revealed; where it chose none, the one that it
     thinks most of, so that every step writes; in the last step all of them. What is recorded as
@@ -27,7 +25,7 @@ class PositionDecider(ActorDecider):
 
     def decide(
         self,
-        rows: tuple[Prompts, Any],
+        rows: tuple[Prompts, PromptContext],
         state: Rows,
         prediction: Prediction,
         step: jax.Array,
@@ -36,10 +34,8 @@ class PositionDecider(ActorDecider):
     ) -> Decision:
         settings, generated = self.settings, state.generated
         masked = generated.tokens == settings.mask_id
-        confidence = jnp.where(masked, prediction.tokens.confidence, generated.confidence)
-        observation = Observation(
-            progress=progress_at(generated, prediction, step, self.vocabulary, settings),
-            positions=jnp.stack([confidence, masked.astype(jnp.float32)], axis=-1),
+        observation = observe(
+            self.inputs(rows), settings, generated, state.previous, prediction, step, None
         )
         logits = self.heads(observation, step).logits
         chosen = pick(AnyPositions(logits, masked), rows[0].keys, step, settings)
@@ -51,7 +47,7 @@ class PositionDecider(ActorDecider):
         nowhere = jnp.zeros_like(active)
         record = Trajectory(
             active=active,
-            observation=observation,
+            observation=self.kept_of(observation),
             tokens=generated.tokens,
             written=update.written,
             repaired=update.repaired,

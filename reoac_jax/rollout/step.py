@@ -4,7 +4,7 @@ Here that of the operator policy; `rollout/positions.py` has the other.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from reoac_jax.backbone.prediction import Prediction
 from reoac_jax.policy.distributions import OneOperator
 from reoac_jax.policy.features import PromptContext
-from reoac_jax.policy.observation import with_hidden, with_prompt
+from reoac_jax.policy.observation import Observation, with_hidden, with_prompt
 from reoac_jax.policy.vocabulary import Vocabulary
 from reoac_jax.rollout.act import StepInputs, act, choices_at, observe, pick
 from reoac_jax.rollout.branch import Branching, look_ahead, no_candidates
@@ -38,7 +38,7 @@ class ActorDecider:
     heads: HeadsFn
     settings: RolloutSettings
 
-    def begin(self, rows: tuple[Prompts, Any]) -> Rows:
+    def begin(self, rows: tuple[Prompts, PromptContext]) -> Rows:
         generated = Generated.start(rows[0], self.settings)
         return Rows(generated, generated.tokens)
 
@@ -51,6 +51,16 @@ class ActorDecider:
     def finished(self, state: Rows, step: jax.Array) -> jax.Array:
         _, finished = jax.vmap(changeable, (0, 0, None))(state.generated, step, self.settings)
         return finished
+
+    def inputs(self, rows: tuple[Prompts, PromptContext]) -> StepInputs:
+        return StepInputs(*rows, self.vocabulary, self.denoise, self.heads)
+
+    def kept_of(self, observation: Observation[jax.Array]) -> Observation[jax.Array]:
+        """What is recorded of an observation: without the prompts, and hidden states if asked."""
+        observation = with_prompt(observation, None, None)
+        if self.settings.rows and not self.settings.keep_hidden:
+            observation = with_hidden(observation, None)
+        return observation
 
 
 class OperatorDecider(ActorDecider):
@@ -72,7 +82,7 @@ class OperatorDecider(ActorDecider):
     ) -> Decision:
         """turn: int32 `[B]`, steps that the row has taken, where these are not `step`."""
         settings, generated = self.settings, state.generated
-        inputs = StepInputs(*rows, self.vocabulary, self.denoise, self.heads)
+        inputs = self.inputs(rows)
         choices = choices_at(generated, prediction, step, inputs, settings)
         observation = observe(
             inputs, settings, generated, state.previous, prediction, step, choices
@@ -117,16 +127,13 @@ class OperatorDecider(ActorDecider):
                 lambda: done,
             )
 
-        observation = with_prompt(observation, None, None)
-        if settings.rows and not settings.keep_hidden:
-            observation = with_hidden(observation, None)
         update = done.action.update
         valued = jnp.int32(settings.filled)
         # One that the actor asked for costs what asking costs, a scheduled one what it executed.
         operator = jnp.where(scheduled & branching, done.action.operator, own.operator)
         record = Trajectory(
             active=active,
-            observation=observation,
+            observation=self.kept_of(observation),
             tokens=generated.tokens,
             written=update.written,
             repaired=update.repaired,

@@ -81,6 +81,38 @@ TOGETHER = [
 ]
 
 
+READING = [
+    "--config.heads.reads=rows",
+    "--config.heads.rows.width=8",
+    "--config.heads.rows.layers=1",
+    "--config.features.notation=True",
+    "--config.train.iterations=2",
+]
+
+
+def test_one_that_reads_rows_and_notation_goes_on_as_if_it_had_not_stopped(run, tmp_path):
+    options, *_ = run
+    argv = [*options, *READING, "--config.heads.rows.keep_bytes=0"]  # computed again
+    with pytest.MonkeyPatch.context() as patch:
+        share_programs(patch, {})
+        whole = train_run(argv)
+        whole = shutil.move(whole, tmp_path / "whole")
+        signal_in_update(patch, 1, signal.SIGINT)
+        assert run_command(train.main, ["--config", TINY, *argv]) == 130
+        stopped = newest(argv)
+        assert run_command(train.main, ["--resume", str(stopped)]) == 0
+    assert metrics(stopped) == metrics(whole) and len(metrics(whole)) == 2
+    for item in ("actor", "statistics", "optimizers"):
+        one, other = (read_item(folder / "checkpoints" / "1", item) for folder in (stopped, whole))
+        jax.tree.map(np.testing.assert_array_equal, one, other)
+    # What is computed again is what was kept: before anything is learned, the ratios are 1.
+    assert metrics(whole)[0]["actor_kl"] < 1e-3
+    output = tmp_path / "rows.json"
+    argv = ["--config", TINY, *argv, "--checkpoint", str(whole / "checkpoints")]
+    assert run_command(evaluate.main, [*argv, "--output", str(output)]) == 0
+    assert json.loads(output.read_text())["forward_passes"] >= 1
+
+
 def test_actor_and_backbone_learn_together_from_the_heads_of_a_run(run, tmp_path):
     """Resumed, it equals one that was not stopped; the heads that it started from are not read
     again."""

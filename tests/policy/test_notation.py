@@ -298,6 +298,9 @@ def test_what_tokens_hold():
 def test_a_task_without_notation_is_refused():
     with pytest.raises(InputError, match="features.notation is True, but .* math .*countdown"):
         load_config(str(ROOT / "configs" / "math.py"), ["--config.features.notation=True"])
+    backwards = ["--config.features.notation=True", "--config.task.backwards=True"]
+    with pytest.raises(InputError, match="task.backwards True; expected one of them False"):
+        load_config(str(ROOT / "configs" / "mixed.py"), backwards)
 
 
 def test_no_reference_is_read():

@@ -12,9 +12,12 @@ from support.plain_layers import PlainLayers
 from reoac_jax.policy.heads import Heads
 from reoac_jax.policy.observation import Observation
 from reoac_jax.policy.positions import PositionActor, PositionSizes
+from reoac_jax.policy.rows import RowEncoder
 
 SIZES = PositionSizes(gen_len=6, width=8, mlp_width=12, attention_heads=2, start=0.2)
 G, WIDTH = SIZES.gen_len, SIZES.width
+ROWS = dataclasses.replace(toy.ROWS, gen_len=SIZES.gen_len)
+apply_encoder = jax.jit(RowEncoder.apply, static_argnums=0)
 apply_actor = jax.jit(PositionActor.apply, static_argnums=0)
 
 
@@ -26,6 +29,21 @@ def observations(count):
     return Observation(progress=progress, positions=seen.astype(np.float32))
 
 
+def reading_rows(count):
+    """The same, with a row's positions and what it says in the task's notation beside it."""
+    rng = np.random.default_rng(1)
+    rows = ROWS.example(count)
+    rows = rows._replace(
+        token=rng.integers(0, ROWS.vocab_size, rows.token.shape).astype(np.int32),
+        confidence=rng.random(rows.token.shape).astype(np.float32),
+        entropy=rng.random(rows.token.shape).astype(np.float32),
+        masked=rng.random(rows.token.shape) < 0.5,
+        hidden=rng.standard_normal(rows.hidden.shape).astype(np.float32),
+    )
+    notation = rng.random((count, 16)).astype(np.float32)
+    return observations(count)._replace(rows=rows, notation=notation)
+
+
 def plain_actor(params, seen):
     """In float64, one row at a time."""
     layers, results = PlainLayers(params), []
@@ -35,6 +53,12 @@ def plain_actor(params, seen):
         x = np.stack([confidence, np.log(within / (1 - within)) / 5, masked], axis=-1)
         x = layers.dense("seen", x) + layers.params["place"]
         x = x + layers.dense("progress", seen.progress[i].astype(np.float64))
+        if seen.rows is not None:
+            x = x + layers.dense("notation", seen.notation[i].astype(np.float64))
+            row = jax.tree.map(lambda x, i=i: x[i : i + 1], seen.rows)
+            # Tested by itself (test_rows.py).
+            encoded = apply_encoder(RowEncoder(ROWS), {"params": params["encoder"]}, row)
+            x = x + layers.dense("rows", np.asarray(encoded[0], np.float64))
         x = x + layers.attention("attention", layers.norm("LayerNorm_0", x), SIZES.attention_heads)
         x = x + layers.mlp("mlp_in", "mlp_out", layers.norm("LayerNorm_1", x))
         results.append(layers.dense("logit", layers.norm("LayerNorm_2", x))[:, 0])
@@ -42,8 +66,12 @@ def plain_actor(params, seen):
 
 
 @pytest.mark.slow
-def test_the_block_equals_a_plain_one_and_sees_all_that_it_is_given():
-    module, seen = PositionActor(SIZES), observations(4)
+@pytest.mark.parametrize(
+    ("module", "seen"),
+    [(PositionActor(SIZES), observations(4)), (PositionActor(SIZES, ROWS), reading_rows(4))],
+    ids=("confidences", "rows"),
+)
+def test_the_block_equals_a_plain_one_and_sees_all_that_it_is_given(module, seen):
     params = toy.randomise(jax.jit(module.init)(jax.random.key(0), seen)["params"], 1, 0.3)
     got = apply_actor(module, {"params": params}, seen)
     assert got.shape == (4, G)
@@ -57,6 +85,9 @@ def test_the_block_equals_a_plain_one_and_sees_all_that_it_is_given():
     # Optimised: without, XLA's CPU compiler (jaxlib 0.10) makes NaN of such a gradient.
     optimised = {"xla_backend_optimization_level": 3}
     gradient = jax.jit(jax.grad(loss), compiler_options=optimised)(params)
+    if seen.rows is not None:
+        table = gradient["encoder"]["token"]["Embed_0"]["embedding"]
+        assert (np.abs(table[np.unique(seen.rows.token)]).max(axis=1) > 0).all()
     for path, x in jax.tree.leaves_with_path(gradient):
         assert np.isfinite(x).all() and np.abs(x).max() > 0, path
 
@@ -69,6 +100,25 @@ def test_at_first_every_position_has_about_the_chance_it_starts_with():
     assert output.q is None
     assert np.abs(jax.nn.sigmoid(output.logits) - SIZES.start).max() < 0.05
     assert np.ptp(output.logits) > 0
+
+
+def test_a_start_from_left_to_right_loses_chance_with_each_masked_position_to_the_left():
+    heads = Heads.over_positions(dataclasses.replace(SIZES, start=0.9, start_decay=2.0), True)
+    params = jax.jit(heads.init)(jax.random.key(0))
+    seen = observations(20)
+    masked = seen.positions[..., 1]
+    before = np.stack([masked[:, :i].sum(axis=1) for i in range(G)], axis=1)
+    logits = jax.jit(heads.apply)(params, seen).logits
+    assert np.abs(logits - (np.log(0.9 / 0.1) - 2.0 * before)).max() < 0.2
+    heads = Heads.over_positions(dataclasses.replace(SIZES, start=0.9), True)
+    assert "decay" not in jax.eval_shape(heads.init, jax.random.key(0)).actor
+
+
+def test_one_that_reads_rows_has_what_they_are_standardised_by():
+    heads = Heads.over_positions(SIZES, True, ROWS, True)
+    params = jax.jit(heads.init)(jax.random.key(0))
+    assert set(params.items()) == {"actor", "statistics"}
+    assert {"progress", "notation", "hidden", "confidence"} <= params.statistics.mean.keys()
 
 
 def test_by_default_the_policy_is_of_the_published_size():

@@ -10,7 +10,7 @@ import pytest
 from support import toy
 from support.plain_layers import PlainLayers
 
-from reoac_jax.policy.heads import Heads
+from reoac_jax.policy.heads import Head, Heads
 from reoac_jax.policy.observation import Observation, PositionRows, with_hidden
 from reoac_jax.policy.rows import RowEncoder, TokenEmbedding, hashed_rows
 from reoac_jax.policy.statistics import RunningStatistics
@@ -60,8 +60,7 @@ def plain_encoder(params, seen):
             x = x + layers.attention(f"_Attention_{layer}", before, SIZES.attention_heads)
             before = layers.norm(f"LayerNorm_{2 * layer + 1}", x)
             x = x + layers.mlp(f"Dense_{2 * layer}", f"Dense_{2 * layer + 1}", before)
-        x = layers.norm(f"LayerNorm_{2 * SIZES.layers}", x)
-        results.append(np.concatenate([x.mean(axis=0), x.max(axis=0)]))
+        results.append(layers.norm(f"LayerNorm_{2 * SIZES.layers}", x))
     return np.stack(results)
 
 
@@ -69,7 +68,7 @@ def test_the_encoder_equals_a_plain_one_and_rows_do_not_see_each_other(encoder):
     module, params = encoder
     seen = rows(5)
     got = apply_encoder(module, {"params": params}, seen)
-    assert got.shape == (5, 2 * WIDTH)
+    assert got.shape == (5, G, WIDTH)
     np.testing.assert_allclose(got, plain_encoder(params, seen), atol=1e-4)
     alone = apply_encoder(module, {"params": params}, jax.tree.map(lambda x: x[3:4], seen))
     np.testing.assert_allclose(alone[0], got[3], atol=1e-5)
@@ -82,7 +81,7 @@ def test_a_gradient_reaches_every_weight_and_every_input(encoder):
 
     def loss(params, inputs):
         encoded = module.apply({"params": params}, seen._replace(**inputs))
-        return jnp.square(encoded - jnp.arange(2.0 * WIDTH)).sum()
+        return jnp.square(encoded - jnp.arange(float(WIDTH))).sum()
 
     # Optimised: without, XLA's CPU compiler (jaxlib 0.10) makes NaN of this gradient.
     optimised = {"xla_backend_optimization_level": 3}
@@ -103,7 +102,7 @@ def test_masks_and_tokens_are_seen(encoder):
     other = (seen.token + 1) % SIZES.vocab_size
     for changed in (seen._replace(masked=~seen.masked), seen._replace(token=other)):
         after = apply_encoder(module, {"params": params}, changed)
-        assert (np.abs(after - before).max(axis=1) > 1e-3).all()
+        assert (np.abs(after - before).max(axis=(1, 2)) > 1e-3).all()
 
 
 @pytest.mark.parametrize(("vocabulary", "rows"), [(14, 4096), (50258, 4096)])
@@ -189,6 +188,19 @@ def test_what_is_read_of_the_notation_is_standardised():
     standard = np.asarray(known.standardise(seen).notation)
     np.testing.assert_allclose(standard.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(standard.std(axis=0), np.arange(16) > 0, atol=1e-4)
+
+
+def test_a_head_reads_mean_and_maximum_over_the_positions(encoder):
+    _, params = encoder
+    head = Head((), 4 * WIDTH, ("alignment",), SIZES)
+    seen = observations(3)
+    # The identity in the place of the last layer, behind the features.
+    kernel = np.eye(11 + 2 * WIDTH, 4 * WIDTH, dtype=np.float32)
+    own = {"RowEncoder_0": params, "Dense_0": {"kernel": kernel, "bias": np.zeros(4 * WIDTH)}}
+    got = np.asarray(jax.jit(head.apply)({"params": own}, seen))[:, 11 : 11 + 2 * WIDTH]
+    encoded = plain_encoder(params, seen.rows)
+    wanted = np.concatenate([encoded.mean(axis=1), encoded.max(axis=1)], axis=-1)
+    np.testing.assert_allclose(got, wanted, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from support.toy_rollout import BATCH, run, world
 
 from reoac_jax.policy.distributions import AnyPositions
 from reoac_jax.policy.features import extra_features
-from reoac_jax.policy.observation import Observation
+from reoac_jax.policy.observation import Observation, PositionRows
 from reoac_jax.rollout import backbone_denoiser
 
 pytestmark = pytest.mark.slow
@@ -20,38 +20,42 @@ pytestmark = pytest.mark.slow
 SETTINGS = toy.rollout_settings(
     positions=True, use_hidden=False, extra_features=True, max_steps=4, branch_k=0
 )
+# The same, with an actor that reads each position's hidden state and proposal.
+READING = dataclasses.replace(SETTINGS, rows=True)
 G, T = SETTINGS.gen_len, SETTINGS.max_steps
 
 
 @functools.cache
-def rolled_out(mode="sample"):
-    settings = dataclasses.replace(SETTINGS, selection_mode=mode)
+def rolled_out(mode="sample", settings=SETTINGS):
+    settings = dataclasses.replace(settings, selection_mode=mode)
     return run(settings, toy.prompts(BATCH)._replace(given=toy.given(BATCH)))
 
 
 @functools.cache
-def parts():
+def parts(settings):
     """The denoiser of one row, the heads and the progress, as the plain loop calls them."""
-    model, variables, modules, head_params = world(SETTINGS)
-    denoise = jax.jit(backbone_denoiser(model, variables, SETTINGS))
+    model, variables, modules, head_params = world(settings)
+    denoise = jax.jit(backbone_denoiser(model, variables, settings))
     heads = jax.jit(functools.partial(modules.apply, head_params))
     return denoise, heads, jax.jit(extra_features, static_argnums=4)
 
 
-def plain_row(b, mode):
+def plain_row(b, mode, settings):
     """One row, one step at a time: what was drawn, what was written, the tokens at the end."""
-    denoise, heads, progress_of = parts()
+    denoise, heads, progress_of = parts(settings)
     prompt = jax.tree.map(lambda x: x[b : b + 1], toy.prompts(BATCH))
     tokens = np.asarray(toy.given(BATCH))[b].copy()
     sure, drawn, written = (tokens != toy.MASK_ID).astype(np.float32), [], []
+    unsure = np.zeros(G, np.float32)
     for step in range(T):
         masked = tokens == toy.MASK_ID
         if not masked.any():
             break
         at = jnp.array([step], jnp.int32)
-        prediction = jax.tree.map(
+        whole = jax.tree.map(
             lambda x: np.asarray(x[0]), denoise(prompt, jnp.array(tokens)[None], at)
-        ).tokens
+        )
+        prediction = whole.tokens
         confidence = np.where(masked, prediction.confidence, sure)
         progress = progress_of(
             jnp.float32(step / T), masked, prediction.confidence, prediction.entropy,
@@ -61,6 +65,15 @@ def plain_row(b, mode):
             progress=progress[None],
             positions=jnp.stack([confidence, masked.astype(np.float32)], axis=-1)[None],
         )
+        if settings.rows:
+            rows = PositionRows(
+                np.where(masked, prediction.token, tokens),
+                confidence,
+                np.where(masked, prediction.entropy, unsure),
+                masked,
+                whole.states.hidden,
+            )
+            seen = seen._replace(rows=jax.tree.map(lambda x: x[None], rows))
         logits = np.asarray(heads(seen, at).logits[0], np.float64)
         chance = 1 / (1 + np.exp(-logits))
         if mode == "argmax":
@@ -75,16 +88,21 @@ def plain_row(b, mode):
             reveal = masked
         tokens = np.where(reveal, prediction.token, tokens)
         sure = np.where(reveal, prediction.confidence, sure)
+        unsure = np.where(reveal, prediction.entropy, unsure)
         drawn.append(chosen)
         written.append(reveal)
     return drawn, written, tokens
 
 
-@pytest.mark.parametrize("mode", ["sample", "argmax"])
-def test_equals_a_plain_loop(mode):
-    result = rolled_out(mode)
+@pytest.mark.parametrize(
+    ("mode", "settings"),
+    [("sample", SETTINGS), ("argmax", SETTINGS), ("sample", READING)],
+    ids=("sample", "argmax", "rows"),
+)
+def test_equals_a_plain_loop(mode, settings):
+    result = rolled_out(mode, settings)
     for b in (*range(4), BATCH - 1):
-        drawn, written, tokens = plain_row(b, mode)
+        drawn, written, tokens = plain_row(b, mode, settings)
         steps = jax.tree.map(lambda x, b=b: x[:, b], result.steps)
         assert steps.active.sum() == len(drawn)
         for t, (chosen, reveal) in enumerate(zip(drawn, written, strict=True)):

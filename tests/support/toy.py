@@ -102,8 +102,11 @@ POSITIONS = PositionSizes(gen_len=8, width=8, mlp_width=16, attention_heads=2, s
 
 
 def heads(settings: RolloutSettings, seed: int = 0):
+    rows = ROWS if settings.rows else None
     if settings.positions:
-        modules = Heads.over_positions(POSITIONS, settings.extra_features)
+        modules = Heads.over_positions(
+            POSITIONS, settings.extra_features, rows, settings.notation is not None
+        )
     else:
         critic = None
         if settings.filled:
@@ -111,7 +114,7 @@ def heads(settings: RolloutSettings, seed: int = 0):
             critic = BackboneCritic(model, len(settings.operators), settings.gen_len, EOS_ID)
         modules = Heads.create(
             (8,), (8,), 16, settings.use_hidden, settings.extra_features,
-            settings.operator_preview, len(settings.operators), ROWS if settings.rows else None,
+            settings.operator_preview, len(settings.operators), rows,
             settings.notation is not None, critic,
         )  # fmt: skip
     params = randomise(_initial(modules, seed), seed, 0.15)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from reoac_jax.system.errors import InputError
-from reoac_jax.tasks import Problem, make_task
+from reoac_jax.tasks import Grade, Problem, make_task
 from reoac_jax.tasks.families.countdown import Countdown, draw_problems, problem_keys
 
 _GRADER = ConfigDict(dict(workers=1, timeout=5.0))
@@ -20,8 +20,8 @@ _GRADER = ConfigDict(dict(workers=1, timeout=5.0))
 def _task(**changes):
     options = dict(
         name="countdown", numbers=3, most_numbers=0, max_number=15, max_intermediate=120,
-        ordered=True, train_part="all", train_size=3000, dev_size=200, test_size=500,
-        seed=0,
+        ordered=True, backwards=False, train_part="all", train_size=3000, dev_size=200,
+        test_size=500, seed=0,
     )  # fmt: skip
     return make_task(ConfigDict(options | changes), _GRADER)
 
@@ -104,6 +104,60 @@ def _key(problem):
 
 
 @pytest.mark.slow
+def test_backwards_every_second_problem_of_each_kind_is_asked_from_the_target_on():
+    sizes = dict(train_size=60, dev_size=60, test_size=60, most_numbers=5, max_intermediate=99)
+    plain, turned = _task(**sizes), _task(**sizes, backwards=True)
+    count = 0
+    for before, after in zip(plain.problems("test"), turned.problems("test"), strict=True):
+        numbers, target = before.metadata["numbers"], before.target_answer
+        solution = after.metadata["solution"]
+        assert (after.metadata["numbers"], after.target_answer) == (numbers, target)
+        if "backwards" not in after.metadata:
+            assert after == before
+            other = turned_text(solution)
+        else:
+            count += 1
+            assert after.prompt == f"{target} = {' '.join(map(str, numbers))} ?"
+            assert turned_text(solution) == before.metadata["solution"]
+            other = before.metadata["solution"]
+        # Right is what is asked for, and not the same written the other way.
+        assert turned.grade([solution], [after])[0] == Grade(True, 1.0, target, target)
+        assert not turned.grade([other], [after])[0].correct
+        assert Countdown.checks(after.prompt, solution)
+        assert Countdown.checks(f"{before.prompt} {solution} {after.prompt}", solution)
+        assert not Countdown.checks(after.prompt, other)
+        assert turned.extract([solution, other]) == [target, target]
+    assert count == 30
+    lengths = Counter(
+        len(p.metadata["numbers"]) for p in turned.problems("test") if "backwards" in p.metadata
+    )
+    assert set(lengths.values()) == {10}
+
+
+def turned_text(text):
+    """A solution written the other way."""
+    equations = text.removesuffix(" ;").split(" , ")
+    return " , ".join(" = ".join(e.split(" = ")[::-1]) for e in equations[::-1]) + " ;"
+
+
+def test_backwards_a_wrong_text_is_wrong():
+    problem = Problem(
+        "countdown/test/0", "33 = 3 7 12 ?", "33", "countdown",
+        {"numbers": [3, 7, 12], "solution": "", "backwards": True},
+    )  # fmt: skip
+    for text, right in {
+        "33 = 21 + 12 , 21 = 7 * 3 ;": True,
+        "33=12+21,21=3*7": True,
+        "33 = 21 + 12 , 21 = 7 * 4 ;": False,
+        "21 = 7 * 3 , 33 = 21 + 12 ;": False,  # uses what is reached only behind it
+        "34 = 21 + 12 , 21 = 7 * 3 ;": False,
+        "33 = 21 + 12 ;": False,
+        "33 = 21 + 12 , 7 * 3 = 21 ;": False,
+    }.items():
+        assert _grade(text, problem=problem).correct is right
+        assert Countdown.checks(problem.prompt, text) is right
+
+
 def test_splits_are_disjoint_for_any_seeds_and_sizes():
     train = {
         _key(p) for seed in (0, 1) for p in _task(seed=seed, train_size=20000).problems("train")

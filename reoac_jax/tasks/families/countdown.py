@@ -5,13 +5,16 @@ A problem reads `3 7 12 = 33 ?` (with three numbers six tokens, every number one
 or were reached before and are still unused. Problems are generated from a seed. With `ordered`
 operands are written larger first, so that one solution has one text; without it those of `+` and
 `*` stand in either order, and tokens that are written at the same time must agree on it.
+
+With `backwards` every second problem reads `33 = 3 7 12 ?`, and wants the same written from the
+target on: `33 = 21 + 12 , 21 = 7 * 3 ;`.
 """
 
 import re
 from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -25,11 +28,15 @@ from reoac_jax.tasks.task import Grade, Problem, RewardMode, Split, Task
 _Row = tuple[list[int], list[str], list[list[int]]]  # given numbers, signs, equations
 
 _SIGNS = np.array(["+", "-", "*", "/"])
-_EQUATION = re.compile(
-    r"\s*(?P<left>-?\s?{n})\s*(?P<sign>[-+*/])\s*(?P<right>-?\s?{n})\s*=\s*(?P<result>-?\s?{n})\s*"
-    .replace("{n}", r"[0-9]{1,12}(?:\.[0-9]{1,12})?")
-)  # fmt: skip
-_PROMPT = re.compile(r"((?:[0-9]{1,12}\s+){2,})=\s*([0-9]{1,12})\s*\?")
+_NUMBER = r"-?\s?[0-9]{1,12}(?:\.[0-9]{1,12})?"
+_SIDES = rf"(?P<left>{_NUMBER})\s*(?P<sign>[-+*/])\s*(?P<right>{_NUMBER})"
+_RESULT = rf"(?P<result>{_NUMBER})"
+_EQUATION = re.compile(rf"\s*{_SIDES}\s*=\s*{_RESULT}\s*")
+_BACKWARDS_EQUATION = re.compile(rf"\s*{_RESULT}\s*=\s*{_SIDES}\s*")
+_PROMPT = re.compile(
+    r"(?P<numbers>(?:[0-9]{1,12}\s+){2,})=\s*(?P<target>[0-9]{1,12})\s*\?"
+    r"|(?P<first>[0-9]{1,12})\s*=\s*(?P<others>(?:[0-9]{1,12}\s+){2,})\?"
+)
 _LONGEST = 2000  # characters of a text that are looked at
 
 
@@ -61,6 +68,13 @@ class Countdown(Task):
         "max_number": Option("int", "largest given number", 25, low=2, high=99),
         "max_intermediate": Option("int", "largest result of an equation", 120, low=2, high=999),
         "ordered": Option("bool", "the larger operand of + and * is always written first", False),
+        "backwards": Option(
+            "bool",
+            "every second problem is asked and answered from the target on: `33 = 3 7 12 ?`, "
+            "`33 = 21 + 12 , 21 = 7 * 3 ;`",
+            False,
+            before=False,
+        ),
         "train_part": Option(
             "str",
             "training problems drawn: all, those of supervised fine-tuning, or new ones after it",
@@ -93,8 +107,12 @@ class Countdown(Task):
             self._rows(split, numbers, len(range(turn, size, kinds)))
             for turn, numbers in enumerate(self._counts)
         ]
-        rows = (parts[index % kinds][index // kinds] for index in range(size))
-        return [_problem(f"countdown/{split}/{index}", *row) for index, row in enumerate(rows)]
+        problems = []
+        for index in range(size):
+            turn, kind = divmod(index, kinds)
+            backwards = self._task.backwards and turn % 2 == 1
+            problems.append(_problem(f"countdown/{split}/{index}", *parts[kind][turn], backwards))
+        return problems
 
     def _rows(self, split: Split, numbers: int, size: int) -> list[_Row]:
         """`size` problems with so many numbers."""
@@ -129,7 +147,8 @@ class Countdown(Task):
 
         Right is a text that is nothing but equations joined by `,` and closed by `;` (which may
         be missing), all exactly true, each operand an unused given number or earlier result, the
-        last result the target, with every number used exactly once.
+        last result the target, with every number used exactly once. Where it is asked backwards
+        each equation begins with its result, and the first one is what is the last elsewhere.
 
         The shaped reward of a wrong text is at most 0.5: 0.1 if it is nothing but equations, 0.2
         times the share of its equations that are true on unused numbers (out of as many as are
@@ -144,11 +163,14 @@ class Countdown(Task):
     @classmethod
     def checks(cls, prompt: str, text: str) -> bool:
         """Whether the text is a right answer: the prompt says all that decides it."""
-        stated = _PROMPT.findall(prompt)
+        stated = list(_PROMPT.finditer(prompt))
         if not stated:
             return False
-        numbers, target = stated[-1]
-        return _solves(_follow(text, [int(n) for n in numbers.split()]), Fraction(target))
+        asked = stated[-1]
+        backwards = asked["first"] is not None
+        given, target = asked["others"] or asked["numbers"], asked["first"] or asked["target"]
+        work = _follow(text, [int(n) for n in given.split()], backwards)
+        return _solves(work, Fraction(target))
 
     def close(self) -> None:
         pass
@@ -247,24 +269,31 @@ def _draw_batch(
 
 
 def _problem(
-    name: str, numbers: list[int], signs: list[str], equations: list[list[int]]
+    name: str,
+    numbers: list[int],
+    signs: list[str],
+    equations: list[list[int]],
+    backwards: bool = False,
 ) -> Problem:
-    target = equations[-1][2]
-    written = [
-        f"{left} {sign} {right} = {result}"
+    target, given = equations[-1][2], " ".join(map(str, numbers))
+    sides = [
+        (f"{left} {sign} {right}", str(result))
         for sign, (left, right, result) in zip(signs, equations, strict=True)
     ]
-    return Problem(
-        id=name,
-        prompt=f"{' '.join(map(str, numbers))} = {target} ?",
-        target_answer=str(target),
-        task=Countdown.name,
-        metadata={"numbers": numbers, "solution": f"{' , '.join(written)} ;"},
-    )
+    if backwards:
+        prompt, sides = f"{target} = {given} ?", [pair[::-1] for pair in reversed(sides)]
+    else:
+        prompt = f"{given} = {target} ?"
+    solution = f"{' , '.join(' = '.join(pair) for pair in sides)} ;"
+    metadata: dict[str, Any] = {"numbers": numbers, "solution": solution}
+    if backwards:
+        metadata["backwards"] = True
+    return Problem(name, prompt, str(target), Countdown.name, metadata)
 
 
 def _grade(text: str, problem: Problem, mode: RewardMode) -> Grade:
-    work = _follow(text, problem.metadata["numbers"])
+    metadata = problem.metadata
+    work = _follow(text, metadata["numbers"], metadata.get("backwards", False))
     target = Fraction(problem.target_answer)
     correct, reached = _solves(work, target), work.last == target
     reward = float(correct)
@@ -283,7 +312,8 @@ class _Work(NamedTuple):
       true: equations that are exactly true and take unused numbers.
       due: equations that a solution has.
       all_used: every given number was used by such an equation.
-      last: result of the last equation if that one is well-formed.
+      last: result of the last equation, or of the first one where it was asked backwards, if that
+        one is well-formed.
     """
 
     clean: bool
@@ -294,15 +324,18 @@ class _Work(NamedTuple):
     last: Fraction | None
 
 
-def _follow(text: str, numbers: Sequence[int]) -> _Work:
+def _follow(text: str, numbers: Sequence[int], backwards: bool = False) -> _Work:
     text = text.strip()
     short = len(text) <= _LONGEST
     parts = text[:_LONGEST].removesuffix(";").split(",")
+    equation = _EQUATION
+    if backwards:
+        equation, parts = _BACKWARDS_EQUATION, parts[::-1]
     unused_given = Counter(map(Fraction, numbers))
     unused_results: Counter[Fraction] = Counter()
     clean, true, last = short, 0, None
     for part in parts:
-        match = _EQUATION.fullmatch(part)
+        match = equation.fullmatch(part)
         if match is None:
             clean, last = False, None
             continue
@@ -333,7 +366,8 @@ def _solves(work: _Work, target: Fraction) -> bool:
 
 
 def _last_result(text: str) -> Fraction | None:
-    return _follow(text, ()).last
+    last = _follow(text, ()).last
+    return _follow(text, (), backwards=True).last if last is None else last
 
 
 def _value(left: Fraction, sign: str, right: Fraction) -> Fraction | None:
