@@ -7,7 +7,8 @@ On development problems, with the backbone of the configuration as it is:
 - samplers: every rule that decides itself how much it reveals, and schedules by hand, swept; the
   best at the most mean passes that any of the next takes;
 - fixed sequences of operators: the best for all problems, and the best for those of each length
-  of the answer, where a pass is charged as in training (`reward.cost_lambda`);
+  of the answer, and of each direction where some are answered backwards, where a pass is charged
+  as in training (`reward.cost_lambda`);
 - choice: the first operator (or the first two) forced, the others drawn near the best sequence:
   each keeps its place with probability --follow, otherwise it is another one. What is best for all
   problems, for those of a length and for each problem is chosen on one half of a problem's rollouts
@@ -98,12 +99,15 @@ def measure_samplers(study: Study, config: FrozenConfigDict, parts: Parts) -> No
 
 
 def search(study: Study, config: FrozenConfigDict, parts: Parts) -> dict[str, str]:
-    """The best fixed sequence for all development problems, and for each length of the answer."""
+    """The best fixed sequence for all development problems, for each length of the answer and for
+    each direction."""
     start = untrained(config, parts)
     lengths = lengths_of(study.task.problems("dev"), parts, study)
     wanted: dict[str, Callable[[Problem], bool]] = {"all": lambda problem: True}
     for length in sorted(set(lengths)):
         wanted[str(length)] = lambda p, n=length: answer_length(study, parts, p) == n  # type: ignore[misc]
+    if config.task.get("backwards"):
+        wanted |= {"forwards": lambda p: not is_backwards(p), "backwards": is_backwards}
     found = {}
     for name, these in wanted.items():
         family = f"sequence {name}"
@@ -118,6 +122,10 @@ def search(study: Study, config: FrozenConfigDict, parts: Parts) -> dict[str, st
         study.row("start", 0, family, done[0], "dev", config, parts, start)
     study.forget_programs()
     return found
+
+
+def is_backwards(problem: Problem) -> bool:
+    return problem.metadata.get("backwards", False)
 
 
 def lengths_of(problems: Sequence[Problem], parts: Parts, study: Study) -> list[int]:
@@ -218,6 +226,11 @@ def table(
     mixed = np.zeros(options.dev)
     for length in sorted(set(lengths)):
         mixed[lengths == length] = of_sequence[str(length)].correct[lengths == length]
+    directed = {}
+    if "backwards" in of_sequence:
+        backwards = np.array([is_backwards(p) for p in task.problems("dev")[: options.dev]])
+        correct = [of_sequence[name].correct for name in ("backwards", "forwards")]
+        directed = {"sequence of each direction": np.where(backwards, *correct)}
     passes = max(row["passes"] for row in rows if row["family"].startswith(("sequence", "forced")))
     families: dict[str, list[Point]] = collections.defaultdict(list)
     for row in rows:
@@ -231,6 +244,7 @@ def table(
             **{name: x for name, x in reached.items() if x is not None},
             "sequence": of_sequence["all"].correct,
             "sequence of each length": mixed,
+            **directed,
         }.items()
     }
     choice = choices(chosen, lengths[: options.problems])
@@ -249,6 +263,7 @@ def table(
         "sequences": dict(sequences),
         "sequence": of_sequence["all"].accuracy,
         "sequence of each length": float(mixed.mean()),
+        **{name: float(correct.mean()) for name, correct in directed.items()},
         "sequence - each sampler at its passes": {
             name: paired_difference(of_sequence["all"].correct, theirs)._asdict()
             for name, points in families.items()

@@ -17,6 +17,7 @@ Stages, each skipped where its rows are there (a second call goes on where the f
   own last stage, under the orders that the other stages chose.
 - trajectory: the backbone trained by the policy gradient over its own denoising, likewise
   (`CONFIG_trajectory.py`).
+- together: actor and backbone trained together (`CONFIG_together.py`), likewise biased.
 
 OUTPUT.jsonl holds the rows, with the problems that each one solved and the hashes of configuration
 and backbone; OUTPUT.json, .csv and .png what is read from them (`scripts/frontier/results.py`).
@@ -33,17 +34,16 @@ from typing import Any
 import reoac_jax  # noqa: F401 - first: it says in one line what JAX refuses of the environment
 
 # isort: split
-from frontier.budgets import at_budget, upper_hull
 from frontier.grids import (
     ACTORS,
     BIASED,
     BIASES,
     BOLD,
-    CHECKED,
     LENGTHS,
     OPERATOR_THRESHOLDS,
     SEARCHED,
     SEEDED,
+    TOGETHER,
     adaptive,
     rewriting,
     scheduled,
@@ -57,7 +57,7 @@ from frontier.measure import (
     trained_run,
 )
 from frontier.results import write_results
-from frontier.rows import Row, point
+from frontier.selection import chosen, close_to_the_best
 from ml_collections import FrozenConfigDict
 from sequence_search import search_sequence
 
@@ -69,12 +69,21 @@ from reoac_jax.runs.folder import CHECKPOINTS
 from reoac_jax.system.errors import InputError, RunError, run_command
 from reoac_jax.tasks.task import Split
 
-STAGES = ("samplers", "sequences", "actors", "positions", "control", "trajectory")
+STAGES = ("samplers", "sequences", "actors", "positions", "control", "trajectory", "together")
 # Stages with a configuration beside the study's own: `tiny_positions.py` of `tiny.py`.
-BESIDE = {"positions": "positions", "control": "trajectory", "trajectory": "trajectory"}
-MARGIN = 0.05  # of accuracy; a development split of 1 000 knows it to 0.03
+BESIDE = {
+    "positions": "positions",
+    "control": "trajectory",
+    "trajectory": "trajectory",
+    "together": "together",
+}
 BOTH: tuple[Split, ...] = ("dev", "test")
 DRAWN = f"{ACTOR}:selection=sample"  # as a policy chooses while it trains
+OF_POSITIONS = (
+    (ACTOR, ACTOR),
+    ("actor, drawn", DRAWN),
+    *((BIASED, f"{ACTOR}:logit_bias={bias}") for bias in BIASES),
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -135,48 +144,6 @@ def measure_samplers(study: Study) -> None:
         study.forget_programs()
 
 
-def close_to_the_best(study: Study, found: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those of them that are within `MARGIN` of the best rule at their passes on the development
-    split, or check answers; and their neighbours on the family's hull, between which it is read."""
-    points = {
-        row["policy"]: point(row)
-        for row in study.rows.all
-        if (row["subject"], row["split"]) == ("bundled", "dev")
-    }
-    plain = [points[policy] for policy in points if not policy.startswith(CHECKED)]
-
-    def is_close(policy: str) -> bool:
-        best = at_budget(plain, points[policy].passes)
-        return best is None or float(best.mean()) - points[policy].accuracy <= MARGIN
-
-    families: dict[str, list[str]] = {}
-    for family, policy in found:
-        families.setdefault(family, []).append(policy)
-    return [
-        (family, policy)
-        for family, hull in families.items()
-        for place, policy in enumerate(hull)
-        if any(is_close(near) for near in hull[max(place - 1, 0) : place + 2])
-    ]
-
-
-def chosen(study: Study, subject: str, config: FrozenConfigDict) -> list[tuple[str, str]]:
-    """Family and policy of what lies on a family's upper hull on the development split.
-
-    Of the rows of that configuration: bold operators have one of their own.
-    """
-    families: dict[str, list[Row]] = {}
-    wanted = (subject, "dev", 0, config_hash(config))
-    for row in study.rows.all:
-        if (row["subject"], row["split"], row["seed"], row["config_hash"]) == wanted:
-            families.setdefault(row["family"], []).append(row)
-    return [
-        (family, found.name)
-        for family, rows in families.items()
-        for found in upper_hull([point(row) for row in rows])
-    ]
-
-
 def measure_sequences(study: Study) -> None:
     """The best fixed sequences of operators; the row's policy is the sequence.
 
@@ -235,13 +202,11 @@ def measure_actors(study: Study) -> None:
 def measure_positions(study: Study) -> None:
     """The policies over positions on the frozen backbone; and the first of them untrained."""
     file = beside(study, "positions")
-    biased = tuple((BIASED, f"{ACTOR}:logit_bias={bias}") for bias in BIASES)
-    policies = ((ACTOR, ACTOR), ("actor, drawn", DRAWN), *biased)
     lengths = of_its_lengths(study, LENGTHS)
     for exponent in lengths.exponents:
         changes = {"reward.passes_exponent": exponent}
         seeds = study.options.seeds if exponent in lengths.seeded else 1
-        measure_seeds(study, f"positions {exponent}", file, changes, policies, seeds)
+        measure_seeds(study, f"positions {exponent}", file, changes, OF_POSITIONS, seeds)
     first = {"reward.passes_exponent": lengths.exponents[0]}
     config = study.config(file, **first, seed=0)
     parts = load_parts(config)
@@ -312,6 +277,12 @@ def measure_trajectory(study: Study) -> None:
         trained = load_trained(run / CHECKPOINTS, parts)
         same_orders(study, "trajectory", seed, study.config(), parts, trained)
         study.forget_programs()
+
+
+def measure_together(study: Study) -> None:
+    """The policy over positions over the backbone that was trained along with it."""
+    seeds = study.options.backbone_seeds
+    measure_seeds(study, TOGETHER, beside(study, TOGETHER), {}, OF_POSITIONS, seeds)
 
 
 def same_orders(

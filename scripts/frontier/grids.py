@@ -102,6 +102,8 @@ ACTORS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 SEEDED = ("actor T7", "bold T20 0.03")
+# The subject whose actor and backbone were trained together; the others are either alone.
+TOGETHER = "together"
 # Each trained policy over positions also at budgets that it was not trained for.
 BIASED = "actor, biased"
 BIASES = (-3.0, -1.5, 1.5, 3.0)

@@ -16,7 +16,7 @@ from ml_collections import FrozenConfigDict
 
 import reoac_jax
 from frontier.budgets import Point, at_budget, over_seeds, paired_difference, upper_hull
-from frontier.grids import BIASED, CHECKED, LENGTHS
+from frontier.grids import BIASED, CHECKED, LENGTHS, TOGETHER
 from frontier.rows import Row, point, unpack
 from reoac_jax.config import config_hash, to_json
 from reoac_jax.system.files import replacing_file, write_json
@@ -91,7 +91,8 @@ def _against_the_best(rows: Sequence[Row], mine: Sequence[Row]) -> dict[str, Any
     The other side is the family that is best on the development split at these passes; beside it
     stand the one that is best on the test problems themselves, which favours it, the best mixture
     of any two rules there, each problem under one of them by chance, which favours it more, and
-    what reads the task's notation, which the actors do not: in such mixtures and alone.
+    what reads the task's notation, which the actors do not: in such mixtures and alone. Actor and
+    backbone together are compared with mixtures of all that either reached alone, too.
     """
     budget = float(np.mean([row["passes"] for row in mine]))
     ours = np.mean([unpack(row) for row in mine], axis=0)
@@ -127,6 +128,17 @@ def _against_the_best(rows: Sequence[Row], mine: Sequence[Row]) -> dict[str, Any
             "mixture_with_checks_accuracy": float(mixed.mean()),
             "paired_difference_to_mixture_with_checks": paired_difference(ours, mixed),
         }
+    if mine[0]["subject"] == TOGETHER:
+        alone = [
+            point(row)
+            for row in rows
+            if row["split"] == "test" and row["subject"] != TOGETHER and row["family"] != CHECKED
+        ]
+        if (mixed := at_budget(alone, budget)) is not None:
+            entry |= {
+                "either_alone_accuracy": float(mixed.mean()),
+                "paired_difference_to_either_alone": paired_difference(ours, mixed),
+            }
     if checked is not None:
         entry |= {
             "check_and_rewrite_accuracy": float(checked.mean()),
@@ -226,6 +238,7 @@ def draw(rows: Sequence[Row], budget: float) -> plt.Figure:
         )  # fmt: skip
     for group, marker in (
         ("actor T7", "*"), ("actor T20", "P"), ("bold T20", "D"), ("positions", "X"),
+        (TOGETHER, "v"),
     ):  # fmt: skip
         own = [
             row

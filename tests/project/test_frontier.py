@@ -221,18 +221,41 @@ def dev_row(family, policy, passes, right):
 
 
 def test_what_is_close_to_the_best_is_measured_with_its_neighbours(study):
+    grids = importlib.import_module("frontier.grids")
     rows = [
         dev_row("best", "best 4", 4.0, 40), dev_row("best", "best 8", 8.0, 60),
         # Near at 8 passes; its neighbour is not, but between the two its frontier is read.
         dev_row("near", "near 4", 4.0, 10), dev_row("near", "near 8", 8.0, 56),
         dev_row("far", "far 4", 4.0, 34), dev_row("far", "far 8", 8.0, 54),
         # No rival of plain rules, and no reason to leave one out.
-        dev_row(f"{study.CHECKED}", f"{study.CHECKED}:passes=8", 8.0, 90),
+        dev_row(f"{grids.CHECKED}", f"{grids.CHECKED}:passes=8", 8.0, 90),
     ]  # fmt: skip
     found = [(row["family"], row["policy"]) for row in rows]
     kept = study.close_to_the_best(SimpleNamespace(rows=SimpleNamespace(all=rows)), found)
-    names = ["best 4", "best 8", "near 4", "near 8", f"{study.CHECKED}:passes=8"]
+    names = ["best 4", "best 8", "near 4", "near 8", f"{grids.CHECKED}:passes=8"]
     assert [policy for _, policy in kept] == names
+
+
+def test_actor_and_backbone_together_are_compared_with_either_alone(study):
+    """At 6 passes rules alone solve half, and trained backbones alone six in ten."""
+    results = importlib.import_module("frontier.results")
+    grids = importlib.import_module("frontier.grids")
+
+    def row(subject, family, passes, right, seed=0):
+        own = {"split": "test", "subject": subject, "seed": seed}
+        return dev_row(family, f"{family} {passes}", passes, right) | own
+
+    rows = [
+        row("bundled", "threshold", 4.0, 40), row("bundled", "threshold", 8.0, 60),
+        row("bundled", grids.CHECKED, 6.0, 90),  # reads the notation
+        row("trajectory", "by_hand", 4.0, 45, 1), row("trajectory", "by_hand", 8.0, 75),
+        row(grids.TOGETHER, "actor", 6.0, 70), row("positions 1.0", "actor", 6.0, 50),
+    ]  # fmt: skip
+    together, positions = sorted(results.compared(rows), key=lambda entry: -entry["accuracy"])
+    assert together["mixture_accuracy"] == pytest.approx(0.5)
+    assert together["either_alone_accuracy"] == pytest.approx(0.6)
+    assert together["paired_difference_to_either_alone"].mean == pytest.approx(0.1)
+    assert "either_alone_accuracy" not in positions
 
 
 def test_a_run_is_not_made_again_where_all_its_rows_are_there(study, monkeypatch):
