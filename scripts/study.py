@@ -17,7 +17,8 @@ Stages, each skipped where its rows are there (a second call goes on where the f
   own last stage, under the orders that the other stages chose.
 - trajectory: the backbone trained by the policy gradient over its own denoising, likewise
   (`CONFIG_trajectory.py`).
-- together: actor and backbone trained together (`CONFIG_together.py`), likewise biased.
+- together: actor and backbone trained together (`CONFIG_together.py`), likewise biased, from the
+  trajectory's backbone and a policy over positions that writes from the left over it.
 
 OUTPUT.jsonl holds the rows, with the problems that each one solved and the hashes of configuration
 and backbone; OUTPUT.json, .csv and .png what is read from them (`scripts/frontier/results.py`).
@@ -39,6 +40,7 @@ from frontier.grids import (
     BIASED,
     BIASES,
     BOLD,
+    FROM_THE_LEFT,
     LENGTHS,
     OPERATOR_THRESHOLDS,
     SEARCHED,
@@ -62,8 +64,11 @@ from ml_collections import FrozenConfigDict
 from sequence_search import search_sequence
 
 from reoac_jax import sft
+from reoac_jax.backbone import save_backbone
+from reoac_jax.backbone.store import tokenizer_files
 from reoac_jax.config import config_hash, parse_command_line
 from reoac_jax.evaluation.policies import ACTOR, BETWEEN, RANDOM
+from reoac_jax.learning.exported import restore_backbone
 from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
 from reoac_jax.runs.folder import CHECKPOINTS
 from reoac_jax.system.errors import InputError, RunError, run_command
@@ -280,9 +285,26 @@ def measure_trajectory(study: Study) -> None:
 
 
 def measure_together(study: Study) -> None:
-    """The policy over positions over the backbone that was trained along with it."""
+    """The policy over positions over the backbone that was trained along with it.
+
+    All seeds start where the trajectory's first run left the backbone, and from the heads that
+    learned to write from the left over it.
+    """
+    files = {name: beside(study, name) for name in ("trajectory", "positions", TOGETHER)}
+    trajectory = study.config(files["trajectory"], seed=0)
+    run = trained_run(study, "trajectory 0", files["trajectory"], trajectory, {})
+    backbone = run_parent(study, "trajectory backbone", trajectory)
+    if not backbone.exists():
+        sizes, params, base = restore_backbone(run / CHECKPOINTS)
+        save_backbone(
+            backbone, sizes, params, source={"run": str(run)}, tokenizer=tokenizer_files(base)
+        )
+    first = {"backbone.path": backbone, **FROM_THE_LEFT}
+    slow = study.config(files["positions"], **first, seed=0)
+    heads = trained_run(study, "from the left", files["positions"], slow, first)
+    changes = {"backbone.path": backbone, "heads.checkpoint": heads}
     seeds = study.options.backbone_seeds
-    measure_seeds(study, TOGETHER, beside(study, TOGETHER), {}, OF_POSITIONS, seeds)
+    measure_seeds(study, TOGETHER, files[TOGETHER], changes, OF_POSITIONS, seeds)
 
 
 def same_orders(

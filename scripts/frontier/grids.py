@@ -104,6 +104,12 @@ ACTORS: Mapping[str, Mapping[str, Any]] = {
 SEEDED = ("actor T7", "bold T20 0.03")
 # The subject whose actor and backbone were trained together; the others are either alone.
 TOGETHER = "together"
+# The policy over positions whose heads that training starts from.
+FROM_THE_LEFT: Mapping[str, Any] = {
+    "reward.passes_exponent": 0.25,
+    "heads.positions.start": 0.85,
+    "heads.positions.start_decay": 2.0,
+}
 # Each trained policy over positions also at budgets that it was not trained for.
 BIASED = "actor, biased"
 BIASES = (-3.0, -1.5, 1.5, 3.0)

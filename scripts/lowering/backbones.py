@@ -40,6 +40,7 @@ BACKBONES: dict[str, ModelConfig] = {
         model_length=256, hidden_dim=192, cond_dim=64, n_blocks=6, n_heads=6
     ),
     "tiny_mdlm": _TINY,
+    "tiny_trajectory": _TINY,
     "mixed_mdlm": _TINY,
     "arithmetic_mdlm": _TINY,
     "qwen3": _published("qwen3"),
