@@ -18,7 +18,8 @@ Stages, each skipped where its rows are there (a second call goes on where the f
 - trajectory: the backbone trained by the policy gradient over its own denoising, likewise
   (`CONFIG_trajectory.py`).
 - together: actor and backbone trained together (`CONFIG_together.py`), likewise biased, from the
-  trajectory's backbone and a policy over positions that writes from the left over it.
+  trajectory's backbone and a policy over positions that writes from the left over it; and that
+  backbone trained further alone, in five passes.
 
 OUTPUT.jsonl holds the rows, with the problems that each one solved and the hashes of configuration
 and backbone; OUTPUT.json, .csv and .png what is read from them (`scripts/frontier/results.py`).
@@ -41,11 +42,13 @@ from frontier.grids import (
     BIASES,
     BOLD,
     FROM_THE_LEFT,
+    IN_FIVE,
     LENGTHS,
     OPERATOR_THRESHOLDS,
     SEARCHED,
     SEEDED,
     TOGETHER,
+    TRAINED_ON,
     adaptive,
     rewriting,
     scheduled,
@@ -288,23 +291,35 @@ def measure_together(study: Study) -> None:
     """The policy over positions over the backbone that was trained along with it.
 
     All seeds start where the trajectory's first run left the backbone, and from the heads that
-    learned to write from the left over it.
+    learned to write from the left over it. Beside it that backbone trained further alone.
     """
     files = {name: beside(study, name) for name in ("trajectory", "positions", TOGETHER)}
-    trajectory = study.config(files["trajectory"], seed=0)
-    run = trained_run(study, "trajectory 0", files["trajectory"], trajectory, {})
-    backbone = run_parent(study, "trajectory backbone", trajectory)
-    if not backbone.exists():
-        sizes, params, base = restore_backbone(run / CHECKPOINTS)
-        save_backbone(
-            backbone, sizes, params, source={"run": str(run)}, tokenizer=tokenizer_files(base)
-        )
+    backbone = trajectory_backbone(study, files["trajectory"])
+    further = {"backbone.path": backbone, **TRAINED_ON}
+    config = study.config(files["trajectory"], **further, seed=0)
+    run = trained_run(study, IN_FIVE, files["trajectory"], config, further)
+    start = study.config(**{"backbone.path": backbone})
+    parts = load_parts(start)
+    same_orders(study, IN_FIVE, 0, start, parts, load_trained(run / CHECKPOINTS, parts))
+    study.forget_programs()
     first = {"backbone.path": backbone, **FROM_THE_LEFT}
     slow = study.config(files["positions"], **first, seed=0)
     heads = trained_run(study, "from the left", files["positions"], slow, first)
     changes = {"backbone.path": backbone, "heads.checkpoint": heads}
     seeds = study.options.backbone_seeds
     measure_seeds(study, TOGETHER, files[TOGETHER], changes, OF_POSITIONS, seeds)
+
+
+def trajectory_backbone(study: Study, file: str) -> Path:
+    """A folder with the backbone as the trajectory's first run left it."""
+    config = study.config(file, seed=0)
+    folder = run_parent(study, "trajectory backbone", config)
+    if not folder.exists():
+        run = trained_run(study, "trajectory 0", file, config, {})
+        sizes, params, base = restore_backbone(run / CHECKPOINTS)
+        source = {"run": str(run)}
+        save_backbone(folder, sizes, params, source=source, tokenizer=tokenizer_files(base))
+    return folder
 
 
 def same_orders(
