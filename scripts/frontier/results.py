@@ -16,7 +16,7 @@ from ml_collections import FrozenConfigDict
 
 import reoac_jax
 from frontier.budgets import Point, at_budget, over_seeds, paired_difference, upper_hull
-from frontier.grids import BIASED, CHECKED, LENGTHS, TOGETHER
+from frontier.grids import BIASED, CHECKED, IN_FIVE, LENGTHS, TOGETHER
 from frontier.rows import Row, point, unpack
 from reoac_jax.config import config_hash, to_json
 from reoac_jax.system.files import replacing_file, write_json
@@ -164,7 +164,7 @@ def best_family(rows: Sequence[Row], budget: float) -> str | None:
 def backbones(rows: Sequence[Row], budgets: Sequence[float]) -> list[dict[str, Any]]:
     """Trained backbones against the one as it is, in the same orders, at equal budgets."""
     found = []
-    for subject in ("control", "trajectory"):
+    for subject in ("control", "trajectory", IN_FIVE):
         seeds = sorted({row["seed"] for row in rows if row["subject"] == subject})
         for budget in budgets:
             for family in ("threshold", "entropy_bound", "prefix_threshold", "by_hand"):
@@ -228,13 +228,13 @@ def draw(rows: Sequence[Row], budget: float) -> plt.Figure:
     figure, axis = plt.subplots(figsize=(10.5, 6.0), layout="constrained")
     families = frontiers(rows, "bundled")
     strongest = sorted(families, key=lambda name: -_height(families[name], budget))
-    colours = plt.get_cmap("tab10").colors
+    palette = plt.get_cmap("tab10").colors
     for index, family in enumerate(strongest):
-        shown = index < len(colours)
+        shown = index < len(palette)
         _line(
             axis, families[family], marker="o", linewidth=1.2, zorder=3 if shown else 2,
-            color=colours[index] if shown else "0.8",
-            label=family if shown else "other rules" if index == len(colours) else None,
+            color=palette[index] if shown else "0.8",
+            label=family if shown else "other rules" if index == len(palette) else None,
         )  # fmt: skip
     for group, marker in (
         ("actor T7", "*"), ("actor T20", "P"), ("bold T20", "D"), ("positions", "X"),
@@ -260,7 +260,8 @@ def draw(rows: Sequence[Row], budget: float) -> plt.Figure:
         own = [row for row in biased if (row["subject"], row["seed"]) == (subject, seed)]
         line = sorted((row["passes"], row["accuracy"]) for row in own)
         axis.plot(*zip(*line, strict=True), color="black", linewidth=1.2, zorder=5)
-    for subject, colour in (("control", "tab:gray"), ("trajectory", "tab:red")):
+    colours = {"control": "tab:gray", "trajectory": "tab:red", IN_FIVE: "tab:purple"}
+    for subject, colour in colours.items():
         for seed in sorted({r["seed"] for r in rows if r["subject"] == subject}):
             found = frontiers(rows, subject, seed)
             for family, style in (("by_hand", "-"), ("threshold", ":")):
