@@ -127,6 +127,7 @@ def test_backwards_every_second_problem_of_each_kind_is_asked_from_the_target_on
         assert Countdown.checks(f"{before.prompt} {solution} {after.prompt}", solution)
         assert not Countdown.checks(after.prompt, other)
         assert turned.extract([solution, other]) == [target, target]
+        assert _TASK.extract([solution]) == [None if "backwards" in after.metadata else target]
     assert count == 30
     lengths = Counter(
         len(p.metadata["numbers"]) for p in turned.problems("test") if "backwards" in p.metadata

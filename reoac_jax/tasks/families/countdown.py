@@ -158,7 +158,13 @@ class Countdown(Task):
         return [_grade(text, problem, mode) for text, problem in zip(texts, problems, strict=True)]
 
     def extract(self, texts: Sequence[str]) -> list[str | None]:
-        return [None if last is None else str(last) for last in map(_last_result, texts)]
+        found = []
+        for text in texts:
+            last = _follow(text, ()).last
+            if last is None and self._task.backwards:
+                last = _follow(text, (), backwards=True).last
+            found.append(None if last is None else str(last))
+        return found
 
     @classmethod
     def checks(cls, prompt: str, text: str) -> bool:
@@ -363,11 +369,6 @@ def _solves(work: _Work, target: Fraction) -> bool:
         and work.all_used
         and work.last == target
     )
-
-
-def _last_result(text: str) -> Fraction | None:
-    last = _follow(text, ()).last
-    return _follow(text, (), backwards=True).last if last is None else last
 
 
 def _value(left: Fraction, sign: str, right: Fraction) -> Fraction | None:
