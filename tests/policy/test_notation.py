@@ -100,7 +100,7 @@ def countdown_rows(count, numbers, seed=0):
     task = make_task(
         ConfigDict(
             dict(
-                name="countdown", numbers=numbers, most_numbers=0, max_number=12,
+                name="countdown", numbers=numbers, most_numbers=0, max_number=12, backwards=False,
                 max_intermediate=60, ordered=False, train_part="all", seed=seed, train_size=count,
                 test_size=1, dev_size=0,
             )
