@@ -102,11 +102,12 @@ def search(study: Study, config: FrozenConfigDict, parts: Parts) -> dict[str, st
     """The best fixed sequence for all development problems, for each length of the answer and for
     each direction."""
     start = untrained(config, parts)
-    lengths = lengths_of(study.task.problems("dev"), parts, study)
+    problems = study.task.problems("dev")
+    lengths = lengths_of(problems, parts, study)
     wanted: dict[str, Callable[[Problem], bool]] = {"all": lambda problem: True}
     for length in sorted(set(lengths)):
         wanted[str(length)] = lambda p, n=length: answer_length(study, parts, p) == n  # type: ignore[misc]
-    if config.task.get("backwards"):
+    if any(map(is_backwards, problems)):
         wanted |= {"forwards": lambda p: not is_backwards(p), "backwards": is_backwards}
     found = {}
     for name, these in wanted.items():

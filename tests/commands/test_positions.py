@@ -90,17 +90,23 @@ READING = [
 ]
 
 
-def test_one_that_reads_rows_and_notation_goes_on_as_if_it_had_not_stopped(run, tmp_path):
-    options, *_ = run
-    argv = [*options, *READING, "--config.heads.rows.keep_bytes=0"]  # computed again
+def whole_and_stopped(argv, tmp_path, before_resuming=lambda: None):
+    """A run that was not stopped; and one that was, in its second iteration, and gone on with."""
     with pytest.MonkeyPatch.context() as patch:
         share_programs(patch, {})
-        whole = train_run(argv)
-        whole = shutil.move(whole, tmp_path / "whole")
+        whole = shutil.move(train_run(argv), tmp_path / "whole")
         signal_in_update(patch, 1, signal.SIGINT)
         assert run_command(train.main, ["--config", TINY, *argv]) == 130
         stopped = newest(argv)
+        before_resuming()
         assert run_command(train.main, ["--resume", str(stopped)]) == 0
+    return whole, stopped
+
+
+def test_one_that_reads_rows_and_notation_goes_on_as_if_it_had_not_stopped(run, tmp_path):
+    options, *_ = run
+    argv = [*options, *READING, "--config.heads.rows.keep_bytes=0"]  # computed again
+    whole, stopped = whole_and_stopped(argv, tmp_path)
     assert metrics(stopped) == metrics(whole) and len(metrics(whole)) == 2
     for item in ("actor", "statistics", "optimizers"):
         one, other = (read_item(folder / "checkpoints" / "1", item) for folder in (stopped, whole))
@@ -119,15 +125,7 @@ def test_actor_and_backbone_learn_together_from_the_heads_of_a_run(run, tmp_path
     options, resumed, _ = run
     start = shutil.copytree(resumed, tmp_path / "start")
     argv = [*options, *TOGETHER, f"--config.heads.checkpoint={start}"]
-    with pytest.MonkeyPatch.context() as patch:
-        share_programs(patch, {})
-        whole = train_run(argv)
-        whole = shutil.move(whole, tmp_path / "whole")
-        signal_in_update(patch, 1, signal.SIGINT)
-        assert run_command(train.main, ["--config", TINY, *argv]) == 130
-        stopped = newest(argv)
-        shutil.rmtree(start)
-        assert run_command(train.main, ["--resume", str(stopped)]) == 0
+    whole, stopped = whole_and_stopped(argv, tmp_path, lambda: shutil.rmtree(start))
     assert metrics(stopped) == metrics(whole) and len(metrics(whole)) == 2
     assert {"actor_loss", "backbone_loss", "backbone_entropy"} <= metrics(whole)[0].keys()
     for item in ("actor", "backbone", "optimizers"):

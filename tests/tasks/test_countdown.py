@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 
 from reoac_jax.system.errors import InputError
 from reoac_jax.tasks import Grade, Problem, make_task
-from reoac_jax.tasks.families.countdown import Countdown, draw_problems, problem_keys
+from reoac_jax.tasks.countdown_problems import draw_problems, problem_keys
+from reoac_jax.tasks.families.countdown import Countdown
 
 _GRADER = ConfigDict(dict(workers=1, timeout=5.0))
 
