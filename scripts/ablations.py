@@ -7,6 +7,8 @@
         --output benchmarks/critic_alone_tiny
     python scripts/ablations.py --of advantage --config configs/tiny_trajectory.py \\
         --problems 4000 --output benchmarks/advantage_tiny
+    python scripts/ablations.py --of trained --config configs/tiny_in_five.py \\
+        --output benchmarks/critic_trained_tiny --config.backbone.path=checkpoints/tiny_in_five
     python scripts/ablations.py --of few_passes --config configs/tiny_few_passes.py --split dev \\
         --output benchmarks/ablations_few_passes --config.train.iterations=40
     python scripts/ablations.py --of gate --config configs/tiny_trajectory.py \\
@@ -32,6 +34,7 @@ import reoac_jax  # first: it says in one line what JAX refuses of the environme
 # isort: split
 import jax
 from frontier.budgets import Interval, at_budget, paired_difference
+from frontier.critics import explained_on
 from frontier.grids import ACTORS, CHECKED, WRITERS
 from frontier.measure import Study, studying, trained_run
 from frontier.rows import Row, point, unpack
@@ -45,6 +48,7 @@ from reoac_jax.system.errors import run_command
 from reoac_jax.system.files import write_json
 
 LEAD, LEAD_CHECKED = "lead", "lead over checks too"
+UNSEEN = "explained variance, unseen problems"
 LEADS = {"lead over the rules": LEAD, "and those with checks": LEAD_CHECKED}
 
 
@@ -54,7 +58,8 @@ class Variants(NamedTuple):
     that is in words. rules: that the backbone as it was is evaluated under; every row is compared
     with the best of them, and of mixtures of two, at its mean passes. checked: further ones, that
     read the task's notation; the row is compared with these among the rules, too. base: keys that
-    are changed for all of them, rules included."""
+    are changed for all of them, rules included. unseen: what the critic explains of the problems
+    that are evaluated is measured too, where the backbone has learned on those of the training."""
 
     policies: tuple[str, ...]
     columns: tuple[str, ...]
@@ -62,6 +67,7 @@ class Variants(NamedTuple):
     rules: tuple[str, ...] = ()
     checked: tuple[str, ...] = ()
     base: Mapping[str, Any] = {}
+    unseen: bool = False
 
 
 # What the critic, and beside it the actor, knows of the text. Critics that see more have more to
@@ -78,6 +84,10 @@ _ALONE: Mapping[str, Any] = {
     **_LONGER, "backbone.finetune_mode": "frozen", "objective.actor": "soft_q",
     "train.episodes_per_iter": 1152, "train.episodes_per_prompt": 1, "train.buffer_size": 4608,
     "train.iterations": 16,
+}  # fmt: skip
+# Its value where the backbone has learned from its own denoising: two tokens a pass, from the left.
+_OVER_TRAINED: Mapping[str, Any] = {
+    **_ALONE, "rollout.max_steps": 6, "train.order": (), "operators.names": ("O_SCOPE",),
 }  # fmt: skip
 # The trained model's own confidence decides how much a step reveals: all above 0.7, one at least.
 _GATED: Mapping[str, Any] = {
@@ -178,6 +188,27 @@ GROUPS = {
             },
         },
     ),
+    "trained": Variants(
+        (ACTOR, *(f"{ACTOR}:remask_value=0.5,passes={passes}" for passes in (12, 18, 24))),
+        ("explained_variance_by_step", "critic_loss", "accuracy"),
+        {
+            "features": {},
+            "features and notation": {"features.notation": True},
+            "features, notation and the pooled hidden state": {
+                "features.notation": True, "features.use_hidden": True,
+            },
+        },
+        (
+            *_RULES[-3:], "threshold:threshold=0.9,block_len=0",
+            *(f"schedule:counts={c}" for c in ("4-4", "3-3-3", "2-2-4", "1-2-2-2-2")),
+        ),
+        tuple(
+            f"{CHECKED}:passes={passes},sampler=schedule:counts=2-2-2-2"
+            for passes in (5, 10, 15, 20, 25)
+        ),
+        _OVER_TRAINED,
+        unseen=True,
+    ),
     "advantage": Variants(
         ("schedule:counts=1-1-1-1-1-2",),
         ("accuracy", "explained_variance", "explained_variance_by_step", "backbone_entropy"),
@@ -234,7 +265,7 @@ def main(argv: Sequence[str]) -> int:
     )
     options, overrides = parse_command_line(parser, argv)
     options.dev = options.test
-    policies, columns, variants, rules, checked, base = GROUPS[options.of]
+    policies, columns, variants, rules, checked, base, unseen = GROUPS[options.of]
     rows = []
     with studying(options, overrides) as study:
         before = as_it_was(study, rules, base)
@@ -248,6 +279,9 @@ def main(argv: Sequence[str]) -> int:
             lines = read_metrics(run / METRICS)[0]
             ends = {"first": lines[0], "trained": lines[-1]}
             metrics = {f"{end} {key}": line[key] for end, line in ends.items() for key in columns}
+            if unseen:
+                explained = explained_on(study, options.split, own, parts, trained)
+                metrics |= {UNSEEN: explained.overall, f"{UNSEEN} by step": explained.by_step}
             if not policies:  # of interest is what it learned
                 rows.append({"subject": words} | metrics)
             for policy in policies:
@@ -310,6 +344,8 @@ def print_table(
     for title, key in LEADS.items():
         if any(key in row for row in rows):
             named[title] = lambda row, key=key: _in_points(row.get(key))
+    if any(UNSEEN in row for row in rows):
+        named[UNSEEN] = lambda row: in_words(row[f"{UNSEEN} by step"])
     if len(policies) < 2:
         del named["policy"]
     if not policies:

@@ -19,7 +19,7 @@ Stages, each skipped where its rows are there (a second call goes on where the f
   (`CONFIG_trajectory.py`).
 - together: actor and backbone trained together (`CONFIG_together.py`), likewise biased, from the
   trajectory's backbone and a policy over positions that writes from the left over it; and that
-  backbone trained further alone, in five passes.
+  backbone trained further alone, in five passes (`CONFIG_in_five.py`).
 
 OUTPUT.jsonl holds the rows, with the problems that each one solved and the hashes of configuration
 and backbone; OUTPUT.json, .csv and .png what is read from them (`scripts/frontier/results.py`).
@@ -48,7 +48,6 @@ from frontier.grids import (
     SEARCHED,
     SEEDED,
     TOGETHER,
-    TRAINED_ON,
     adaptive,
     rewriting,
     scheduled,
@@ -84,6 +83,7 @@ BESIDE = {
     "control": "trajectory",
     "trajectory": "trajectory",
     "together": "together",
+    IN_FIVE: "in_five",
 }
 BOTH: tuple[Split, ...] = ("dev", "test")
 DRAWN = f"{ACTOR}:selection=sample"  # as a policy chooses while it trains
@@ -293,15 +293,16 @@ def measure_together(study: Study) -> None:
     All seeds start where the trajectory's first run left the backbone, and from the heads that
     learned to write from the left over it. Beside it that backbone trained further alone.
     """
-    files = {name: beside(study, name) for name in ("trajectory", "positions", TOGETHER)}
+    files = {name: beside(study, name) for name in ("trajectory", "positions", TOGETHER, IN_FIVE)}
     backbone = trajectory_backbone(study, files["trajectory"])
-    further = {"backbone.path": backbone, **TRAINED_ON}
-    config = study.config(files["trajectory"], **further, seed=0)
-    run = trained_run(study, IN_FIVE, files["trajectory"], config, further)
-    start = study.config(**{"backbone.path": backbone})
+    further = {"backbone.path": backbone}
+    start = study.config(**further)
     parts = load_parts(start)
-    same_orders(study, IN_FIVE, 0, start, parts, load_trained(run / CHECKPOINTS, parts))
-    study.forget_programs()
+    for seed in range(study.options.backbone_seeds):
+        config = study.config(files[IN_FIVE], **further, seed=seed)
+        run = trained_run(study, f"{IN_FIVE} {seed}", files[IN_FIVE], config, further)
+        same_orders(study, IN_FIVE, seed, start, parts, load_trained(run / CHECKPOINTS, parts))
+        study.forget_programs()
     first = {"backbone.path": backbone, **FROM_THE_LEFT}
     slow = study.config(files["positions"], **first, seed=0)
     heads = trained_run(study, "from the left", files["positions"], slow, first)

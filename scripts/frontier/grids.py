@@ -105,17 +105,8 @@ SEEDED = ("actor T7", "bold T20 0.03")
 # The subject whose actor and backbone were trained together; the others are either alone.
 TOGETHER = "together"
 # The strongest rival of that: the backbone that it starts from, trained further alone, in the order
-# that is best in few passes (two, two, two, two, the rest), by as many episodes and gradient steps.
+# that is best in few passes, by as many episodes and gradient steps.
 IN_FIVE = "trajectory in five"
-TRAINED_ON: Mapping[str, Any] = {
-    "rollout.max_steps": 5,
-    "train.order": ("O_SCOPE",) * 5,
-    "train.iterations": 80,
-    "train.episodes_per_iter": 384,
-    "train.buffer_size": 384,
-    "train.backbone_steps": 6,
-    "optimizer.backbone_final_rate": 0.1,
-}
 # The policy over positions whose heads that training starts from.
 FROM_THE_LEFT: Mapping[str, Any] = {
     "reward.passes_exponent": 0.25,
