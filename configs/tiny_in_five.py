@@ -11,9 +11,9 @@ to three passes at once.
         --output checkpoints/tiny_trajectory
     python -m reoac_jax.train --config configs/tiny_in_five.py
 
-Cost: 80 iterations, seven minutes on 2 CPU cores, after 12 for what stands before it. Result to
-expect: 67 and 68 % of 1 000 unseen problems in 5 passes (2 seeds), 50 % before any training and
-60 % after that in seven passes; going on for as long again brings nothing.
+Cost: 80 iterations, seven minutes on 2 CPU cores, after 12 for what stands before it.
+Result to expect: 67 and 68 % of 1 000 unseen problems in 5 passes (2 seeds), 50 % before any
+training and 60 % after that in seven passes; going on for as long again brings nothing.
 """
 
 from ml_collections import ConfigDict
