@@ -2,13 +2,8 @@
 
 As `tiny_trajectory.py`, from where that one ends, but two tokens a pass from left to right, and the
 rest in the fifth. Beside `tiny_few_passes.py`, which starts from the bundled backbone and goes down
-to three passes at once.
+to three passes at once. `tiny_together.py` says how `checkpoints/tiny_trajectory` is made.
 
-    python -m reoac_jax.train --config configs/tiny_trajectory.py
-    python convert/flax_to_mdlm.py --checkpoint runs/tiny_trajectory/<timestamp>/checkpoints \\
-        --output build/tiny_trajectory
-    python convert/mdlm_to_flax.py --source build/tiny_trajectory \\
-        --output checkpoints/tiny_trajectory
     python -m reoac_jax.train --config configs/tiny_in_five.py
 
 Cost: 80 iterations, seven minutes on 2 CPU cores, after 12 for what stands before it.
