@@ -46,8 +46,8 @@ class RolloutSettings:
     chosen, or "fallback", `fallback_operator`, an index, acts in its place.
     repair_tokens, repair_threshold: `denoise` only.
     branch: whether branching is on at all; branch_steps, branch_k: section 9.
-    stop_value: value of a row, by the critic under the actor's policy, from which on its step is
-    its last (`denoise` only); None: no row ends early.
+    stop_value: value of a row at its last step, by the critic, from which on its step is its last
+    (`denoise` only); None: no row ends early.
     remasking: of complete rows; None: none goes on.
     cost_lambda: weight of a candidate's cost against its value.
     relation_temperature: of the alignment features (section 6). use_hidden, extra_features,

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from reoac_jax.backbone.prediction import Prediction
 from reoac_jax.policy.distributions import OneOperator
 from reoac_jax.policy.features import PromptContext
+from reoac_jax.policy.heads import HeadOutput
 from reoac_jax.policy.observation import Observation, with_hidden, with_prompt
 from reoac_jax.policy.vocabulary import Vocabulary
-from reoac_jax.rollout.act import StepInputs, act, choices_at, observe, pick
+from reoac_jax.rollout.act import Choices, StepInputs, act, choices_at, observe, pick
 from reoac_jax.rollout.branch import Branching, look_ahead, no_candidates
 from reoac_jax.rollout.denoising import Decision
 from reoac_jax.rollout.settings import RolloutSettings
@@ -83,20 +84,15 @@ class OperatorDecider(ActorDecider):
         """turn: int32 `[B]`, steps that the row has taken, where these are not `step`."""
         settings, generated = self.settings, state.generated
         inputs = self.inputs(rows)
-        choices = choices_at(generated, prediction, step, inputs, settings)
-        observation = observe(
-            inputs, settings, generated, state.previous, prediction, step, choices
-        )
-        heads = inputs.heads(observation, step)
-        keys = inputs.prompts.keys
-        policy = OneOperator(heads.logits, choices.legal)
-        chosen = pick(policy, keys, step if turn is None else turn, settings)
-        stops, acting = jnp.zeros_like(active), step
+        turn = step if turn is None else turn
         if settings.stop_value is not None:
+            last = jnp.full_like(step, settings.max_steps - 1)  # which reveals everything
+            _, _, policy, heads = self._seen(inputs, state, prediction, last)
             assert heads.q is not None
-            stops = policy.value(heads.q) >= settings.stop_value
-            acting = jnp.where(stops, settings.max_steps - 1, step)  # which reveals everything
-        own = act(generated, prediction, chosen, acting, choices.selected, settings)
+            step = jnp.where(policy.value(heads.q) >= settings.stop_value, last, step)
+        choices, observation, policy, heads = self._seen(inputs, state, prediction, step)
+        chosen = pick(policy, inputs.prompts.keys, turn, settings)
+        own = act(generated, prediction, chosen, step, choices.selected, settings)
 
         scheduled = branching = jnp.zeros_like(active)
         looks_ahead = jnp.zeros((), bool)
@@ -107,7 +103,7 @@ class OperatorDecider(ActorDecider):
             scheduled = jnp.isin(step, jnp.array(settings.branch_steps, jnp.int32))
             branches = jnp.array([operator.branches for operator in settings.operators])
             branching = active & (scheduled | branches[own.operator])
-            branching &= acting < settings.max_steps - 1
+            branching &= step < settings.max_steps - 1
             looks_ahead = branching.any()
             if settings.together is not None:
                 looks_ahead = settings.together(looks_ahead)
@@ -120,7 +116,7 @@ class OperatorDecider(ActorDecider):
                     choices,
                     chosen,
                     branching,
-                    acting,
+                    step,
                     inputs,
                     settings,
                 ),
@@ -129,6 +125,7 @@ class OperatorDecider(ActorDecider):
 
         update = done.action.update
         valued = jnp.int32(settings.filled)
+        looks = 1 if settings.stop_value is None else 2  # of the critic at the row
         # One that the actor asked for costs what asking costs, a scheduled one what it executed.
         operator = jnp.where(scheduled & branching, done.action.operator, own.operator)
         record = Trajectory(
@@ -143,13 +140,13 @@ class OperatorDecider(ActorDecider):
             q=heads.q,
             legal=choices.legal,
             chosen=chosen,
-            decided=~(scheduled & branching) & ~settings.is_forced(acting),
+            decided=~(scheduled & branching) & ~settings.is_forced(step),
             operator=operator,
             executed=done.action.operator,
             cost=jnp.array(settings.costs, jnp.float32)[operator],
             # A row's own pass, unless the last step gave it one, and one for each candidate; beside
             # each that of a critic that is a backbone.
-            forward_passes=asked + valued + branching * settings.branch_k * (1 + valued),
+            forward_passes=asked + looks * valued + branching * settings.branch_k * (1 + valued),
             branched=branching,
             candidates=done.candidates,
         )
@@ -161,13 +158,25 @@ class OperatorDecider(ActorDecider):
         return Decision(
             state=following,
             record=record,
-            finished=stops | self.finished(following, step + 1),
+            finished=self.finished(following, step + 1),
             prediction=done.following,
             fresh=kept | looks_ahead,
             kept=kept,
             operator=operator,
-            passes=valued + looks_ahead * settings.branch_k * (1 + valued),
+            passes=looks * valued + looks_ahead * settings.branch_k * (1 + valued),
         )
+
+    def _seen(
+        self, inputs: StepInputs, state: Rows, prediction: Prediction, step: jax.Array
+    ) -> tuple[Choices, Observation[jax.Array], OneOperator, HeadOutput]:
+        """The rows at these steps, int32 `[B]`, and what the heads say of them."""
+        generated, settings = state.generated, self.settings
+        choices = choices_at(generated, prediction, step, inputs, settings)
+        observation = observe(
+            inputs, settings, generated, state.previous, prediction, step, choices
+        )
+        heads = inputs.heads(observation, step)
+        return choices, observation, OneOperator(heads.logits, choices.legal), heads
 
 
 def written_log_prob(drawn: jax.Array | None, written: jax.Array) -> jax.Array | None:

@@ -216,6 +216,14 @@ class PlainRollout:
         extra = {"O_BRANCH": "branch_depth", "O_FAST": "extra_cost"}.get(own.name)
         return own.cost + (getattr(own, extra) if extra else 0.0)
 
+    def valued(self, row, previous, prediction, step):
+        """What the heads say of a row at a step, the legal operators, and V under the actor."""
+        logits, q = self.observe(row, previous, prediction, step)
+        legal = self.legal(row, prediction.tokens, step)
+        weights = {a: math.exp(logits[a]) for a in legal}
+        value = sum(w * q[a] for a, w in weights.items()) / sum(weights.values())
+        return logits, q, legal, value
+
     def run(self):
         s = self.s
         certain = [float(i in self.fixed) for i in range(s.gen_len)]
@@ -228,25 +236,25 @@ class PlainRollout:
             if rule is not None and turn == rule.passes - 1:
                 step = s.max_steps - 1
             valued = int(s.filled)  # a critic that is a backbone makes a pass beside each
-            passes = int(inherited is None) + valued
+            passes = int(inherited is None)
             prediction = self.forward(row, turn) if inherited is None else inherited
             if s.draw.likeliest and not attempts:
                 likeliest = prediction.tokens._replace(
                     token=prediction.tokens.likeliest, confidence=prediction.tokens.highest
                 )
                 prediction = prediction._replace(tokens=likeliest)
-            logits, q = self.observe(row, previous, prediction, step)
-            legal = self.legal(row, prediction.tokens, step)
+            before, looks = step, 1
+            if s.stop_value is not None:
+                *_, value = self.valued(row, previous, prediction, s.max_steps - 1)
+                step, looks = s.max_steps - 1 if value >= s.stop_value else step, 2
+            logits, q, legal, value = self.valued(row, previous, prediction, step)
             chosen = self.pick(logits, legal, turn)
-            weights = {a: math.exp(logits[a]) for a in legal}
-            value = sum(w * q[a] for a, w in weights.items()) / sum(weights.values())
-            ends = s.stop_value is not None and value >= s.stop_value
-            acting = s.max_steps - 1 if ends else step  # the last step reveals everything
-            operator, after, write = self.act(row, prediction.tokens, chosen, acting)
+            passes += looks * valued
+            operator, after, write = self.act(row, prediction.tokens, chosen, step)
             inherited, candidates = None, []
             scheduled = step in s.branch_steps
-            looks = s.operators[operator].name == "O_BRANCH"
-            if s.branch and acting < s.max_steps - 1 and (scheduled or looks):
+            branches = s.operators[operator].name == "O_BRANCH"
+            if s.branch and step < s.max_steps - 1 and (scheduled or branches):
                 others = [a for a in legal if s.operators[a].name != "O_BRANCH"]
                 ranked = sorted(others, key=lambda a: (-q[a], a))[: s.branch_k]
                 instead = ranked[0] if ranked else chosen
@@ -269,14 +277,14 @@ class PlainRollout:
             steps.append(
                 dict(
                     operator=operator, chosen=chosen, written=sorted(write), passes=passes,
-                    legal=legal, decided=not self.forced(acting) and not (scheduled and candidates),
+                    legal=legal, decided=not self.forced(step) and not (scheduled and candidates),
                     cost=self.cost(operator), tokens=row.tokens,
                     candidates=[(c[0], c[4]) for c in candidates],
                 )
             )  # fmt: skip
-            previous, row = row.tokens, after
-            step += 1
-            if not (ends or self.finished(row, step)):
+            previous, row, ended = row.tokens, after, self.finished(after, step + 1)
+            step = before + 1
+            if not ended:
                 continue
             attempts.append((value, row.tokens))
             if rule is None:

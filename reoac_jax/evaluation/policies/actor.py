@@ -61,9 +61,9 @@ class Actor(PolicyType):
     )
     stop_value: float = parameter(
         NEVER,
-        "of one over operators: a row whose value is at least so much by the critic reveals all "
-        "that is left and ends; a critic that is a backbone makes its passes for it; 2: no row "
-        "does, for no reward is above 1",
+        "of one over operators: a row that the critic values at least so much as it would end "
+        "now reveals all that is left and ends; a critic that is a backbone makes two passes a "
+        "step for it; 2: no row does, for no reward is above 1",
         low=ALWAYS,
         high=NEVER,
     )
