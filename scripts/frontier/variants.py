@@ -61,7 +61,7 @@ _CHECKED = tuple(
     for writer in (WRITERS[-1], "schedule:counts=1-1-1-1-1-2")
     for passes in (8, 11, 14, 17, 21)
 )
-# Values of a row from which on it ends, or below which it is written again.
+# Values of a row, if it ends now, from which on it does; of a complete one, below which it goes on.
 _ENDS = tuple(f"{ACTOR}:stop_value={v}" for v in (0.8, 0.9, 0.95))
 _AGAIN = (
     *(f"{ACTOR}:remask_value=0.5,remask_share={s},passes=21" for s in (0.5, 1.0)),
@@ -118,7 +118,8 @@ GROUPS = {
             ACTOR,
             *_ENDS,
             *_AGAIN,
-            f"{ACTOR}:stop_value=0.95,remask_value=0.5,passes=21",
+            f"{ACTOR}:stop_value=0.8,remask_value=0.5,passes=21",
+            f"{ACTOR}:stop_value=0.8,remask_value=0.5,passes=32",
         ),
         ("explained_variance", "explained_variance_by_step", "critic_loss"),
         {
@@ -144,7 +145,12 @@ GROUPS = {
         },
     ),
     "trained": Variants(
-        (ACTOR, *(f"{ACTOR}:remask_value=0.5,passes={passes}" for passes in (12, 18, 24))),
+        (
+            ACTOR,
+            *(f"{ACTOR}:remask_value=0.5,passes={passes}" for passes in (12, 18, 24)),
+            *_ENDS,
+            *(f"{_ENDS[0]},remask_value=0.5,passes={passes}" for passes in (12, 18, 24)),
+        ),
         ("explained_variance_by_step", "critic_loss", "accuracy"),
         {
             "features": {},
