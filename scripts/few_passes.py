@@ -3,14 +3,17 @@
     python scripts/few_passes.py --config configs/tiny_few_passes.py \\
         --output benchmarks/few_passes_tiny
     python scripts/few_passes.py --config configs/mixed_few_passes.py --seeds 1 \\
+        --after configs/mixed_trajectory.py --subjects start control full \\
         --output benchmarks/few_passes_mixed
 
 Four backbones: as it is; fine-tuned further (as many gradient steps and as many examples as the
 training below has steps and episodes, with the settings of its own last stage); trained by the
-configuration, once for each seed, all weights and an overlay (LoRA). Each is swept alike: rules
-that decide themselves how much they reveal, and schedules by hand, on the development split; what
-lies on the upper hull there, and the best schedule of each length, is measured on the test split,
-so that each stands in its own best order at every budget.
+configuration, once for each seed, all weights and an overlay (LoRA). With `--after` the training
+has two runs: that configuration's, and from the backbone that it leaves the one of `--config`.
+
+Each is swept alike: rules that decide themselves how much they reveal, and schedules by hand, on
+the development split; what lies on the upper hull there, and the best schedule of each length, is
+measured on the test split, so that each stands in its own best order at every budget.
 
 Beside it: the last three checkpoints on the development split in the order of training, and how
 many problems 8 drawn answers solve and how many of them differ. OUTPUT.jsonl holds the rows, and a
@@ -40,6 +43,7 @@ from frontier.budgets import Point, at_budget, over_seeds, paired_difference, up
 from frontier.measure import (
     Study,
     as_options,
+    kept_backbone,
     of_its_lengths,
     run_parent,
     studying,
@@ -56,7 +60,7 @@ from reoac_jax.evaluation.policies import Policy
 from reoac_jax.evaluation.scoring import evaluate_policy
 from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
 from reoac_jax.runs.folder import CHECKPOINTS
-from reoac_jax.system.errors import RunError, run_command
+from reoac_jax.system.errors import InputError, RunError, run_command
 from reoac_jax.system.files import replacing_file, write_json
 from reoac_jax.tasks.problem_set import ProblemSet
 
@@ -92,14 +96,17 @@ LENGTHS = {  # by the generated positions of a row
         (3.0, 4.0, 5.0, 6.0, 7.0),
     ),
     25: Lengths(  # answers of 12, 18 and 24 tokens
-        "4-4-4-4-4",
+        "3-3-3-3-3-3-3",
         (
             "6-6-6", "4-4-8", "5-5-5-5", "4-4-5-5", "4-4-4-4-4", "3-4-4-4-5", "3-3-3-4-4-4",
             "2-3-4-4-4-4", "3-3-3-3-3-3-3", "2-2-2-3-3-3-3-3", "1-1-2-2-2-3-3-3-3",
             "1-1-1-1-1-2-2-2-2-2", "2-2-2-2-2-2-2-2-2-2-2",
         ),
         (4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0),
-        (("dilated:block_len=0", "dilated"),),
+        (
+            ("dilated:block_len=0", "dilated"),
+            *((f"left_to_right:steps={n},skip_eos=true", "by length") for n in (4, 5, 6, 7, 8, 10)),
+        ),
     ),
 }  # fmt: skip
 RULES = (
@@ -123,6 +130,7 @@ def main(argv: Sequence[str]) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", required=True)
+    parser.add_argument("--after", help="configuration of a training before that of --config")
     parser.add_argument("--output", type=Path, required=True, help="path without an ending")
     parser.add_argument("--subjects", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
     parser.add_argument("--seeds", type=int, default=3, help="training runs of each")
@@ -161,18 +169,25 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def before(study: Study) -> dict[str, str]:
+    """The key of the backbone as it was before all training."""
+    return {"backbone.path": study.config(study.options.after).backbone.path}
+
+
 def as_it_is(study: Study, seed: int) -> Subject:
-    config = study.config()
+    config = study.config(**before(study))
     parts = load_parts(config)
     return config, parts, untrained(config, parts)
 
 
 def fine_tuned(study: Study, seed: int) -> Subject:
     """The backbone fine-tuned further by its last stage's settings on the episodes' problems."""
-    training = study.config(seed=seed)
-    steps = training.train.iterations * training.train.backbone_steps
-    examples = training.train.iterations * training.train.episodes_per_iter
+    files = dict.fromkeys([study.options.config, study.options.after or study.options.config])
+    runs = [study.config(file, seed=seed, **before(study)) for file in files]
+    steps = sum(run.train.iterations * run.train.backbone_steps for run in runs)
+    examples = sum(run.train.iterations * run.train.episodes_per_iter for run in runs)
     changes = {
+        **before(study),
         "seed": seed,
         "backbone.dropout": 0.0,
         "sft.steps": steps,
@@ -183,7 +198,7 @@ def fine_tuned(study: Study, seed: int) -> Subject:
         "sft.eval_every": 10**8,
         "sft.checkpoint_every": 200,
     }
-    parent = run_parent(study, f"{CONTROL} {seed}", training)
+    parent = run_parent(study, f"{CONTROL} {seed}", runs[0])
     if not list(parent.glob("*/backbone")):
         argv = ["--config", study.options.config, *study.overrides, *as_options(changes)]
         if sft.main([*argv, f"--config.exp_name={parent.name}"]) != 0:
@@ -195,6 +210,8 @@ def fine_tuned(study: Study, seed: int) -> Subject:
 
 def trained_backbone(study: Study, seed: int, subject: str, changes: Mapping[str, Any]) -> Subject:
     """What a training run gave, its last checkpoint; the last few are measured on the way."""
+    if study.options.after:
+        changes = {**changes, "backbone.path": trained_before(study, seed, subject)}
     training = study.config(seed=seed, **changes)
     run = trained_run(study, f"{subject} {seed}", study.options.config, training, changes)
     config = study.config(**changes)
@@ -214,6 +231,18 @@ def trained_backbone(study: Study, seed: int, subject: str, changes: Mapping[str
             before,
         )
     return config, parts, load_trained(run / CHECKPOINTS, parts)
+
+
+def trained_before(study: Study, seed: int, subject: str) -> Path:
+    """The folder of the backbone that the training of `--after` left."""
+    if subject == LORA:
+        raise InputError("--after trains all weights; expected --subjects without " + LORA)
+    file, label = study.options.after, f"before {seed}"
+    config = study.config(file, seed=seed)
+    return kept_backbone(
+        run_parent(study, f"{label} backbone", config),
+        lambda: trained_run(study, label, file, config, {}),
+    )
 
 
 MAKERS: Mapping[str, Callable[[Study, int], Subject]] = {

@@ -55,6 +55,7 @@ from frontier.grids import (
 from frontier.measure import (
     Study,
     as_options,
+    kept_backbone,
     of_its_lengths,
     run_parent,
     studying,
@@ -66,11 +67,8 @@ from ml_collections import FrozenConfigDict
 from sequence_search import search_sequence
 
 from reoac_jax import sft
-from reoac_jax.backbone import save_backbone
-from reoac_jax.backbone.store import tokenizer_files
 from reoac_jax.config import config_hash, parse_command_line
 from reoac_jax.evaluation.policies import ACTOR, BETWEEN, RANDOM
-from reoac_jax.learning.exported import restore_backbone
 from reoac_jax.learning.parts import Parts, Trained, load_parts, load_trained, untrained
 from reoac_jax.runs.folder import CHECKPOINTS
 from reoac_jax.system.errors import InputError, RunError, run_command
@@ -314,13 +312,10 @@ def measure_together(study: Study) -> None:
 def trajectory_backbone(study: Study, file: str) -> Path:
     """A folder with the backbone as the trajectory's first run left it."""
     config = study.config(file, seed=0)
-    folder = run_parent(study, "trajectory backbone", config)
-    if not folder.exists():
-        run = trained_run(study, "trajectory 0", file, config, {})
-        sizes, params, base = restore_backbone(run / CHECKPOINTS)
-        source = {"run": str(run)}
-        save_backbone(folder, sizes, params, source=source, tokenizer=tokenizer_files(base))
-    return folder
+    return kept_backbone(
+        run_parent(study, "trajectory backbone", config),
+        lambda: trained_run(study, "trajectory 0", file, config, {}),
+    )
 
 
 def same_orders(

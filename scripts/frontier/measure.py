@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,11 +11,15 @@ from ml_collections import FrozenConfigDict
 
 from frontier.rows import Row, Rows, pack
 from reoac_jax import train
+from reoac_jax.backbone import save_backbone
+from reoac_jax.backbone.store import tokenizer_files
 from reoac_jax.config import config_hash, load_config
 from reoac_jax.devices import sharding
 from reoac_jax.evaluation.policies import Policy
 from reoac_jax.evaluation.scoring import evaluate_policy, scores
+from reoac_jax.learning.exported import restore_backbone
 from reoac_jax.learning.parts import Parts, Trained
+from reoac_jax.runs.folder import CHECKPOINTS
 from reoac_jax.system.errors import InputError, RunError
 from reoac_jax.tasks import Problem, Task, make_task
 from reoac_jax.tasks.problem_set import ProblemSet
@@ -184,3 +188,13 @@ def trained_run(
             f"the training run {parent.name} was stopped; the same command goes on with it"
         )
     return max(parent.iterdir(), key=lambda run: run.name)
+
+
+def kept_backbone(folder: Path, run: Callable[[], Path]) -> Path:
+    """A folder with the backbone that a finished run left: written unless it is there."""
+    if not folder.exists():
+        made = run()
+        sizes, params, base = restore_backbone(made / CHECKPOINTS)
+        source = {"run": str(made)}
+        save_backbone(folder, sizes, params, source=source, tokenizer=tokenizer_files(base))
+    return folder
