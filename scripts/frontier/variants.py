@@ -161,7 +161,10 @@ GROUPS = {
         },
         (
             *_RULES[-3:], "threshold:threshold=0.9,block_len=0",
-            *(f"schedule:counts={c}" for c in ("4-4", "3-3-3", "2-2-4", "1-2-2-2-2")),
+            *(
+                f"schedule:counts={c}"
+                for c in ("4-4", "3-3-3", "2-2-4", "1-2-2-2-2", "2-2", "2-2-2", "1-2-2-2", "2-2-3")
+            ),
         ),
         tuple(
             f"{CHECKED}:passes={passes},sampler=schedule:counts=2-2-2-2"
