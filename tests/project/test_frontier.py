@@ -1,6 +1,7 @@
 """Hull, budget and intervals of the study, against plain computations."""
 
 import importlib
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from reoac_jax.system.errors import run_command
+from reoac_jax.system.errors import InputError, run_command
 from scripts.frontier import budgets
 from scripts.frontier.budgets import (
     Point,
@@ -148,6 +149,40 @@ def test_seeds_have_students_interval():
         over_seeds([0.5])
 
 
+def test_an_actor_over_a_trained_backbone_is_compared_with_mixtures_of_either_alone(
+    monkeypatch, tmp_path
+):
+    """What checks is no rival, nor is what takes more passes, but a mixture with it is."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
+    together = importlib.import_module("together")
+
+    def row(policy, family, passes, right, split="test"):
+        solved = np.packbits(np.arange(100) < right).tobytes().hex()
+        return {
+            "subject": family, "seed": 0, "policy": policy, "family": family, "passes": passes,
+            "split": split, "problems": 100, "correct": solved, "accuracy": right / 100,
+        }  # fmt: skip
+
+    rows = [
+        row("a", "rule", 2.0, 10), row("b", "rule", 6.0, 50), row("d", "rule", 3.0, 80, "dev"),
+        row("c", "check_and_rewrite", 3.0, 90),
+    ]  # fmt: skip
+    file = tmp_path / "alone.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    alone = together.alone_in(file, 100)
+    found = together.against(row("actor", "actor", 4.0, 45), alone)
+    assert found["best"]["policy"] == "a" and found["mixture_accuracy"] == pytest.approx(0.3)
+    assert found["paired_difference_to_best"]["mean"] == pytest.approx(0.35)
+    assert found["paired_difference_to_mixture"]["mean"] == pytest.approx(0.15)
+    assert "best" not in together.against(
+        row("actor", "actor", 1.0, 45), together.alone_in(file, 100)
+    )
+    with pytest.raises(InputError, match="no rows on 7 test problems"):
+        together.alone_in(file, 7)
+    with pytest.raises(InputError, match="expected the .jsonl of a study"):
+        together.alone_in(tmp_path / "absent.jsonl", 7)
+
+
 def test_backbones_are_compared_at_a_budget_over_seeds_and_problems(monkeypatch):
     """Two seeds of the trained one; the start's best is a mixture of two of its points."""
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
@@ -280,5 +315,5 @@ def test_a_missing_configuration_is_said_before_anything_is_measured(
 ):
     monkeypatch.setattr(study, "measure_samplers", lambda _: pytest.fail("measured"))
     argv = ["--config", "configs/mixed.py", "--output", str(tmp_path / "out")]
-    assert run_command(study.main, [*argv, "--stages", "samplers", "trajectory"]) == 2
-    assert "there is no configs/mixed_trajectory.py" in capsys.readouterr().err
+    assert run_command(study.main, [*argv, "--stages", "samplers", "together"]) == 2
+    assert "there is no configs/mixed_together.py" in capsys.readouterr().err
