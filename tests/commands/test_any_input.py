@@ -161,6 +161,10 @@ def test_operators_of_any_configuration_on_any_row(changes, written, frontier, c
             assert row.sum() == min(frontier.sum(), operator.max_tokens)
             least = confidence[row].min(initial=1.0)
             assert (confidence[frontier & ~row] <= least).all() and not (row & ~frontier).any()
+        elif operator.name == "O_SHARE":
+            assert bool(row.any()) == bool(frontier.any()) and not (row & ~frontier).any()
+            left, last = np.flatnonzero(frontier & ~row), np.flatnonzero(row)
+            assert not len(left) or left[0] > last[-1]  # in reading order
         else:
             size = 1 if operator.name == "O_NEXT" else operator.scope_len
             size, places = min(size, GENERATED), np.flatnonzero(row)

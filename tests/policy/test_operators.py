@@ -39,6 +39,12 @@ def plain_selection(operator, tokens, masked, confidence, anchor):
             frontier = [i for i in range(size) if masked[i]]
             best = sorted(frontier, key=lambda i: (-confidence[i], i))
             return set(best[: operator.max_tokens])
+        case "O_SHARE":
+            frontier = [i for i in range(size) if masked[i]]
+            length = tokens.index(toy.EOS_ID) if toy.EOS_ID in tokens else size
+            count = max(math.ceil(Fraction(str(operator.share)) * length), 1)
+            rest = sum(i < length for i in frontier) <= count
+            return set(frontier if rest else frontier[:count])
         case "O_SCOPE" | "O_BRANCH" | "O_FAST" | "O_NEXT":
             window = 1 if operator.name == "O_NEXT" else operator.scope_len
             start = max(size - window, 0)
@@ -56,6 +62,7 @@ def test_selection_equals_plain_python(anchor, sizes):
     windows = {"O_SCOPE": windows[0], "O_BRANCH": windows[1], "O_FAST": windows[2]}
     changes = {"O_NUM": {"max_tokens": few}, "O_OP": {"max_tokens": many}}
     changes["O_CONFIDENT"] = {"max_tokens": few}
+    changes["O_SHARE"] = {"share": few / 10}
     changes |= {name: {"scope_len": size} for name, size in windows.items()}
     operators = toy.operators(tuple(OPERATOR_TYPES), **changes)
     rng = np.random.default_rng(0)

@@ -43,6 +43,7 @@ class PlainRollout:
         self.fixed = {i for i, token in enumerate(given) if token != settings.mask_id}
         self.has_digit = np.asarray(vocabulary.has_digit)
         self.is_operator = np.asarray(vocabulary.is_operator)
+        self.is_eos = np.asarray(vocabulary.is_eos)
 
     def forward(self, row, step):
         out = self.denoise(jnp.array([row.tokens], jnp.int32), jnp.array([step], jnp.int32))
@@ -124,10 +125,15 @@ class PlainRollout:
         if own.name in tables:
             wanted = [i for i in range(size) if tables[own.name][seen[i]]]
             return set(wanted[::-1][: own.max_tokens])
+        frontier = [i for i, m in enumerate(masked) if m]
+        if s.update_rule == "denoise":
+            frontier = frontier or sorted(self.due(row, step))
+        if own.name == "O_SHARE":
+            length = next((i for i, t in enumerate(seen) if self.is_eos[t]), size)
+            count = max(math.ceil(round(own.share * length, 3)), 1)
+            rest = sum(i < length for i in frontier) <= count
+            return set(frontier if rest else frontier[:count])
         if own.name == "O_CONFIDENT":
-            frontier = [i for i, m in enumerate(masked) if m] or sorted(self.due(row, step))
-            if s.update_rule == "overwrite":
-                frontier = [i for i, m in enumerate(masked) if m]
             best = sorted(frontier, key=lambda i: (-proposal.confidence[i], i))
             return set(best[: own.max_tokens])
         window = 1 if own.name == "O_NEXT" else own.scope_len

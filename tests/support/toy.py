@@ -132,7 +132,7 @@ def operators(names=ORIGINAL, **changes) -> tuple[Operator, ...]:
     values = {
         "O_NUM": dict(max_tokens=2), "O_OP": dict(max_tokens=3), "O_SCOPE": dict(scope_len=3),
         "O_BRANCH": dict(scope_len=3), "O_FAST": dict(scope_len=5),
-        "O_CONFIDENT": dict(max_tokens=4),
+        "O_CONFIDENT": dict(max_tokens=4), "O_SHARE": dict(share=0.3),
     }  # fmt: skip
     # Of a random backbone no confidence is above the defaults.
     plain = {name: {"threshold": 1.0} | values.get(name, {}) for name in names}
