@@ -137,6 +137,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--dev", type=int, default=1000, help="development problems")
     parser.add_argument("--test", type=int, default=4000, help="test problems")
     options, overrides = parse_command_line(parser, argv)
+    if options.after and LORA in options.subjects:
+        raise InputError(f"--after trains all weights; expected --subjects without {LORA}")
     drawn: dict[str, dict[str, float]] = {}
     with studying(options, overrides) as study:
         lengths = of_its_lengths(study, LENGTHS)
@@ -211,7 +213,7 @@ def fine_tuned(study: Study, seed: int) -> Subject:
 def trained_backbone(study: Study, seed: int, subject: str, changes: Mapping[str, Any]) -> Subject:
     """What a training run gave, its last checkpoint; the last few are measured on the way."""
     if study.options.after:
-        changes = {**changes, "backbone.path": trained_before(study, seed, subject)}
+        changes = {**changes, "backbone.path": trained_before(study, seed)}
     training = study.config(seed=seed, **changes)
     run = trained_run(study, f"{subject} {seed}", study.options.config, training, changes)
     config = study.config(**changes)
@@ -233,10 +235,8 @@ def trained_backbone(study: Study, seed: int, subject: str, changes: Mapping[str
     return config, parts, load_trained(run / CHECKPOINTS, parts)
 
 
-def trained_before(study: Study, seed: int, subject: str) -> Path:
+def trained_before(study: Study, seed: int) -> Path:
     """The folder of the backbone that the training of `--after` left."""
-    if subject == LORA:
-        raise InputError("--after trains all weights; expected --subjects without " + LORA)
     file, label = study.options.after, f"before {seed}"
     config = study.config(file, seed=seed)
     return kept_backbone(

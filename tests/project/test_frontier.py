@@ -317,3 +317,12 @@ def test_a_missing_configuration_is_said_before_anything_is_measured(
     argv = ["--config", "configs/mixed.py", "--output", str(tmp_path / "out")]
     assert run_command(study.main, [*argv, "--stages", "samplers", "together"]) == 2
     assert "there is no configs/mixed_together.py" in capsys.readouterr().err
+
+
+def test_a_training_before_takes_no_overlay(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
+    few_passes = importlib.import_module("few_passes")
+    monkeypatch.setattr(few_passes, "studying", lambda *_: pytest.fail("measured"))
+    argv = ["--config", "configs/mixed_few_passes.py", "--output", str(tmp_path / "out")]
+    assert run_command(few_passes.main, [*argv, "--after", "configs/mixed_trajectory.py"]) == 2
+    assert "--after trains all weights" in capsys.readouterr().err
