@@ -179,7 +179,7 @@ def test_variants_reach_what_they_test():
     branch = by_name["features_only"]
     own = branch.branched & branch.decided
     assert own.any() and (branch.operator[own] == 3).all() and (branch.executed[own] != 3).all()
-    for name in ("denoise_stop", "critic_backbone"):
+    for name in ("denoise_stop", "critic_backbone_stop"):
         counts = by_name[name].active.sum(axis=0)
         assert counts.min() < counts.max() == len(by_name[name].active)  # some end early
     masked_again = by_name["remask"]

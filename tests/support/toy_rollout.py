@@ -67,7 +67,8 @@ VARIANTS = {
         "remasking": Remasking(100.0, 1.0, 13), "draw": DrawSettings("sample", 0.7).for_attempts(),
         "stop_value": 0.1, "empty_operator": "mask",
     },
-    "critic_backbone": {
+    "critic_backbone": {"filled": True, "use_hidden": False, "repair_tokens": 1},
+    "critic_backbone_stop": {
         "filled": True, "use_hidden": False, "repair_tokens": 1, "stop_value": 0.2,
     },
     "critic_backbone_branch": {
