@@ -42,6 +42,8 @@ BACKBONES: dict[str, ModelConfig] = {
     "tiny_mdlm": _TINY,
     "tiny_trajectory": _TINY,
     "mixed_mdlm": _TINY,
+    "mixed_trajectory": _TINY,
+    "mixed_few_passes": _TINY,
     "arithmetic_mdlm": _TINY,
     "qwen3": _published("qwen3"),
     "dream": _published("dream"),
