@@ -17,7 +17,6 @@ comparison.
 
 import argparse
 import itertools
-import json
 import platform
 import shlex
 import sys
@@ -33,7 +32,7 @@ import numpy as np
 from frontier.budgets import Point, divided, paired_difference
 from frontier.grids import BOLD, SEARCHED
 from frontier.measure import Study, answer_length, studying
-from frontier.rows import Row, pack, unpack
+from frontier.rows import Row, pack, rows_of, unpack
 from ml_collections import FrozenConfigDict
 from sequence_search import search_sequence
 
@@ -93,16 +92,11 @@ def main(argv: Sequence[str]) -> int:
 
 def actors_of(path: Path, problems: int) -> list[Row]:
     """The study's rows of trained actors on so many test problems. Raises `InputError`."""
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        found = [
-            row
-            for row in rows
-            if row["policy"].startswith(ACTOR) and row["split"] == "test"
-            and row["problems"] == problems and "untrained" not in row["subject"]
-        ]  # fmt: skip
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"--against {path}: {error}; expected the .jsonl of a study") from None
+    found = [
+        row
+        for row in rows_of(path, "--against", problems)
+        if row["policy"].startswith(ACTOR) and "untrained" not in row["subject"]
+    ]
     if not found:
         raise InputError(
             f"--against {path} has no actor on {problems} test problems; expected one at least"

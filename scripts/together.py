@@ -15,7 +15,6 @@ comparison. `scripts/by_length.py` sets rules that know how long each answer is 
 """
 
 import argparse
-import json
 import platform
 import shlex
 import sys
@@ -31,7 +30,7 @@ import numpy as np
 from frontier.budgets import at_budget, over_seeds, paired_difference
 from frontier.grids import BIASED, CHECKED
 from frontier.measure import Study, studying, trained_run
-from frontier.rows import Row, point, unpack
+from frontier.rows import Row, point, rows_of, unpack
 
 from reoac_jax.config import parse_command_line, to_json
 from reoac_jax.evaluation.policies import ACTOR
@@ -81,15 +80,8 @@ def main(argv: Sequence[str]) -> int:
 
 def alone_in(path: Path, problems: int) -> list[Row]:
     """The rows of a study on so many test problems, without what checks. Raises `InputError`."""
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        found = [
-            row
-            for row in rows
-            if row["split"] == "test" and row["problems"] == problems and row["family"] != CHECKED
-        ]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise InputError(f"--alone {path}: {error}; expected the .jsonl of a study") from None
+    rows = rows_of(path, "--alone", problems)
+    found = [row for row in rows if row["family"] != CHECKED]
     if not found:
         raise InputError(f"--alone {path} has no rows on {problems} test problems")
     return found

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from frontier.budgets import Point
+from reoac_jax.system.errors import InputError
 
 Row = dict[str, Any]
 # A row is one measurement; where all of these agree it is the same one and is not made again.
@@ -49,6 +50,18 @@ class Rows:
             flush=True,
         )
         return row
+
+
+def rows_of(path: Path, option: str, problems: int) -> list[Row]:
+    """The rows of another study's .jsonl on so many test problems. Raises `InputError`.
+
+    option: of the command line, which named the file.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [row for row in rows if row["split"] == "test" and row["problems"] == problems]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{option} {path}: {error}; expected the .jsonl of a study") from None
 
 
 def pack(correct: np.ndarray) -> str:
