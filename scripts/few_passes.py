@@ -75,19 +75,15 @@ from reoac_jax.tasks.problem_set import ProblemSet
 class Lengths(NamedTuple):
     """What depends on how many tokens an answer has.
 
-    counts: of training, from the left. schedules: left to right by hand, so many a pass, the last
-    pass all the rest. budgets: mean passes at which the table compares. rules: beside `RULES`.
+    counts: of training through a window, from the left. schedules: left to right by hand, so many
+    a pass, the last pass all the rest. budgets: mean passes at which the table compares. rules:
+    beside `RULES`.
     """
 
     counts: str
     schedules: tuple[str, ...]
     budgets: tuple[float, ...]
     rules: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def order(self) -> str:
-        """The policy in which the backbone is trained."""
-        return f"schedule:counts={self.counts}"
 
 
 LENGTHS = {  # by the generated positions of a row
@@ -145,7 +141,6 @@ def main(argv: Sequence[str]) -> int:
         raise InputError(f"--after trains all weights; expected --subjects without {LORA}")
     drawn: dict[str, dict[str, float]] = {}
     with studying(options, overrides) as study:
-        lengths = of_its_lengths(study, LENGTHS)
         for subject in [name for name in SUBJECTS if name in options.subjects]:
             for seed in range(options.seeds if subject in TRAINED else 1):
                 config, parts, trained = MAKERS[subject](study, seed)
@@ -156,8 +151,10 @@ def main(argv: Sequence[str]) -> int:
     result = {
         "command": shlex.join(["python", "scripts/few_passes.py", *argv]),
         "problems": options.test,
-        "at_budgets": [at(study.rows.all, budget) for budget in lengths.budgets],
-        "in_the_order_of_training": in_order(study.rows.all, lengths.order),
+        "at_budgets": [
+            at(study.rows.all, budget) for budget in of_its_lengths(study, LENGTHS).budgets
+        ],
+        "in_the_order_of_training": in_order(study.rows.all, order_of_training(study)),
         f"pass@{DRAWS}": drawn,
         "config": to_json(study.config()),
         "config_hash": config_hash(study.config()),
@@ -173,6 +170,13 @@ def main(argv: Sequence[str]) -> int:
         figure.savefig(temporary, format="png", dpi=110)
     show(result)
     return 0
+
+
+def order_of_training(study: Study) -> str:
+    """The policy in which the backbone is trained: by a share of the text, or by a window."""
+    if "O_SHARE" in study.config().train.order:
+        return "O_SHARE"
+    return f"schedule:counts={of_its_lengths(study, LENGTHS).counts}"
 
 
 def before(study: Study) -> dict[str, str]:
@@ -230,7 +234,7 @@ def trained_backbone(study: Study, seed: int, subject: str, changes: Mapping[str
             name,
             seed,
             "by hand",
-            of_its_lengths(study, LENGTHS).order,
+            order_of_training(study),
             "dev",
             config,
             parts,
@@ -270,9 +274,12 @@ def sweep(
     That is the hull, the best schedule of each length, and the order of training.
     """
     lengths = of_its_lengths(study, LENGTHS)
-    families = dict([*RULES, *lengths.rules]) | {
-        f"schedule:counts={counts}": "by hand" for counts in lengths.schedules
-    }
+    order = order_of_training(study)
+    families = (
+        dict([*RULES, *lengths.rules])
+        | {order: "by length"}
+        | {f"schedule:counts={counts}": "by hand" for counts in lengths.schedules}
+    )
     rows = [
         study.row(subject, seed, family, policy, "dev", config, parts, trained)
         for policy, family in families.items()
@@ -282,7 +289,7 @@ def sweep(
     for passes in sorted({row["passes"] for row in schedules}):
         alike = [row for row in schedules if row["passes"] == passes]
         best.append(max(alike, key=lambda row: row["accuracy"])["policy"])
-    for policy in dict.fromkeys([*best, lengths.order]):
+    for policy in dict.fromkeys([*best, order]):
         study.row(subject, seed, families[policy], policy, "test", config, parts, trained)
 
 
@@ -292,9 +299,7 @@ def several_draws(
     """Of drawn answers in the order of training: right ones, problems solved, different ones."""
     problems = ProblemSet.load(study.task, "dev", parts.tokenizer, config, study.options.dev)
     drawn = {"evaluation.sample_strategy": "sample"}
-    policy = Policy(
-        of_its_lengths(study, LENGTHS).order, study.config(**drawn), parts, sharding.make_mesh()
-    )
+    policy = Policy(order_of_training(study), study.config(**drawn), parts, sharding.make_mesh())
     texts, correct = [], []
     for seed in range(DRAWS):
         drawing = study.config(**drawn, seed=seed)
