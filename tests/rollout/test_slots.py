@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import toy
-from support.toy_rollout import BATCH, VARIANTS, whole_batch, world
+from support.toy_rollout import BATCH, VARIANTS, prompts_of, whole_batch, world
 
 from reoac_jax.rollout import backbone_denoiser, rollout
 from reoac_jax.rollout.slots import Turn, work_through
@@ -78,11 +78,11 @@ def in_three_slots(settings):
 
 
 def in_few_places(settings, count):
-    return jax.device_get(in_three_slots(settings)(toy.prompts(BATCH), jnp.int32(count)))
+    return jax.device_get(in_three_slots(settings)(prompts_of(settings), jnp.int32(count)))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["denoise_repair", "denoise_repair_branch", "denoise_idle"])
+@pytest.mark.parametrize("name", ["denoise_thresholds", "denoise_mask_branch", "denoise_idle"])
 def test_a_row_is_the_same_in_few_places(name):
     settings = toy.rollout_settings(**VARIANTS[name])
     whole = whole_batch(settings)
@@ -95,7 +95,7 @@ def test_a_row_is_the_same_in_few_places(name):
         )
     needed = part.steps.forward_passes.sum()
     assert needed <= 3 * passes
-    if name == "denoise_repair":  # waiting for the longest of each three would cost more
+    if name == "denoise_thresholds":  # waiting for the longest of each three would cost more
         steps = whole.steps.active.sum(axis=0)[:-1]
         assert passes < sum(steps[i : i + 3].max() for i in range(0, BATCH - 1, 3))
 
