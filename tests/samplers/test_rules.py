@@ -29,6 +29,18 @@ DETERMINISTIC = (
 )  # fmt: skip
 # Each takes a second or two to compile: a fast run has one of each kind.
 FAST = ("confidence", "threshold:threshold=0.5,block_len=0", "path_planning")
+# What is revealed by an even share, by an own number, as long as it is sure, after what it saw
+# before, by rank, by place, and what masks again.
+KINDS = (
+    "entropy:skip_eos=true", "schedule:counts=2-1-1-1-1-1-1", "threshold:threshold=0.5,block_len=0",
+    "klass:threshold=0.3,stable=0.1,history=3,block_len=0", "low_confidence", "dilated",
+    "path_planning:eta=2.5",
+)  # fmt: skip
+# One of each rule that may take more passes than there are steps.
+ADAPTIVE = (
+    "threshold:threshold=0.8,block_len=0", "factor:block_len=0", "entropy_bound:gamma=0.5",
+    "prefix_threshold:threshold=0.6", "klass:threshold=0.4,stable=0.3,block_len=0", "dilated",
+)  # fmt: skip
 EVERY = [pytest.param(t, marks=() if t in FAST else pytest.mark.slow) for t in DETERMINISTIC]
 STARTS = some_starts()
 
@@ -55,38 +67,45 @@ def plain(rule, steps: int):
     ]
 
 
-# With 9 steps a block has more than masks.
-@pytest.mark.parametrize(("block_len", "steps"), [(0, 3), (4, 9)])
-@pytest.mark.parametrize("text", EVERY)
-def test_a_rule_equals_its_plain_version(text, block_len, steps):
-    rule = sampler(text, block_len=block_len)
+def check_against_plain(rule, steps: int) -> np.ndarray:
+    """Returns the rows' passes."""
     result, _ = table_model.run(rule, STARTS, steps)
     expected = plain(rule, steps)
     assert [tuple(row) for row in result.tokens.tolist()] == [tokens for tokens, _ in expected]
     assert result.forward_passes.tolist() == [passes for _, passes in expected]
     assert result.steps.tolist() == result.forward_passes.tolist()
+    assert (result.tokens != MASK).all()
+    return result.forward_passes
+
+
+# Two blocks for three steps: both have fewer steps than masks.
+@pytest.mark.parametrize("text", EVERY)
+def test_a_rule_equals_its_plain_version(text):
+    check_against_plain(sampler(text, block_len=4), 3)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "text", [t for t in DETERMINISTIC if "limit" in sampler(t).parameters()]
-)  # fmt: skip
+@pytest.mark.parametrize("text", KINDS)
+def test_in_one_block_with_more_steps_than_masks(text):
+    check_against_plain(sampler(text, block_len=0), 9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ADAPTIVE)
 def test_an_adaptive_rule_is_bounded_only_if_asked(text):
     for limit in (False, True):
         rule = sampler(text, limit=limit, block_len=2)
         if limit and rule.shares_steps:
             rule = dataclasses.replace(rule, block_len=3)
-        result, _ = table_model.run(rule, STARTS, 2)
-        expected = plain(rule, 2)
-        assert [tuple(row) for row in result.tokens.tolist()] == [tokens for tokens, _ in expected]
-        assert result.forward_passes.tolist() == [passes for _, passes in expected]
-        assert (result.tokens != MASK).all()
-        assert (result.forward_passes.max() <= 2) == limit
+        assert (check_against_plain(rule, 2).max() <= 2) == limit
 
 
 def test_every_rule_is_here():
     random = {"ancestral", "ancestral_cached", "remdm"}  # their laws: test_laws.py
-    assert {text.partition(":")[0] for text in DETERMINISTIC} | random == set(SAMPLERS)
+    names = {text.partition(":")[0] for text in DETERMINISTIC}
+    assert names | random == set(SAMPLERS)
+    adaptive = {name for name in names if "limit" in sampler(name).parameters()}
+    assert {text.partition(":")[0] for text in ADAPTIVE} == adaptive
 
 
 @pytest.mark.slow
@@ -111,20 +130,27 @@ def test_a_block_is_finished_before_the_next_begins():
 ALL = [*SAMPLERS, "remdm:schedule=conf", "remdm:schedule=loop", "ancestral:skip_eos=true"]
 
 
+# Of these the whole batch is worked on at once, too: some carry more from step to step than tokens.
+AT_ONCE = ("ancestral", "klass", "path_planning", "remdm:schedule=conf")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("text", ALL)
 def test_neighbours_and_slots_change_nothing(text):
-    """Drawn tokens: each row as in the whole batch, in two slots, and at another's place."""
+    """Drawn tokens: each row in two slots as at another's place, and as in the whole batch."""
     rule = sampler(text, block_len=4)
-    whole, _ = table_model.run(rule, STARTS, 5, "sample")
-    few, passes = table_model.run(rule, STARTS, 5, "sample", slots=2, count=len(STARTS) - 1)
+    whole, passes = table_model.run(rule, STARTS, 5, "sample", slots=2)
+    assert whole.forward_passes.sum() <= 2 * passes
+    few, _ = table_model.run(rule, STARTS, 5, "sample", slots=2, count=len(STARTS) - 1)
     for field in whole._fields:
         np.testing.assert_array_equal(getattr(few, field)[:-1], getattr(whole, field)[:-1], field)
         assert not getattr(few, field)[-1].any()  # not worked on
-    assert few.forward_passes.sum() <= 2 * passes
     order = np.random.default_rng(3).permutation(len(STARTS))
-    other, _ = table_model.run(rule, STARTS, 5, "sample", order=order)
+    other, _ = table_model.run(rule, STARTS, 5, "sample", slots=2, order=order)
     np.testing.assert_array_equal(other.tokens, whole.tokens[order])
+    if text in AT_ONCE:
+        together, _ = table_model.run(rule, STARTS, 5, "sample")
+        jax.tree.map(np.testing.assert_array_equal, together, whole)
     given = np.array(STARTS) != MASK
     assert (whole.tokens != MASK).all()
     np.testing.assert_array_equal(whole.tokens[given], np.array(STARTS)[given])
