@@ -1,5 +1,6 @@
 """Every pair of enumerated settings runs an iteration, or is refused before anything compiles."""
 
+import collections
 import itertools
 import json
 import random
@@ -60,9 +61,17 @@ def flat(config, prefix=""):
             yield f"{prefix}{key}", value
 
 
-def covering(values: dict[str, tuple]) -> tuple[list[dict], set[frozenset]]:
-    """Few legal choices that hold every pair of values between them; and the pairs none holds."""
-    rng = random.Random(71)  # of a hundred, the fewest choices
+# Three at once: final texts hold masks where a step of another operator never wrote.
+THREE = {
+    "rollout.update_rule": "overwrite", "objective.backbone": "generated",
+    "backbone.finetune_mode": "lora", "train.episodes_per_prompt": 2,
+}  # fmt: skip
+
+
+def covering(values: dict[str, tuple], first: dict) -> tuple[list[dict], set[frozenset]]:
+    """Few legal choices that hold every pair of values between them, the first one those of
+    `first`; and the pairs none holds."""
+    rng = random.Random(133)  # of a hundred, the fewest choices
     complete = dict(flat(load_config(TINY))) | SMALL
 
     def legal(choice):
@@ -75,38 +84,46 @@ def covering(values: dict[str, tuple]) -> tuple[list[dict], set[frozenset]]:
     def pairs(choice):
         return {frozenset(pair) for pair in itertools.combinations(choice.items(), 2)}
 
-    open_pairs = {
+    def possible(pair):
+        anything = ({k: rng.choice(x) for k, x in values.items()} for _ in range(100))
+        return any(legal(choice | dict(pair)) for choice in anything)
+
+    def grown(choice):
+        """More and more of a choice, each time the value that holds the most open pairs."""
+        choice = dict(choice)
+        for key in rng.sample(list(values), len(values)):
+            if key in choice:
+                continue
+
+            def gain(value, key=key):
+                new = {frozenset({(key, value), other}) for other in choice.items()}
+                return len(new & open_pairs) if not new & refused else -1
+
+            choice[key] = max(rng.sample(values[key], len(values[key])), key=gain)
+        return choice
+
+    every = {
         frozenset({(a, x), (b, y)})
         for a, b in itertools.combinations(values, 2)
         for x in values[a]
         for y in values[b]
     }
-    chosen, refused = [], set()
-    for pair in sorted(open_pairs, key=sorted):
-        if pair not in open_pairs:
-            continue
-        tried = []
-        for _ in range(400):
-            choice = {key: rng.choice(options) for key, options in values.items()} | dict(pair)
-            if legal(choice):
-                tried.append(choice)
-        if not tried:
-            refused.add(pair)
-            open_pairs.discard(pair)
-            continue
-        best = max(tried, key=lambda choice: len(pairs(choice) & open_pairs))
-        chosen.append(best)
-        open_pairs -= pairs(best)
+    refused = {pair for pair in sorted(every, key=sorted) if not possible(pair)}
+    open_pairs, chosen, begin = every - refused, [], first
+    while open_pairs:
+        tried = [choice for choice in (grown(begin) for _ in range(20)) if legal(choice)]
+        if tried:
+            chosen.append(max(tried, key=lambda choice: len(pairs(choice) & open_pairs)))
+            open_pairs -= pairs(chosen[-1])
+        if open_pairs:  # of the values that are in most of them
+            count = collections.Counter(value for pair in open_pairs for value in pair)
+            begin = max(
+                sorted(open_pairs, key=sorted), key=lambda pair: sum(count[x] for x in pair)
+            )
     return chosen, refused
 
 
-CHOICES, IMPOSSIBLE = covering(settings())
-# Three at once: final texts hold masks where a step of another operator never wrote.
-CHOICES.append(
-    CHOICES[0]
-    | {"rollout.update_rule": "overwrite", "objective.backbone": "generated"}
-    | {"backbone.finetune_mode": "lora", "train.episodes_per_prompt": 2}
-)
+CHOICES, IMPOSSIBLE = covering(settings(), THREE)
 
 
 def test_what_is_refused():
