@@ -34,6 +34,11 @@ def draws(logits, uniforms, mask_id, draw):
     )
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def whole_pass(model, *arguments):
+    return model.apply(*arguments)
+
+
 def subs(logits, mask_id, temperature=1.0):
     """float64 probabilities, the mask's 0."""
     logits = np.asarray(logits, np.float64).copy()
@@ -53,8 +58,7 @@ def distribution(shape, size, rng):
 @pytest.mark.parametrize(
     ("shape", "size", "temperature"),
     [
-        ("flat", 7, 1.0), ("peaked", 7, 0.6), ("peaked", 300, 1.0), ("flat", 300, 1.7),
-        ("flat", 5000, 0.6), ("peaked", 5000, 1.7),
+        ("peaked", 7, 0.6), ("flat", 300, 1.0), ("flat", 5000, 0.6), ("peaked", 5000, 1.7),
     ],
 )  # fmt: skip
 def test_drawn_frequencies(shape, size, temperature):
@@ -93,8 +97,8 @@ def test_a_tail_of_tiny_probabilities_is_drawn_as_often_as_it_should():
 
 @pytest.mark.parametrize(
     ("size", "draw"),
-    [(size, SAMPLE) for size in (2, 3, 7, 16, 23, 50, 300)]
-    + [(size, draw) for draw in (DrawSettings("sample", 0.3), ARGMAX) for size in (2, 23, 300)],
+    [(size, SAMPLE) for size in (2, 3, 16, 23, 300)]
+    + [(size, draw) for draw in (DrawSettings("sample", 0.3), ARGMAX) for size in (2, 300)],
 )
 def test_every_draw_has_mass(size, draw):
     """Whatever the distribution, and uniforms at both ends of [0, 1)."""
@@ -151,9 +155,11 @@ def test_margin():
 
 @pytest.mark.parametrize(
     ("temperature", "top_p", "keep_crossing"),
-    [(1.0, top_p, keep) for top_p in (0.0, 0.3, 0.8, 0.999) for keep in (True, False)]
-    + [(0.5, 0.8, True), (0.5, 0.3, False)],
-)
+    [
+        (1.0, 0.0, False), (1.0, 0.3, True), (1.0, 0.8, False), (1.0, 0.999, True),
+        (0.5, 0.8, True), (0.5, 0.3, False),
+    ],
+)  # fmt: skip
 def test_the_nucleus_and_what_is_drawn_from_it(top_p, keep_crossing, temperature):
     rng = np.random.default_rng(3)
     size, rows = 40, 3000
@@ -217,7 +223,7 @@ def test_assemble_rows():
 
 @pytest.mark.parametrize(
     "room, chunk_rows, time_conditioning",
-    [(1, 1, False), (2, 2, True), (5, 3, False), (None, 6, False), (None, 6, True)],
+    [(1, 1, False), (2, 2, True), (5, 3, False), (None, 6, True)],
 )
 def test_predict_equals_the_full_forward_pass(monkeypatch, room, chunk_rows, time_conditioning):
     batch, gen_len, width = 6, 4, 6
@@ -240,7 +246,7 @@ def test_predict_equals_the_full_forward_pass(monkeypatch, room, chunk_rows, tim
         prepared = model.prepare(variables, sigma)
         return predict(model, variables, prepared, rows, lengths, gen_len, uniforms, SAMPLE)
 
-    full = jax.jit(model.apply)(variables, rows, lengths, sigma)
+    full = whole_pass(model, variables, rows, lengths, sigma)
     got = in_chunks(variables)
     for row in range(batch):
         end = int(lengths[row])

@@ -1,5 +1,6 @@
 """The decoders against the outputs of LLaDA's, Dream's and Qwen3's published code."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -20,6 +21,7 @@ GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 TOLERANCE = 1e-4
 
 
+@functools.cache
 def load(name, dtype=jnp.float32):
     """(model, parameters, expected outputs) of a golden folder."""
     folder = GOLDEN / name
@@ -35,9 +37,10 @@ def golden(request):
     return load(request.param)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def forward(model, params, tokens, lengths):
     """Hidden states and the file's own, unshifted logits of whole rows."""
-    return jax.jit(model.apply)({"params": params}, tokens, lengths)
+    return model.apply({"params": params}, tokens, lengths)
 
 
 def full(expected):
@@ -90,11 +93,16 @@ def test_a_positions_logits_come_from_the_place_that_the_family_keeps_them(name,
     """Dream's stand one to the left, those of position 0 at 0; the others' where they belong."""
     model, params, expected = load(name)
     assert model.spec.reads_left == bool(shift)
-    variables, lengths = {"params": params}, full(expected)
-    hidden = model.hidden(variables, expected["input_ids"], lengths, model.prepare(variables))
-    first = jnp.asarray([0, 5, 1])
-    states = model.generated(hidden, first, 19)
-    logits = model.logits(variables, states, model.prepare(variables))
+    first = np.array([0, 5, 1])
+
+    @jax.jit
+    def generated_logits(params):
+        variables = {"params": params}
+        prepared = model.prepare(variables)
+        hidden = model.hidden(variables, expected["input_ids"], full(expected), prepared)
+        return model.logits(variables, model.generated(hidden, first, 19), prepared)
+
+    logits = generated_logits(params)
     for b, start in enumerate(first):
         for i in range(19):
             theirs = expected["logits"][b, max(start + i - shift, 0)]
