@@ -266,7 +266,7 @@ def remdm_law(schedule: str, steps: int, eta: float, top_p: float, keep: bool, s
 
 
 @pytest.mark.parametrize("name", ["ancestral", "ancestral_cached"])
-@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("steps", [1, 5])
 def test_ancestral_draws_its_exact_law(name, steps):
     law = ancestral_law(steps)
     assert p_value(run(name, steps, "sample").tokens, law) > 1e-4
@@ -358,7 +358,8 @@ def test_cached_passes_are_saved_and_change_no_answer():
 @pytest.mark.parametrize("name", ["ancestral_cached", "left_to_right"])
 def test_infilling_draws_the_conditional(name):
     """Given the middle token: exact, for two blanks filled one after the other or by ancestry."""
-    result = run(name, GEN_LEN, "sample", given=(MASK, 1, MASK))
+    steps = GEN_LEN if name == "left_to_right" else 5
+    result = run(name, steps, "sample", given=(MASK, 1, MASK))
     assert (result.tokens[:, 1] == 1).all()
     law = np.zeros_like(JOINT)
     if name == "left_to_right":
@@ -367,5 +368,5 @@ def test_infilling_draws_the_conditional(name):
         assert (result.forward_passes == 2).all()  # nothing is left for the third step
     else:
         assert (result.forward_passes <= 2).all()
-    whole = run(name, GEN_LEN, "sample", rows=2, given=(0, 1, 2))
-    assert whole.tokens.tolist() == [[0, 1, 2]] * 2 and not whole.forward_passes.any()
+    whole = run(name, steps, "sample", given=(0, 1, 2))
+    assert (whole.tokens == [0, 1, 2]).all() and not whole.forward_passes.any()
