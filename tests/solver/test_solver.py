@@ -50,6 +50,13 @@ def solver(backbone) -> Solver:
         yield solver
 
 
+@pytest.fixture(scope="module")
+def actor(run) -> Solver:
+    """The run's own policy; a run needs no configuration."""
+    with Solver.load(run) as solver:
+        yield solver
+
+
 def test_answers_are_those_of_the_evaluation(solver, backbone):
     overrides = [f"--config.backbone.path={backbone}", "--config.task.test_size=12"]
     config = load_config(TINY, overrides)
@@ -84,23 +91,23 @@ def test_infilling(solver):
     assert solver.infill([other]) == [second]
 
 
-def test_the_actor_of_a_run_needs_no_configuration(run):
-    with Solver.load(run) as solver:
-        (answer,) = solver.solve([QUESTION])
-        assert answer.operators and len(answer.operators) == answer.steps
-        assert set(answer.operators) <= {"O_NUM", "O_OP", "O_SCOPE", "O_BRANCH", "O_FAST"}
-        (filled,) = solver.infill([BLANKED])
-        assert filled.text.startswith(f"{QUESTION} 15 - ") and " = 7 , 14 / 7 = " in filled.text
+def test_the_actor_of_a_run_needs_no_configuration(actor):
+    (answer,) = actor.solve([QUESTION])
+    assert answer.operators and len(answer.operators) == answer.steps
+    assert set(answer.operators) <= {"O_NUM", "O_OP", "O_SCOPE", "O_BRANCH", "O_FAST"}
+    (filled,) = actor.infill([BLANKED])
+    assert filled.text.startswith(f"{QUESTION} 15 - ") and " = 7 , 14 / 7 = " in filled.text
 
 
-def test_a_watcher_sees_every_step(run):
+def test_a_watcher_sees_every_step(run, actor, solver):
     seen = []
 
     def watcher(step, tokens, operator):
         acted = None if operator is None else int(operator[0])
         seen.append((int(step[0]), tokens[0].tolist(), acted))
 
-    for policy in ("actor", "confidence"):
+    # The run trained no backbone: a sampler's answers are those over the backbone it began with.
+    for policy, unwatched in (("actor", actor), ("confidence", solver)):
         seen.clear()
         with Solver.load(run, policy=policy, on_step=watcher) as solver:
             (answer,) = solver.solve([QUESTION])
@@ -111,8 +118,7 @@ def test_a_watcher_sees_every_step(run):
         assert left == sorted(left, reverse=True) and left[-1] == 0
         acted = [operator for _, _, operator in seen]
         assert (None in acted) == (policy == "confidence")
-        with Solver.load(run, policy=policy) as unwatched:
-            assert unwatched.solve([QUESTION]) == [answer]
+        assert unwatched.solve([QUESTION]) == [answer]
 
 
 def command(capsys, monkeypatch, argv, stdin: str | None = None, terminal: bool = False):
