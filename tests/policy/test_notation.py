@@ -255,13 +255,13 @@ def test_equations_over_several_tokens(shared_data):
     texts = [styled_answer(x, "equations") if i % 2 else x for i, x in enumerate(answers)]
     like = [i for text in (" 1", "25", "0", ".", "5", "=", "+", "-", "*", "/", "(", ")", "%", ",")
             for i in ids(world[0], text)]  # fmt: skip
-    rows = annotated_rows(world, texts, 128, like)[:200]
+    rows = annotated_rows(world, texts, 128, like)[:100]
     prompts = [ids(world[0], "Tom has 1,250 apples, 3.5 pears and 12.")] * len(rows)
-    found = compare_annotated(Gsm8k, world, prompts, rows, 32, 200)
+    found = compare_annotated(Gsm8k, world, prompts, rows, 32, 100)
     assert 0.2 < found["filled_checks"].mean() < 0.9
     exactly = ["<<1250/2=625>> <<.5*(12-3.5)=4.25>> <<-3+5%=-2.95>> #### -2.95", "<<3.50=7/2>> 7"]
     rows = padded([ids(world[0], text) for text in exactly], 128, world[0].eos_token_id)
-    found = read(Gsm8k, world, prompts[:2], rows, width=32, batch=200)
+    found = read(Gsm8k, world, prompts[:2], rows, width=32, batch=100)
     for name, values in (
         ("true_share", (1, 1)), ("checks", (1, 0)), ("known_share", (3 / 7, 1)),
         ("given_used", (1, 1 / 3)), ("reaches", (1, 0)),
@@ -333,7 +333,7 @@ def test_a_rollout_sees_the_row_and_its_proposals():
         use_hidden=False, draw=DrawSettings("argmax", 1.0),
     )  # fmt: skip
     vocabulary = build_vocabulary(toy.tokenizer(), toy.VOCAB_SIZE, toy.MASK_ID, symbols=True)
-    model, params = toy.backbone(3)
+    model, params = toy.backbone(3, blocks=1)
     modules, heads = toy.heads(settings, 4)
     prompts = toy.prompts(6)
 
