@@ -148,14 +148,16 @@ def episodes_of(steps, final, prompts):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "overlay"),
     [
-        {}, {"update_rule": "overwrite"}, {"time_conditioned": True},
-        {"repair_tokens": 2, "repair_threshold": 0.6, "max_steps": 9},
+        ({}, False), ({}, True), ({"update_rule": "overwrite"}, False),
+        (
+            {"time_conditioned": True, "repair_tokens": 2, "repair_threshold": 0.6, "max_steps": 9},
+            True,
+        ),
     ],
-    ids=["denoise", "overwrite", "time", "repair"],
+    ids=["full", "lora", "overwrite-full", "time-repair-lora"],
 )  # fmt: skip
-@pytest.mark.parametrize("overlay", [False, True], ids=["full", "lora"])
 def test_the_ratio_is_one_before_the_first_step(changes, overlay):
     """In float32, of everything that was written, with LoRA merged there and in its layers here."""
     draw = DrawSettings("sample", TEMPERATURE, drawn=True)
