@@ -38,11 +38,13 @@ def plain_mlp(params, x):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("operators", [2, 5])
-@pytest.mark.parametrize("use_hidden", [False, True])
 @pytest.mark.parametrize(
-    ("use_extra", "use_preview"), [(False, False), (True, False), (True, True)]
-)
+    ("use_hidden", "use_extra", "use_preview", "operators"),
+    [
+        (False, False, False, 2), (True, False, False, 5), (True, True, False, 2),
+        (False, True, True, 5), (True, True, True, 2),
+    ],
+)  # fmt: skip
 def test_heads_equal_a_plain_mlp_of_the_parts_they_read(
     use_hidden, use_extra, use_preview, operators
 ):
