@@ -335,14 +335,10 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path, command):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("fault", ["truncated", "unknown key"])
-def test_the_process_itself_exits_with_2(tmp_path, fault):
-    if fault == "truncated":
-        data = (SMALL / "model.safetensors").read_bytes()[:-1]
-        source, named = write_folder(tmp_path / "source", data=data), "model.safetensors"
-    else:
-        make, named = TENSOR_FAULTS[fault]
-        source = write_folder(tmp_path / "source", make())
+def test_the_process_itself_exits_with_2(tmp_path):
+    """On a file that native code reads, which has a standard error of its own."""
+    data = (SMALL / "model.safetensors").read_bytes()[:-1]
+    source = write_folder(tmp_path / "source", data=data)
     before = on_disk(tmp_path)
     done = subprocess.run(
         [sys.executable, ROOT / "convert" / "mdlm_to_flax.py", "--source", source]
@@ -353,5 +349,5 @@ def test_the_process_itself_exits_with_2(tmp_path, fault):
     )
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
-    assert named in done.stderr
+    assert "model.safetensors" in done.stderr
     assert on_disk(tmp_path) == before

@@ -340,7 +340,7 @@ def test_an_adapter_with_a_weight_twice_or_none_or_other_keys_is_refused(
     assert "adapter_model.safetensors" in line
 
 
-FOLDERS = ["plain", "with space", "it's", 'a "quoted" one', "$(touch pwned)", "`touch pwned`;&"]
+FOLDERS = ["plain", 'it\'s a "quoted" one; $(touch pwned) `touch pwned`;&']
 
 
 @pytest.mark.process

@@ -191,13 +191,13 @@ def test_space_around_an_answer_is_not_part_of_it(pool):
 
 @pytest.mark.slow
 def test_right_answers_with_punctuation_in_the_box(pool, shared_data):
-    rows = list(read_rows(shared_data / "math" / "train.jsonl"))[:600]
+    rows = list(read_rows(shared_data / "math" / "train.jsonl"))[:200]
     answers = [problem_from_row(row, "train").target_answer for row in rows]
     plain = pool.judge([(rf"\boxed{{{answer}}}", answer) for answer in answers])
     for mark in (".", ",", r".\,"):
         dressed = pool.judge([(rf"\boxed{{{answer}{mark}}}", answer) for answer in answers])
         assert [v.correct for v in dressed] == [v.correct for v in plain]
-    assert sum(verdict.correct for verdict in plain) >= 0.99 * 600
+    assert sum(verdict.correct for verdict in plain) >= 0.99 * 200
 
 
 @pytest.mark.slow

@@ -61,9 +61,15 @@ def test_local_source(here, capsys, task):
 
 @pytest.mark.process
 def test_real_files_through_the_script(here, shared_data):
+    """GSM8K's as they are; of MATH, whose solutions are graded, 150 rows of each file."""
+    (here / "math").mkdir()
+    for file in (shared_data / "math").glob("*.jsonl"):
+        rows = file.read_text(encoding="utf-8").splitlines(keepends=True)[:150]
+        (here / "math" / file.name).write_text("".join(rows), encoding="utf-8")
     script = ["bash", str(_ROOT / "scripts" / "download_data.sh")]
-    for task, counts in (("gsm8k", (7473, 1319)), ("math", (3000, 500))):
-        command = [*script, task, _config(task), "all", "--source", str(shared_data / task)]
+    for source, counts in ((shared_data / "gsm8k", (7473, 1319)), (here / "math", (150, 150))):
+        task = source.name
+        command = [*script, task, _config(task), "all", "--source", str(source)]
         subprocess.run(command, check=True, capture_output=True)
         for split, count in zip(("train", "test"), counts, strict=True):
             assert len(read_problems(f"data/processed/{task}_{split}.jsonl", task)) == count
