@@ -50,25 +50,27 @@ def executable(path, text):
 
 @pytest.fixture
 def arguments(options):  # noqa: F811
-    """Of a run of seconds that trains all weights."""
+    """Of a run of seconds."""
     kept = [o for o in options if "output_dir" not in o]
-    return [*kept, "--config.train.episodes_per_iter=10", "--config.checkpoint.every=1"]
+    return [*kept, "--config.train.episodes_per_iter=10", "--config.train.iterations=2",
+            "--config.checkpoint.every=1"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def built():
-    """Parts and programs of four devices."""
+    """Parts and programs of four devices, by what is trained."""
     return {}
 
 
 @pytest.fixture
 def one_process(checkout, arguments, built, monkeypatch):
     """The same run in this process, on its four devices; its weights are replicated."""
-    share_programs(monkeypatch, built)
 
-    def run(*more):
+    def run(mode, *more):
+        share_programs(monkeypatch, built.setdefault(mode, {}))
         output = f"--config.output_dir={checkout / 'one'}"
-        argv = ["--config", TINY, *arguments, "--config.backbone.finetune_mode=full", output, *more]
+        argv = ["--config", TINY, *arguments, f"--config.backbone.finetune_mode={mode}", output]
+        argv += more
         assert run_command(train.main, argv) == 0
         (folder,) = (checkout / "one" / "tiny").iterdir()
         return folder
@@ -134,7 +136,7 @@ def test_two_slurm_tasks_are_one_run(checkout, arguments, one_process):
     second = (checkout / "logs" / "1.out").read_text() + (checkout / "logs" / "1.err").read_text()
     assert not re.search("training|problems|run folder|done", second)
 
-    whole = one_process()
+    whole = one_process("full")
     assert_same_metrics(metrics(run), metrics(whole))
     assert metrics(run)[0]["reward"] == metrics(whole)[0]["reward"]
     assert samples(run).keys() == samples(whole).keys()
@@ -143,11 +145,11 @@ def test_two_slurm_tasks_are_one_run(checkout, arguments, one_process):
 
     # Its checkpoint, of weights in four parts, into other numbers of devices.
     config = load_config(run / "config.json")
-    stored = read_item(run / "checkpoints" / "2", "backbone")
-    replayed = read_item(whole / "checkpoints" / "2", "replay")
+    stored = read_item(run / "checkpoints" / "1", "backbone")
+    replayed = read_item(whole / "checkpoints" / "1", "replay")
     for count in (1, 2, 4):
-        state, replay, start = restored(config, run / "checkpoints" / "2", count)
-        assert start == 3 and len(state.backbone["vocab_embed"]["embedding"].devices()) == count
+        state, replay, start = restored(config, run / "checkpoints" / "1", count)
+        assert start == 2 and len(state.backbone["vocab_embed"]["embedding"].devices()) == count
         jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.backbone), stored)
         for name in ("tokens", "chosen", "returns_to_go"):
             np.testing.assert_allclose(replay.state()[name], replayed[name], atol=1e-6)
@@ -177,7 +179,7 @@ def test_a_death_ends_the_others_and_the_run_resumes(checkout, arguments, one_pr
     tasks = []
     for index in range(2):
         task = subprocess.Popen(
-            ["bash", "scripts/train_reoac.sh", TINY, "full", *arguments,
+            ["bash", "scripts/train_reoac.sh", TINY, "frozen", *arguments,
              "--config.train.iterations=500"],
             cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             env=environment(
@@ -207,8 +209,8 @@ def test_a_death_ends_the_others_and_the_run_resumes(checkout, arguments, one_pr
     (run,) = runs.iterdir()
     last = max(int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdecimal())
     more = [f"--config.train.iterations={last + 2}", "--config.distributed.mode=off"]
+    whole = one_process("frozen", more[0])
     assert run_command(train.main, ["--resume", str(run), *more]) == 0
-    whole = one_process(more[0])
     assert_same_metrics(metrics(run), metrics(whole))
 
 
