@@ -49,7 +49,7 @@ def questions(count=10):
 @functools.cache
 def world():
     settings = toy.rollout_settings(max_steps=4, branch=True, branch_steps=(1,))
-    model, params = toy.backbone(3)
+    model, params = toy.backbone(3, blocks=1)
     return settings, model, params, *toy.heads(settings, 4)
 
 
