@@ -1,4 +1,4 @@
-"""docs/extending.md, done as it says, each in a copy of the package: a new file or folder alone."""
+"""docs/extending.md, done as it says, in a copy of the package: new files or a folder alone."""
 
 import json
 import os
@@ -98,51 +98,86 @@ print(json.dumps([[problem.id for problem in test], prompts, rewards]))
 """
 
 
-def test_a_task_is_one_file(backbone, tmp_path):
-    copy = copied(tmp_path)
-    (code,) = blocks("A task", "python")
-    (copy / "reoac_jax" / "tasks" / "families" / "successor.py").write_text(code)
-    config = copy / "successor_config.py"
-    config.write_text(
-        "from reoac_jax.config import base\n\n\ndef get_config():\n    config = base()\n"
-        '    config.task.name = "successor"\n    config.rollout.max_prompt_len = 8\n'
-        "    return config\n"
-    )
-    output = tmp_path / "evaluation.json"
-    argv = ["--config", str(config), "--policy", "confidence", *options(backbone, output)]
-    file = tmp_path / "check.py"
-    file.write_text(_CHECK_TASK)
-    _, checked = run_in(copy, ["reoac_jax.evaluate", *argv], [file])
-    result = json.loads(output.read_text())
+# A section of the guide, and the file of the package that its code is.
+MEMBERS = {
+    "A task": "tasks/families/successor.py",
+    "An objective": "learning/objectives/advantage_weighted.py",
+    "A sampler": "samplers/right_to_left.py",
+    "An operator": "policy/operators/sparse.py",
+}
+TASK_CONFIG = """
+from reoac_jax.config import base
+
+
+def get_config():
+    config = base()
+    config.task.name = "successor"
+    config.rollout.max_prompt_len = 8
+    return config
+"""
+THRESHOLDS = (0, 1)
+
+
+@pytest.fixture(scope="module")
+def extended(backbone, tmp_path_factory):
+    """The folder of what the members' commands write, and what each of them printed.
+
+    In one process, in a copy of the package with one file more for each member.
+    """
+    folder = tmp_path_factory.mktemp("extended")
+    copy = copied(folder)
+    for heading, file in MEMBERS.items():
+        (code,) = blocks(heading, "python")
+        (copy / "reoac_jax" / file).write_text(code)
+    (copy / "task_config.py").write_text(TASK_CONFIG)
+    (folder / "check.py").write_text(_CHECK_TASK)
+
+    def evaluate(name, policy, *more):
+        output = options(backbone, folder / f"{name}.json")
+        return ["reoac_jax.evaluate", "--policy", policy, *more, *output]
+
+    small = ["episodes_per_iter=4", "episodes_per_prompt=2", "iterations=1", "actor_steps=2"]
+    tiny, few = ["--config", "configs/tiny.py"], ["--limit", "4"]
+    (operator,) = blocks("An operator", "text")
+    commands = {
+        "task": evaluate("task", "confidence", "--config", "task_config.py"),
+        "checked": [folder / "check.py"],
+        "objective": [
+            "reoac_jax.train", *tiny,
+            *options(backbone, folder / "none")[:-2], f"--config.output_dir={folder / 'runs'}",
+            *(f"--config.train.{size}" for size in small), "--config.train.critic_steps=0",
+            "--config.objective.actor=advantage_weighted",
+            "--config.objective.advantage_weighted.temperature=0.5",
+        ],
+        "help": ["reoac_jax.evaluate", "--policy", "help"],
+        "operator": evaluate("operator", "O_SPARSE", *tiny, *few, *operator.split()),
+    }  # fmt: skip
+    for threshold in THRESHOLDS:
+        policy = f"right_to_left:block_len=4,threshold={threshold}"
+        commands[f"sampler {threshold}"] = evaluate(f"sampler {threshold}", policy, *tiny, *few)
+    return folder, dict(zip(commands, run_in(copy, *commands.values()), strict=True))
+
+
+def test_a_task_is_one_file(extended):
+    folder, printed = extended
+    result = json.loads((folder / "task.json").read_text())
     assert (result["task"], result["grader_version"]) == ("successor", "successor-1")
     assert result["config"]["task"] == {
         "name": "successor", "max_number": 60, "prompt": "plain", "system_prompt": "none",
         "worked_examples": 0,
     }  # fmt: skip
-    answers = [json.loads(line) for line in output.with_suffix(".jsonl").read_text().splitlines()]
+    answers = [json.loads(line) for line in (folder / "task.jsonl").read_text().splitlines()]
     assert len(answers) == result["samples"] > 0
 
-    ids, prompts, rewards = json.loads(checked)
+    ids, prompts, rewards = json.loads(printed["checked"])
     assert [answer["id"] for answer in answers] == ids
     assert len(set(prompts)) == len(prompts) == 61
     assert rewards == {"strict": [1.0, 0.0, 0.0], "shaped": [1.0, 0.1, 0.0]}
 
 
-def test_an_objective(backbone, tmp_path):
-    """Trained by, in a copy of the package; nothing but its file is new."""
-    copy = copied(tmp_path)
-    (code,) = blocks("An objective", "python")
-    (copy / "reoac_jax/learning/objectives/advantage_weighted.py").write_text(code)
-    small = ["episodes_per_iter=4", "episodes_per_prompt=2", "iterations=1", "actor_steps=2"]
-    argv = [
-        "--config", "configs/tiny.py",
-        *options(backbone, tmp_path / "none")[:-2], f"--config.output_dir={tmp_path / 'runs'}",
-        *(f"--config.train.{size}" for size in small), "--config.train.critic_steps=0",
-        "--config.objective.actor=advantage_weighted",
-        "--config.objective.advantage_weighted.temperature=0.5",
-    ]  # fmt: skip
-    run_in(copy, ["reoac_jax.train", *argv])
-    (run,) = (tmp_path / "runs" / "tiny").iterdir()
+def test_an_objective_is_one_file(extended):
+    folder, _ = extended
+    (run,) = (folder / "runs" / "tiny").iterdir()
     written = json.loads((run / "config.json").read_text())["objective"]
     assert written["actor"] == "advantage_weighted"
     assert written["advantage_weighted"] == {"temperature": 0.5}
@@ -151,35 +186,19 @@ def test_an_objective(backbone, tmp_path):
     assert 0.5 * np.log(5) < json.loads(line)["actor_loss"] < 4 * np.log(5)
 
 
-def test_a_sampler_with_a_parameter_is_one_file(backbone, tmp_path):
-    copy = copied(tmp_path)
-    (code,) = blocks("A sampler", "python")
-    (copy / "reoac_jax" / "samplers" / "right_to_left.py").write_text(code)
-    policies, commands = [], [["reoac_jax.evaluate", "--policy", "help"]]
-    for threshold, passes in ((0, 2), (1, 8)):  # a pass for each block of 4, or each of 8 tokens
-        policy = f"right_to_left:block_len=4,threshold={threshold}"
-        output = tmp_path / f"{threshold}.json"
-        argv = ["--config", "configs/tiny.py", "--limit", "4", *options(backbone, output)]
-        commands.append(["reoac_jax.evaluate", "--policy", policy, *argv])
-        policies.append((threshold, passes, output))
-    help_text, *_ = run_in(copy, *commands)
-    assert "  right_to_left: From the last mask on" in help_text
-    for threshold, passes, output in policies:
-        result = json.loads(output.read_text())
+def test_a_sampler_with_a_parameter_is_one_file(extended):
+    folder, printed = extended
+    assert "  right_to_left: From the last mask on" in printed["help"]
+    # A pass for each block of 4, or each of 8 tokens.
+    for threshold, passes in zip(THRESHOLDS, (2, 8), strict=True):
+        result = json.loads((folder / f"sampler {threshold}.json").read_text())
         assert result["policy"] == f"right_to_left:block_len=4,threshold={float(threshold)}"
         assert result["forward_passes"] == result["forward_passes_max"] == passes
 
 
-def test_an_operator_is_one_file(backbone, tmp_path):
-    copy = copied(tmp_path)
-    (code,) = blocks("An operator", "python")
-    (changes,) = blocks("An operator", "text")
-    (copy / "reoac_jax" / "policy" / "operators" / "sparse.py").write_text(code)
-    output = tmp_path / "evaluation.json"
-    argv = ["--config", "configs/tiny.py", "--policy", "O_SPARSE", "--limit", "4"]
-    argv += [*changes.split(), *options(backbone, output)]
-    run_in(copy, ["reoac_jax.evaluate", *argv])
-    result = json.loads(output.read_text())
+def test_an_operator_is_one_file(extended):
+    folder, _ = extended
+    result = json.loads((folder / "operator.json").read_text())
     assert result["config"]["operators"]["O_SPARSE"]["stride"] == 4
     # Two of eight positions are multiples of 4: one step of two tokens takes them, the fallback the
     # rest.
