@@ -89,22 +89,18 @@ def test_convert_evaluate_fine_tune_train_resume_export(
     capsys.readouterr()
 
     shared = [*config, *settings(folder, problems, tmp_path / "sft")]
-    argv = [*shared, "--policy", "confidence", "--limit", "3"]
-    assert run_command(evaluate.main, [*argv, "--output", str(tmp_path / "eval.json")]) == 0
-    assert json.loads((tmp_path / "eval.json").read_text())["samples"] == 3
-    for line in (tmp_path / "eval.jsonl").read_text().splitlines():
-        assert "<|" not in json.loads(line)["text"]
-
+    computed = {}
+    for cache in ("none", "prefix") if family == "qwen3" else ("none",):
+        file = tmp_path / f"{cache}.json"
+        argv = [*shared, "--limit", "3", "--policy", "low_confidence:steps=4,block_len=8"]
+        argv += [f"--config.rollout.cache={cache}", "--output", str(file)]
+        assert run_command(evaluate.main, argv) == 0
+        values = json.loads(file.read_text())
+        assert values["samples"] == 3 and values["forward_passes"] == 4.0
+        computed[cache] = values["tokens_computed"]
+        for line in file.with_suffix(".jsonl").read_text().splitlines():
+            assert "<|" not in json.loads(line)["text"]
     if family == "qwen3":
-        computed = {}
-        for cache in ("none", "prefix"):
-            argv = [*shared, f"--config.rollout.cache={cache}", "--limit", "3"]
-            argv += ["--policy", "low_confidence:steps=4,block_len=8"]
-            file = tmp_path / f"{cache}.json"
-            assert run_command(evaluate.main, [*argv, "--output", str(file)]) == 0
-            values = json.loads(file.read_text())
-            assert values["forward_passes"] == 4.0
-            computed[cache] = values["tokens_computed"]
         # Of two passes a block the second computes 16 and 8 tokens and none of the prompt.
         assert computed["prefix"] < 0.6 * computed["none"]
 
