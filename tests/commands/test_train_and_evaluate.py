@@ -4,7 +4,6 @@ import contextlib
 import functools
 import io
 import json
-import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -21,7 +20,6 @@ from support.small_run import (
     ROOT,
     TINY,
     metrics,
-    newest,
     samples,
     share_programs,
     signal_in_update,
@@ -37,7 +35,6 @@ from reoac_jax.convert.flax_to_mdlm import main as export
 from reoac_jax.devices import sharding
 from reoac_jax.devices.compilation import COMPILE_EVENT
 from reoac_jax.devices.streams import RunStream
-from reoac_jax.learning import experiment
 from reoac_jax.learning.exported import restore_backbone
 from reoac_jax.learning.learner import Learner
 from reoac_jax.learning.parts import load_parts, untrained
@@ -54,13 +51,14 @@ class Trained(NamedTuple):
     """A finished run of three iterations.
 
     printed: what it told. compiled: the iterations that compiled something, -1 for what no
-    iteration asked for.
+    iteration asked for. built: what it has compiled, for `share_programs`.
     """
 
     run: Path
     options: list[str]
     printed: str
     compiled: set[int]
+    built: dict
 
 
 @contextlib.contextmanager
@@ -94,35 +92,41 @@ def compilations() -> Iterator[set[int]]:
             jax.monitoring.unregister_event_duration_listener(note)
 
 
+# Beside a backbone that is trained, a critic that is one; notation and look-ahead in one of them.
+CRITIC = {
+    mode: [
+        f"--config.features.notation={mode == 'lora'}",
+        f"--config.rollout.branch_k={0 if mode == 'full' else 2}",
+        "--config.heads.critic=backbone",
+        f"--config.heads.backbone.mode={mode}",
+        "--config.backbone.dropout=0.2",
+        "--config.optimizer.backbone_final_rate=0.1",
+    ]
+    for mode in ("lora", "full")
+}
+
+
 @pytest.fixture(scope="module")
 def trained(backbone, tmp_path_factory):
     """What is trained -> a finished run, one for all tests."""
 
-    create, programs = experiment.RolloutProgram, []
-
     def contents():
         return {path: path.read_bytes() for path in backbone.rglob("*") if path.is_file()}
 
-    def rollouts(*arguments):
-        """One program for all: rollouts do not depend on what is trained."""
-        if not programs:
-            programs.append(create(*arguments))
-        return programs[0]
-
     @functools.cache
     def run(mode: str) -> Trained:
-        before = contents()
+        before, built = contents(), {}
         options = small_options(backbone, tmp_path_factory.mktemp(mode))
-        options.append(f"--config.backbone.finetune_mode={mode}")
+        options += [f"--config.backbone.finetune_mode={mode}", *CRITIC.get(mode, [])]
         with (
             compilations() as compiled,
             contextlib.redirect_stdout(io.StringIO()) as printed,
             pytest.MonkeyPatch.context() as patch,
         ):
-            patch.setattr(experiment, "RolloutProgram", rollouts)
+            share_programs(patch, built)
             folder = train_run(options)
         assert contents() == before
-        return Trained(folder, options, printed.getvalue(), compiled)
+        return Trained(folder, options, printed.getvalue(), compiled, built)
 
     return run
 
@@ -130,7 +134,7 @@ def trained(backbone, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["frozen", "lora", "full"])
 def test_train_leaves_a_run_folder_and_evaluates(mode, trained, backbone, tmp_path):
-    run, options, printed, _ = trained(mode)
+    run, options, printed, *_ = trained(mode)
     assert "evaluate it" in printed
     lines = metrics(run)
     assert [line["iteration"] for line in lines] == [0, 1, 2]
@@ -138,12 +142,15 @@ def test_train_leaves_a_run_folder_and_evaluates(mode, trained, backbone, tmp_pa
         assert name in lines[0]
     assert ("backbone_loss" in lines[0]) == (mode != "frozen")
     assert sum(lines[0]["operator_shares"].values()) == pytest.approx(1)
-    assert lines[0]["forward_passes"] > lines[0]["steps"]  # step 1 branches
+    if mode == "frozen":
+        assert lines[0]["forward_passes"] > lines[0]["steps"]  # step 1 branches
     assert len(samples(run)) == 6
     sample = json.loads(next(iter(samples(run).values())))
     assert len(sample["relation"]) == 6 and len(sample["relation"][0]) == GEN_LEN
-    assert sample["steps"][1]["candidates"]
-    assert list(sample["steps"][0]["features"]) == [*FEATURES, *preview_names(toy.ORIGINAL)]
+    assert bool(sample["steps"][1].get("candidates")) == (mode != "full")
+    names = [*FEATURES, *preview_names(toy.ORIGINAL)]
+    assert list(sample["steps"][0]["features"])[: len(names)] == names
+    assert (len(sample["steps"][0]["features"]) > len(names)) == (mode == "lora")
     assert " ".join(sample["prompt_tokens"]).split() == sample["prompt"].split()
     assert sample["return"] == pytest.approx(sample["reward"] - 0.01 * sample["cost"])
     if mode == "lora":
@@ -192,36 +199,24 @@ def test_a_second_iteration_compiles_nothing(trained):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["lora", "full"])
-def test_resumed_run_equals_an_uninterrupted_one(mode, options, monkeypatch, capsys):
-    options = [
-        *options,
-        f"--config.backbone.finetune_mode={mode}",
-        f"--config.features.notation={mode == 'lora'}",
-        f"--config.rollout.branch_k={2 if mode == 'lora' else 0}",
-        "--config.heads.critic=backbone",
-        f"--config.heads.backbone.mode={mode}",
-        "--config.backbone.dropout=0.2",
-        "--config.optimizer.backbone_final_rate=0.1",
-        "--config.train.iterations=4",
-    ]
-    share_programs(monkeypatch, {})
-    whole = train_run(options)
-    shutil.move(whole, whole.parent.parent / "whole")
-    whole = whole.parent.parent / "whole"
-
-    signal_in_update(monkeypatch, 2, signal.SIGINT)
+def test_resumed_run_equals_an_uninterrupted_one(mode, trained, tmp_path, monkeypatch, capsys):
+    whole, options, _, _, built = trained(mode)
+    options = [*options, f"--config.output_dir={tmp_path / 'runs'}"]
+    share_programs(monkeypatch, built)
+    signal_in_update(monkeypatch, 1, signal.SIGINT)
+    capsys.readouterr()
     assert run_command(train.main, ["--config", TINY, *options]) == 130
-    run = newest(options)
+    (run,) = (tmp_path / "runs" / "tiny").iterdir()
     assert f"python -m reoac_jax.train --resume {run}" in capsys.readouterr().err
-    assert len(metrics(run)) == 2
+    assert len(metrics(run)) == 1
     # As a kill after the last save would leave it: a line too many, and half of another.
     with (run / "metrics.jsonl").open("a") as file:
-        file.write('{"iteration": 2, "reward": 7}\n{"iterat')
+        file.write('{"iteration": 1, "reward": 7}\n{"iterat')
     assert run_command(train.main, ["--resume", str(run)]) == 0
     assert metrics(run) == metrics(whole)
     assert samples(run) == samples(whole)
     for item in ["actor", "critic", {"lora": "backbone_lora", "full": "backbone"}[mode]]:
-        resumed, straight = (read_item(r / "checkpoints" / "3", item) for r in (run, whole))
+        resumed, straight = (read_item(r / "checkpoints" / "2", item) for r in (run, whole))
         jax.tree.map(np.testing.assert_array_equal, resumed, straight)
     if mode == "lora":  # a critic's overlay at another scale would value otherwise
         argv = ["--config", TINY, *options, "--config.lora.alpha=77", "--policy", "actor"]
