@@ -91,17 +91,25 @@ def last_line(text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def finished(backbone, tmp_path_factory):
+def built():
+    """Compiled programs of `finished`, by what is trained."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def finished(backbone, built, tmp_path_factory):
     """What is trained -> its finished run, one for all tests, and what it printed."""
 
     @functools.cache
     def run(mode: str) -> tuple[Path, str]:
         options = sft_options(backbone, tmp_path_factory.mktemp(mode) / "my $(touch ran)")
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            assert (
-                run_command(sft.main, ["--config", TINY, *options, f"--config.sft.mode={mode}"])
-                == 0
-            )
+        argv = ["--config", TINY, *options, f"--config.sft.mode={mode}"]
+        with (
+            contextlib.redirect_stdout(io.StringIO()) as printed,
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            share_programs(patch, built.setdefault(mode, {}))
+            assert run_command(sft.main, argv) == 0
         return newest(options), printed.getvalue()
 
     return run
@@ -199,9 +207,9 @@ def test_training_initialisation_predicts_uniformly(tmp_path):
 
 
 @pytest.mark.slow
-def test_resume_goes_on_exactly(finished, options, tmp_path, monkeypatch, capsys):
+def test_resume_goes_on_exactly(finished, built, options, tmp_path, monkeypatch, capsys):
     whole, _ = finished("full")
-    share_programs(monkeypatch, {})
+    share_programs(monkeypatch, built["full"])
 
     # A kill in step 8, after the line of step 6 and the checkpoint of step 5 were written.
     options = [*options, f"--config.output_dir={tmp_path / 'killed'}"]
