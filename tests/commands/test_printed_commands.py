@@ -47,7 +47,7 @@ def paste(command: str, folder: Path) -> str:
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "PYTHON": sys.executable,
-        "JAX_NUM_CPU_DEVICES": "1",
+        "JAX_NUM_CPU_DEVICES": "4",  # as here, so that one program serves both
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax_tests"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.03",
     }
