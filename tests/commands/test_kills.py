@@ -19,8 +19,8 @@ from support.nursery import Nursery
 from reoac_jax.runs.checkpoints import read_item
 
 ROOT = Path(__file__).resolve().parents[2]
-ITERATIONS = 6
-KILLS, KILLS_IN_A_SAVE = 3, 1
+ITERATIONS = 5
+KILLS, KILLS_IN_A_SAVE = 2, 1
 MOST_KILLS = 14  # the moment inside a save may be missed
 ITEMS = ("actor", "critic", "optimizers", "backbone_lora", "replay")
 
