@@ -10,6 +10,7 @@ import sys
 import pytest
 from support.bad_inputs.case import SFT, TINY
 from support.bad_inputs.world import ROOT, build
+from support.small_run import share_programs
 
 from reoac_jax import evaluate, sft, solve, train, watch
 from reoac_jax.convert import flax_to_mdlm, mdlm_to_flax, peft_to_flax
@@ -57,9 +58,15 @@ def unread():
     return open(writer, "w", encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def built():
+    return {}
+
+
 @pytest.mark.parametrize("lost", [full, unread])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_lost_output(name, lost, world, tmp_path, capsys, monkeypatch):
+def test_lost_output(name, lost, world, built, tmp_path, capsys, monkeypatch):
+    share_programs(monkeypatch, built)  # a command's two runs differ in what is lost
     monkeypatch.chdir(shutil.copytree(world, tmp_path / "folder"))
     module, arguments = COMMANDS[name]
     with lost() as stream, monkeypatch.context() as patch:
