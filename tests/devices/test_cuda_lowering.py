@@ -1,4 +1,4 @@
-"""Every jitted program lowered for CUDA, at true widths with few blocks, on a machine without one.
+"""Every jitted program lowered for CUDA, at true widths with two blocks, on a machine without one.
 
 A process of its own lowers, for JAX remembers what it has traced as on a GPU.
 """
@@ -26,13 +26,14 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 # programs are made of the same parts in other sizes; `python scripts/lower_for_cuda.py` lowers all.
 WITH_POLICIES = "gsm8k"
 LOWERED = (
-    WITH_POLICIES, "gsm8k_original", "gsm8k_qwen3", "gsm8k_dream", "tiny", "tiny_few_passes",
+    WITH_POLICIES, "gsm8k_original", "gsm8k_qwen3", "gsm8k_dream", "tiny", "mixed_share",
     "tiny_positions",
 )  # fmt: skip
 BFLOAT16 = {name for name in CONFIGS if name.startswith(("gsm8k", "math"))}
 STORED = {"gsm8k_dream", "gsm8k_llada", "gsm8k_qwen3"}  # whose weights are not trained
-# Two where it is seen that what is counted grows with them, one of each kind of backbone.
-BLOCKS = dict.fromkeys(CONFIGS, 1) | {"gsm8k_original": 2, "gsm8k_qwen3": 2}
+BLOCKS = 2
+# Keys that change no program that is lowered: whatever is trained, both modes are.
+UNSEEN = ("path", "tokenizer_source", "finetune_mode")
 # One process, which imports and traces what they share once.
 _LOWER = """
 import json, sys
@@ -62,7 +63,7 @@ def lowered(tmp_path_factory):
     """Of each configuration, what was found in its programs, by name."""
     folder, commands = tmp_path_factory.mktemp("lowered"), []
     for name in LOWERED:
-        command = [f"--config=configs/{name}.py", "--blocks", str(BLOCKS[name])]
+        command = [f"--config=configs/{name}.py", "--blocks", str(BLOCKS)]
         command += ["--output", str(folder / f"{name}.json")]
         commands.append(command if name == WITH_POLICIES else [*command, "--no-policies"])
     environment = os.environ | {
@@ -92,7 +93,7 @@ def choices(config):
     found = {("operator", name) for name in config.operators.names}
     for section in ("features", "heads", "objective", "rollout", "backbone", "sft", "train"):
         for key, value in config[section].items():
-            if isinstance(value, bool | str) and key not in ("path", "tokenizer_source"):
+            if isinstance(value, bool | str) and key not in UNSEEN:
                 found.add((f"{section}.{key}", value))
             elif isinstance(value, int | tuple):  # a size; but 0 leaves a part out
                 found.add((f"{section}.{key}", bool(value)))
@@ -108,7 +109,7 @@ def test_every_choice_is_in_a_configuration_that_is_lowered():
 @pytest.mark.process
 @pytest.mark.parametrize("name", LOWERED)
 def test_attention_is_fused_once_a_block_and_pass(lowered, name):
-    fused = BLOCKS[name] if name in BFLOAT16 else 0
+    fused = BLOCKS if name in BFLOAT16 else 0
     counts = {
         program: (record["fused_forward"], record["fused_backward"])
         for program, record in lowered[name].items()
@@ -122,8 +123,8 @@ def test_attention_is_fused_once_a_block_and_pass(lowered, name):
     assert counts["rollout"] == ((2 if name == "gsm8k_original" else 1) * fused, 0)
     if name in STORED:  # whole rows, and windows of one, two, four and eight blocks
         assert counts["policy threshold, prefix cache"] == (5 * fused, 0)
-    # tiny_few_passes follows a fixed order and trains no heads; over positions there is no critic.
-    heads = {"tiny_few_passes": (), "tiny_positions": ("actor_step",)}
+    # mixed_share follows a fixed order and trains no heads; over positions there is no critic.
+    heads = {"mixed_share": (), "tiny_positions": ("actor_step",)}
     expected = heads.get(name, ("critic_step", "actor_step"))
     steps = {step: counts[step] for step in ("critic_step", "actor_step") if step in counts}
     assert steps == dict.fromkeys(expected, (0, 0))
@@ -137,7 +138,7 @@ def test_no_large_float32_product_is_left(lowered, name):
     shares = {program: record["largest_float32_share"] for program, record in records.items()}
     assert max(shares.values()) < 0.01, shares
     # Of a block's weights there are four or more, of a float32 program none.
-    least = 4 * BLOCKS[name] if name in BFLOAT16 else 0
+    least = 4 * BLOCKS if name in BFLOAT16 else 0
     for program in ("rollout", "backbone_step, lora, remat none", "fine-tuning step, lora"):
         count = records[program]["bfloat16_products"]
         assert count >= least and (count > 0) == (least > 0)
@@ -153,16 +154,16 @@ def test_no_large_float32_product_is_left(lowered, name):
 @pytest.mark.process
 def test_every_policy_lowers(lowered):
     found = {name: record["fused_forward"] for name, record in lowered[WITH_POLICIES].items()}
-    blocks, operators = BLOCKS[WITH_POLICIES], configured(WITH_POLICIES).operators.names
+    operators = configured(WITH_POLICIES).operators.names
     for policy in (*POLICY_TYPES, *operators, *SAMPLERS, "actor, infilling"):
-        assert found[f"policy {policy}"] == blocks
-    assert found["rollout, notation"] == blocks  # its equations are read without a call to the host
-    assert found["rollout, critic"] == 2 * blocks  # its own pass beside the policy's
+        assert found[f"policy {policy}"] == BLOCKS
+    assert found["rollout, notation"] == BLOCKS  # its equations are read without a call to the host
+    assert found["rollout, critic"] == 2 * BLOCKS  # its own pass beside the policy's
     for mode in ("full", "lora"):
-        assert found[f"critic_step, backbone, {mode}"] == 2 * blocks  # its blocks are run again
-        assert lowered[WITH_POLICIES][f"critic_step, backbone, {mode}"]["fused_backward"] == blocks
+        assert found[f"critic_step, backbone, {mode}"] == 2 * BLOCKS  # its blocks are run again
+        assert lowered[WITH_POLICIES][f"critic_step, backbone, {mode}"]["fused_backward"] == BLOCKS
     for step in ("statistics", "critic", "actor"):  # of heads that see rows
-        assert found[f"{step}_step, rows"] == blocks
+        assert found[f"{step}_step, rows"] == BLOCKS
 
 
 @pytest.mark.slow
@@ -186,7 +187,7 @@ def test_the_script_knows_the_backbone_of_every_configuration(name, monkeypatch)
     from lowering import backbones
 
     config = load_config(ROOT / "configs" / f"{name}.py")
-    assert backbones.backbone_of(config, 2).n_blocks == 2
+    assert backbones.backbone_of(config, BLOCKS).n_blocks == BLOCKS
 
 
 @pytest.fixture
@@ -275,7 +276,7 @@ def workload(kernels):
     from gpu_check import SIZES
 
     size = SIZES["owt"]
-    config = dataclasses.replace(size.workload.config, n_blocks=2)
+    config = dataclasses.replace(size.workload.config, n_blocks=BLOCKS)
     return dataclasses.replace(size, workload=dataclasses.replace(size.workload, config=config))
 
 
@@ -320,7 +321,7 @@ def test_logits_as_gpu_check_times_them_are_bfloat16_products(contents, kernels,
                 traced = ours.forward_pass(model, gen_len).trace(params, *arguments)
             lowered = traced.lower(lowering_platforms=("cuda",))
             found = contents.read(lowered.compiler_ir("stablehlo"))
-            assert (found.forward, found.backward) == (2, 0)
+            assert (found.forward, found.backward) == (BLOCKS, 0)
             assert largest_float32_share(found) < 0.01
             head = 2 * workload.config.hidden_dim * vocab_size
             of_head = [p for p in found.products if p.operations % head == 0]

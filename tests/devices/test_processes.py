@@ -50,7 +50,7 @@ def executable(path, text):
 
 @pytest.fixture
 def arguments(options):  # noqa: F811
-    """Of a run of seconds."""
+    """Of a run of seconds that trains all weights."""
     kept = [o for o in options if "output_dir" not in o]
     return [*kept, "--config.train.episodes_per_iter=10", "--config.train.iterations=2",
             "--config.checkpoint.every=1"]  # fmt: skip
@@ -58,19 +58,18 @@ def arguments(options):  # noqa: F811
 
 @pytest.fixture(scope="module")
 def built():
-    """Parts and programs of four devices, by what is trained."""
+    """Parts and programs of four devices."""
     return {}
 
 
 @pytest.fixture
 def one_process(checkout, arguments, built, monkeypatch):
     """The same run in this process, on its four devices; its weights are replicated."""
+    share_programs(monkeypatch, built)
 
-    def run(mode, *more):
-        share_programs(monkeypatch, built.setdefault(mode, {}))
+    def run(*more):
         output = f"--config.output_dir={checkout / 'one'}"
-        argv = ["--config", TINY, *arguments, f"--config.backbone.finetune_mode={mode}", output]
-        argv += more
+        argv = ["--config", TINY, *arguments, "--config.backbone.finetune_mode=full", output, *more]
         assert run_command(train.main, argv) == 0
         (folder,) = (checkout / "one" / "tiny").iterdir()
         return folder
@@ -136,7 +135,7 @@ def test_two_slurm_tasks_are_one_run(checkout, arguments, one_process):
     second = (checkout / "logs" / "1.out").read_text() + (checkout / "logs" / "1.err").read_text()
     assert not re.search("training|problems|run folder|done", second)
 
-    whole = one_process("full")
+    whole = one_process()
     assert_same_metrics(metrics(run), metrics(whole))
     assert metrics(run)[0]["reward"] == metrics(whole)[0]["reward"]
     assert samples(run).keys() == samples(whole).keys()
@@ -179,7 +178,7 @@ def test_a_death_ends_the_others_and_the_run_resumes(checkout, arguments, one_pr
     tasks = []
     for index in range(2):
         task = subprocess.Popen(
-            ["bash", "scripts/train_reoac.sh", TINY, "frozen", *arguments,
+            ["bash", "scripts/train_reoac.sh", TINY, "full", *arguments,
              "--config.train.iterations=500"],
             cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
             env=environment(
@@ -209,7 +208,7 @@ def test_a_death_ends_the_others_and_the_run_resumes(checkout, arguments, one_pr
     (run,) = runs.iterdir()
     last = max(int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdecimal())
     more = [f"--config.train.iterations={last + 2}", "--config.distributed.mode=off"]
-    whole = one_process("frozen", more[0])
+    whole = one_process(more[0])
     assert run_command(train.main, ["--resume", str(run), *more]) == 0
     assert_same_metrics(metrics(run), metrics(whole))
 

@@ -28,8 +28,11 @@ WORDS = [
 VOCAB_SIZE = len(WORDS) + 1  # and the mask
 MASK_ID = len(WORDS)
 EOS_ID = 0
-# For programs of which no bit matters; they compile in a fifth of the time.
-UNOPTIMISED = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+# For programs of which no bit matters; they compile in a fifth of the time. Later compilers do not
+# know the second option.
+UNOPTIMISED = {"xla_backend_optimization_level": 0} | (
+    {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 11) else {}
+)
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
