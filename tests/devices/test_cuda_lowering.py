@@ -34,13 +34,6 @@ STORED = {"gsm8k_dream", "gsm8k_llada", "gsm8k_qwen3"}  # whose weights are not 
 BLOCKS = 2
 # Keys that change no program that is lowered: whatever is trained, both modes are.
 UNSEEN = ("path", "tokenizer_source", "finetune_mode")
-# One process, which imports and traces what they share once.
-_LOWER = """
-import json, sys
-from lower_for_cuda import main
-for argv in json.loads(sys.argv[1]):
-    assert main(argv) == 0, argv
-"""
 # Where the package calls jax.jit, and the program of that name in the script's list.
 JITTED = {
     "reoac_jax/convert/to_flax.py:compare": None,  # compares in float32, on the CPU
@@ -58,30 +51,33 @@ JITTED = {
 }
 
 
-@pytest.fixture(scope="module")
-def lowered(tmp_path_factory):
-    """Of each configuration, what was found in its programs, by name."""
-    folder, commands = tmp_path_factory.mktemp("lowered"), []
-    for name in LOWERED:
-        command = [f"--config=configs/{name}.py", "--blocks", str(BLOCKS)]
-        command += ["--output", str(folder / f"{name}.json")]
-        commands.append(command if name == WITH_POLICIES else [*command, "--no-policies"])
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "scripts"), str(ROOT)]),
-        # Of the few small programs that run on the way.
+def lower(output, names, *options):
+    """What is found in each program of these configurations, by configuration and name."""
+    command = [sys.executable, "scripts/lower_for_cuda.py", "--blocks", str(BLOCKS), *options]
+    command += [f"--config=configs/{name}.py" for name in names]
+    cache = {  # of the few small programs that run on the way
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax_tests"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     done = subprocess.run(
-        [sys.executable, "-c", _LOWER, json.dumps(commands)], cwd=ROOT, env=environment,
-        capture_output=True, text=True, check=False,
+        [*command, "--output", str(output)], cwd=ROOT, capture_output=True, text=True, check=False,
+        env=os.environ | cache,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    found = {}
-    for name in LOWERED:
-        records = json.loads((folder / f"{name}.json").read_text())["programs"]
-        found[name] = {record["program"]: record for record in records}
+    found = {name: {} for name in names}
+    for record in json.loads(output.read_text())["programs"]:
+        found[record["config"]][record["program"]] = record
     return found
+
+
+@pytest.fixture(scope="module")
+def lowered(tmp_path_factory):
+    """Of each configuration, what was found in its programs, by name."""
+    folder = tmp_path_factory.mktemp("lowered")
+    others = [name for name in LOWERED if name != WITH_POLICIES]
+    return lower(folder / "policies.json", [WITH_POLICIES]) | lower(
+        folder / "others.json", others, "--no-policies"
+    )
 
 
 def configured(name):

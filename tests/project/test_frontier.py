@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
+from reoac_jax.config import load_config
 from reoac_jax.system.errors import InputError, run_command
 from scripts.frontier import budgets
 from scripts.frontier.budgets import (
@@ -195,7 +196,7 @@ def test_backbones_are_compared_at_a_budget_over_seeds_and_problems(monkeypatch)
             "problems": 100, "correct": solved,
         }  # fmt: skip
 
-    order = few_passes.LENGTHS[20].order
+    order = f"schedule:counts={few_passes.LENGTHS[20].counts}"
     rows = [
         row("start", 0, "a", 2.0, 10), row("start", 0, "b", 4.0, 30),
         row("full", 0, order, 3.0, 50), row("full", 1, order, 3.0, 60),
@@ -208,6 +209,22 @@ def test_backbones_are_compared_at_a_budget_over_seeds_and_problems(monkeypatch)
     assert table["full - start"]["low"] < 0.35 < table["full - start"]["high"]
     assert "full - control" not in table and set(few_passes.at(rows, 1.0)["accuracy"]) == set()
     assert few_passes.in_order(rows, order) == {"test": {"full, seed 0": 0.5, "full, seed 1": 0.6}}
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        ("tiny_few_passes", "schedule:counts=4-4"),
+        ("mixed_few_passes", "schedule:counts=3-3-3-3-3-3-3"),
+        ("mixed_share", "O_SHARE"),
+    ],
+)
+def test_the_order_of_training_is_a_policy(name, order, monkeypatch, configs):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
+    few_passes = importlib.import_module("few_passes")
+    config = load_config(configs / f"{name}.py")
+    study = SimpleNamespace(config=lambda: config, options=SimpleNamespace(config=name))
+    assert few_passes.order_of_training(study) == order
 
 
 def test_the_room_of_a_choice_is_not_luck(monkeypatch):
