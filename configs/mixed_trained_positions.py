@@ -15,7 +15,7 @@ pass. In two runs: the price of a pass rises in the second.
 
 Cost: 100 and 120 iterations, 15 and 22 minutes on 2 CPU cores beside other work.
 Result to expect: 38 % of 4 000 unseen problems in 6.0 passes, where the best mixture of what either
-reaches alone has 34 %, and orders that know how long each answer is 39 % (benchmarks/README.md).
+reaches alone has 35 %, and orders that know how long each answer is 39 % (benchmarks/README.md).
 """
 
 from mixed_positions import get_config as mixed_positions
