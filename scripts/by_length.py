@@ -1,12 +1,13 @@
 """How far rules get that know how long each answer is, against actors that a study has measured.
 
     python scripts/by_length.py --config configs/mixed.py --output benchmarks/by_length_mixed \\
-        --against benchmarks/frontier_mixed.jsonl
+        --against benchmarks/frontier_mixed.jsonl --room benchmarks/room_mixed.json
 
 Where answers differ in length a rule for each of them spends the passes where they are worth most.
 The rules of the study, schedules by hand for each length, operators alone, and fixed sequences of
 operators that are searched on development problems of one length, where a pass is charged, are
-measured on the test problems. For the mean passes of each actor the best division is taken: for
+measured on the test problems; with `--room` the sequence, too, that `room.py` found for all of them
+together. For the mean passes of each actor the best division is taken: for
 each length the best mixture of two of all that was measured, chosen on the test problems
 themselves, so that the mean over all lengths takes no more passes than the actor. The lengths are
 those of the reference answers.
@@ -17,6 +18,7 @@ comparison.
 
 import argparse
 import itertools
+import json
 import platform
 import shlex
 import sys
@@ -65,17 +67,21 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--config", required=True)
     parser.add_argument("--output", type=Path, required=True, help="path without an ending")
     parser.add_argument("--against", type=Path, required=True, help="a study's .jsonl")
+    parser.add_argument(
+        "--room", type=Path, help="room.py's .json, whose sequence is measured, too"
+    )
     parser.add_argument("--dev", type=int, default=1500, help="development problems, of searches")
     parser.add_argument("--test", type=int, default=4000, help="test problems")
     options, overrides = parse_command_line(parser, argv)
     with studying(options, overrides) as study:
         actors = actors_of(options.against, options.test)
+        sequences = [sequence_of(options.room)] if options.room else []
         parts = load_parts(study.config())
         problems = ProblemSet.load(
             study.task, "test", parts.tokenizer, study.config(), options.test
         )
         lengths = np.array([answer_length(study, parts, problem) for problem in problems.problems])
-        measure(study, problems, lengths)
+        measure(study, problems, lengths, sequences)
     write_json(
         options.output.with_suffix(".json"),
         {
@@ -104,6 +110,14 @@ def actors_of(path: Path, problems: int) -> list[Row]:
     return found
 
 
+def sequence_of(path: Path) -> str:
+    """The policy of the sequence in a result of `room.py`. Raises `InputError`."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["sequences"]["all"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(f"--room {path}: {error}; expected the .json of room.py") from None
+
+
 def by_hand(lengths: Sequence[int]) -> Iterator[str]:
     """Left to right, so many a pass, the last pass all that is left of a row: for each length."""
     for length, count in itertools.product(lengths, AT_ONCE):
@@ -111,11 +125,13 @@ def by_hand(lengths: Sequence[int]) -> Iterator[str]:
         yield f"schedule:counts={'-'.join([str(count)] * (passes - 1))}"
 
 
-def measure(study: Study, problems: ProblemSet, lengths: np.ndarray) -> None:
-    """All rules on the test problems."""
+def measure(
+    study: Study, problems: ProblemSet, lengths: np.ndarray, sequences: Sequence[str]
+) -> None:
+    """All rules on the test problems, and these sequences of the configuration's own operators."""
     kinds = np.unique(lengths).tolist()
     config = study.config()
-    for policy in (*ADAPTIVE, *dict.fromkeys(by_hand(kinds))):
+    for policy in (*ADAPTIVE, *dict.fromkeys(by_hand(kinds)), *sequences):
         row_of(study, policy, config, problems, lengths)
     study.forget_programs()
     whole = {"rollout.max_steps": config.rollout.gen_len, **BOLD}

@@ -211,6 +211,21 @@ def test_backbones_are_compared_at_a_budget_over_seeds_and_problems(monkeypatch)
     assert few_passes.in_order(rows, order) == {"test": {"full, seed 0": 0.5, "full, seed 1": 0.6}}
 
 
+def test_the_rooms_sequence_is_read_from_its_result(monkeypatch, tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    monkeypatch.syspath_prepend(str(root / "scripts"))
+    sequence_of = importlib.import_module("by_length").sequence_of
+    found = sequence_of(root / "benchmarks" / "room_mixed.json").split(",")
+    assert len(found) == 25 and set(found) == {"O_NUM", "O_FAST", "O_NEXT"}
+    wrong = tmp_path / "room.json"
+    for text in ("", "[]", "{}", '{"sequences": 3}'):
+        wrong.write_text(text)
+        with pytest.raises(InputError, match="expected the .json of room.py"):
+            sequence_of(wrong)
+    with pytest.raises(InputError, match="--room"):
+        sequence_of(tmp_path / "absent.json")
+
+
 @pytest.mark.parametrize(
     ("name", "order"),
     [
