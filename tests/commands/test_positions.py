@@ -74,7 +74,6 @@ def test_resumed_run_equals_an_uninterrupted_one(run):
 
 
 TOGETHER = [
-    "--config.backbone.finetune_mode=full",
     "--config.objective.backbone=trajectory",
     "--config.train.backbone_steps=2",
     "--config.train.iterations=2",
@@ -119,16 +118,18 @@ def test_one_that_reads_rows_and_notation_goes_on_as_if_it_had_not_stopped(run, 
     assert json.loads(output.read_text())["forward_passes"] >= 1
 
 
-def test_actor_and_backbone_learn_together_from_the_heads_of_a_run(run, tmp_path):
+@pytest.mark.parametrize(("mode", "trained"), [("full", "backbone"), ("lora", "backbone_lora")])
+def test_actor_and_backbone_learn_together_from_the_heads_of_a_run(run, tmp_path, mode, trained):
     """Resumed, it equals one that was not stopped; the heads that it started from are not read
     again."""
     options, resumed, _ = run
     start = shutil.copytree(resumed, tmp_path / "start")
-    argv = [*options, *TOGETHER, f"--config.heads.checkpoint={start}"]
+    argv = [*options, *TOGETHER, f"--config.backbone.finetune_mode={mode}"]
+    argv.append(f"--config.heads.checkpoint={start}")
     whole, stopped = whole_and_stopped(argv, tmp_path, lambda: shutil.rmtree(start))
     assert metrics(stopped) == metrics(whole) and len(metrics(whole)) == 2
     assert {"actor_loss", "backbone_loss", "backbone_entropy"} <= metrics(whole)[0].keys()
-    for item in ("actor", "backbone", "optimizers"):
+    for item in ("actor", trained, "optimizers"):
         one, other = (read_item(folder / "checkpoints" / "1", item) for folder in (stopped, whole))
         jax.tree.map(np.testing.assert_array_equal, one, other)
 

@@ -114,11 +114,12 @@ def updated(count):
 
 
 @pytest.mark.slow
-def test_updates_do_not_depend_on_the_number_of_devices():
-    if jax.device_count() < 2:
-        pytest.skip("needs two devices")
-    (one, actor), (two, other) = updated(1), updated(2)
-    for mine, theirs in zip(one, two, strict=True):
+@pytest.mark.parametrize("count", [2, 4])
+def test_updates_do_not_depend_on_the_number_of_devices(count):
+    if jax.device_count() < count:
+        pytest.skip(f"needs {count} devices")
+    (one, actor), (several, other) = updated(1), updated(count)
+    for mine, theirs in zip(one, several, strict=True):
         assert mine.keys() == theirs.keys() > {"actor_loss", "actor_entropy", "actor_kl"}
         for name, value in mine.items():
             np.testing.assert_allclose(theirs[name], value, atol=1e-5, err_msg=name)

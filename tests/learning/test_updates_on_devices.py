@@ -14,6 +14,7 @@ from support.toy_updates import ACTORS, MODES, SETTINGS, backbone_batch, head_ba
 from reoac_jax.backbone.likelihood import reference_log_probs
 from reoac_jax.devices import sharding
 from reoac_jax.learning.learner import Learner
+from reoac_jax.learning.objectives.trajectory import Trajectory
 from scripts.collectives import bytes_by_kind, collectives
 
 pytestmark = pytest.mark.slow
@@ -22,6 +23,10 @@ SCALARS = 256  # bytes of losses, weights and norms that may travel beside the g
 # 256 sines and cosines, and the modulations [1, 96] and [1, 32] with their parts and gradients.
 CONDITIONING = 4 * (2 * 256 + 3 * (96 + 32))
 UPDATES = 3
+BACKBONES = {
+    "reference": SETTINGS.backbone,
+    "trajectory": Trajectory(clip_ratio=0.2, kl_weight=0.1, entropy_weight=0.01),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -31,23 +36,28 @@ def four_devices():
 
 
 @functools.cache
-def learner(count, mode="lora", fsdp=False, objective="policy_gradient"):
+def learner(count, mode="lora", fsdp=False, backbone="reference"):
     rollout = toy.rollout_settings()
     model, _ = toy.backbone(1, blocks=1, dropout=0.1, lora_dropout=0.1)
     modules, _ = toy.heads(rollout)
     settings = dataclasses.replace(
-        SETTINGS, trainable=MODES[mode], fsdp=fsdp, actor=ACTORS[objective]
-    )
+        SETTINGS, trainable=MODES[mode], fsdp=fsdp,
+        actor=ACTORS["policy_gradient"], backbone=BACKBONES[backbone],
+    )  # fmt: skip
     return Learner(model, modules, rollout, settings, sharding.make_mesh(jax.devices()[:count]))
 
 
 def start(it):
+    """The state, the base where the mode keeps one, and where the objective does the start."""
     _, params = toy.backbone(1, blocks=1)
     params = jax.tree.map(jnp.copy, params)
     state = it.place(initial(it, params))
-    keeps_base = it.settings.trainable.keeps_base
-    base = sharding.place_parameters(it.mesh, params, it.settings.fsdp)
-    return state, base if keeps_base else None
+    kept = sharding.place_parameters(it.mesh, jax.tree.map(jnp.copy, params), it.settings.fsdp)
+    return (
+        state,
+        kept if it.settings.trainable.keeps_base else None,
+        kept if it.settings.backbone.measures_start else None,
+    )
 
 
 def uneven(batch):
@@ -56,17 +66,17 @@ def uneven(batch):
 
 
 @functools.cache
-def updated(count, mode, fsdp=False):
+def updated(count, mode, fsdp=False, backbone="reference"):
     """Losses of a few iterations of all three updates, and the state after them on the host."""
-    it = learner(count, mode, fsdp)
-    state, base = start(it)
+    it = learner(count, mode, fsdp, backbone)
+    state, base, before = start(it)
     losses = []
     for seed in range(UPDATES):
         heads = sharding.split_padded(it.mesh, uneven(head_batch(seed)))
         rows = sharding.split_padded(it.mesh, uneven(backbone_batch(seed)))
         state, critic = it.critic_step(state, *heads)
         state, actor = it.actor_step(state, *heads)
-        state, backbone = it.backbone_step(state, base, None, *rows, jax.random.key(seed))
+        state, backbone = it.backbone_step(state, base, before, *rows, jax.random.key(seed))
         losses.append(jax.device_get(critic | actor | backbone))
     return losses, jax.device_get((state.heads, state.backbone)), state
 
@@ -81,9 +91,10 @@ def assert_same_run(got, want):
 
 
 @pytest.mark.parametrize(("count", "mode"), [(2, "full"), (4, "full"), (4, "lora")])
-def test_losses_do_not_depend_on_the_number_of_devices(count, mode):
-    one = updated(1, mode)
-    assert_same_run(updated(count, mode), one)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_losses_do_not_depend_on_the_number_of_devices(count, mode, backbone):
+    one = updated(1, mode, backbone=backbone)
+    assert_same_run(updated(count, mode, backbone=backbone), one)
     assert len({float(losses["backbone_loss"]) for losses in one[0]}) == UPDATES
 
 
@@ -93,10 +104,11 @@ def test_split_parameters_give_the_same_run(count, mode):
 
 
 def compiled(it, step):
-    state, base = start(it)
+    state, base, before = start(it)
     mesh = it.mesh
     if step == "backbone_step":
-        arguments = base, None, *sharding.split_padded(mesh, backbone_batch()), jax.random.key(0)
+        rows = sharding.split_padded(mesh, backbone_batch())
+        arguments = base, before, *rows, jax.random.key(0)
     else:
         arguments = sharding.split_padded(mesh, head_batch())
     return state, getattr(it, step).lower(it, state, *arguments).compile()
