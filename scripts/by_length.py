@@ -1,16 +1,21 @@
-"""How far rules get that know how long each answer is, against actors that a study has measured.
+"""How far rules get that know how long each answer is, against what a study has trained.
 
     python scripts/by_length.py --config configs/mixed.py --output benchmarks/by_length_mixed \\
-        --against benchmarks/frontier_mixed.jsonl --room benchmarks/room_mixed.json
+        --room benchmarks/room_mixed.json --against benchmarks/frontier_mixed.jsonl \\
+        benchmarks/few_passes_mixed.jsonl benchmarks/share_mixed.jsonl
 
 Where answers differ in length a rule for each of them spends the passes where they are worth most.
-The rules of the study, schedules by hand for each length, operators alone, and fixed sequences of
-operators that are searched on development problems of one length, where a pass is charged, are
-measured on the test problems; with `--room` the sequence, too, that `room.py` found for all of them
-together. For the mean passes of each actor the best division is taken: for
-each length the best mixture of two of all that was measured, chosen on the test problems
-themselves, so that the mean over all lengths takes no more passes than the actor. The lengths are
-those of the reference answers.
+The rules of the study, schedules by hand for each length, operators alone, numbers first and then
+the rest at once, and fixed sequences of operators that are searched on development problems of one
+length, where a pass is charged, are measured on the test problems; with `--room` the sequence, too,
+that `room.py` found for all of them together.
+
+Against them stand the studies' trained actors, and of each trained backbone what no mixture of its
+other orders beats. For the mean passes of each, two are taken, both chosen on the test problems
+themselves: the best mixture of two of all rules, those of the studies over the backbone as it was
+among them; and the best division, for each length the best mixture of two of the rules measured
+here, so that the mean over all lengths takes no more passes. The lengths are those of the reference
+answers.
 
 OUTPUT.jsonl holds the rows, and a second call goes on where the first one stopped; OUTPUT.json the
 comparison.
@@ -31,10 +36,11 @@ import reoac_jax  # first: it says in one line what JAX refuses of the environme
 # isort: split
 import jax
 import numpy as np
-from frontier.budgets import Point, divided, paired_difference
+from frontier.backbones import START, TRAINED
+from frontier.budgets import Point, at_budget, divided, paired_difference, upper_hull
 from frontier.grids import BOLD, SEARCHED
 from frontier.measure import Study, answer_length, studying
-from frontier.rows import Row, pack, rows_of, unpack
+from frontier.rows import Row, pack, point, rows_of, unpack
 from ml_collections import FrozenConfigDict
 from sequence_search import search_sequence
 
@@ -55,6 +61,15 @@ ADAPTIVE = (
     *(f"factor:block_len=0,factor={f}" for f in (1.0, 0.5, 0.1)),
 )
 OPERATORS = ("O_NUM:threshold=0.7", "O_NUM:threshold=0.9", "O_SCOPE:threshold=0.8")
+NUMBERS = (  # so many a pass, and all above a confidence
+    *(f"O_NUM:step_scale=1.0,threshold={t}" for t in (1.0, 0.95, 0.9, 0.8)),
+    "O_NUM:step_scale=2.0,threshold=1.0",
+)
+NUMBERS_FIRST = {  # where no number is left to write, all the rest is
+    "rollout.empty_operator": "fallback",
+    "rollout.fallback_operator": "O_FAST",
+    "operators.O_FAST.threshold": 0.0,
+}
 AT_ONCE = (2, 3, 4, 5, 6)  # tokens a pass of the schedules by hand
 ROUNDS = ((60, 128), (24, 256), (8, 512))  # of the searches: sequences and problems
 CHARGE = 0.05  # of a pass in them, off the share of right answers
@@ -66,7 +81,9 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--config", required=True)
     parser.add_argument("--output", type=Path, required=True, help="path without an ending")
-    parser.add_argument("--against", type=Path, required=True, help="a study's .jsonl")
+    parser.add_argument(
+        "--against", type=Path, nargs="+", required=True, help="the .jsonl of studies"
+    )
     parser.add_argument(
         "--room", type=Path, help="room.py's .json, whose sequence is measured, too"
     )
@@ -74,7 +91,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--test", type=int, default=4000, help="test problems")
     options, overrides = parse_command_line(parser, argv)
     with studying(options, overrides) as study:
-        actors = actors_of(options.against, options.test)
+        rows = [row for path in options.against for row in rows_of(path, "--against", options.test)]
+        trained = trained_of(rows)
         sequences = [sequence_of(options.room)] if options.room else []
         parts = load_parts(study.config())
         problems = ProblemSet.load(
@@ -90,24 +108,44 @@ def main(argv: Sequence[str]) -> int:
             "platform": platform.machine(),
             "config": to_json(study.config()),
             "problems": {str(n): int((lengths == n).sum()) for n in np.unique(lengths)},
-            "actors": [against(actor, study.rows.all, lengths) for actor in actors],
+            "trained": [
+                against(row, study.rows.all, untrained_of(rows), lengths) for row in trained
+            ],
         },
     )
     return 0
 
 
-def actors_of(path: Path, problems: int) -> list[Row]:
-    """The study's rows of trained actors on so many test problems. Raises `InputError`."""
-    found = [
-        row
-        for row in rows_of(path, "--against", problems)
-        if row["policy"].startswith(ACTOR) and "untrained" not in row["subject"]
-    ]
+def trained_of(rows: Sequence[Row]) -> list[Row]:
+    """The studies' trained actors, and of each trained backbone its upper hull. Raises
+    `InputError`."""
+    found = [row for row in rows if row["policy"].startswith(ACTOR) and _is_trained(row)]
+    backbones = {
+        (row["subject"], row["backbone_hash"]) for row in rows if row["subject"] in TRAINED
+    }
+    for key in sorted(backbones):
+        own = {
+            point(row).name: row for row in rows if (row["subject"], row["backbone_hash"]) == key
+        }
+        found += [own[best.name] for best in upper_hull([point(row) for row in own.values()])]
     if not found:
-        raise InputError(
-            f"--against {path} has no actor on {problems} test problems; expected one at least"
-        )
+        raise InputError("--against has neither an actor nor a trained backbone; expected one")
     return found
+
+
+def _is_trained(row: Row) -> bool:
+    return "untrained" not in row["subject"]
+
+
+def untrained_of(rows: Sequence[Row]) -> list[Row]:
+    """The studies' rules over the backbone as it was, less those that check their answers: they
+    read the task's notation, which nothing trained here does."""
+    return [
+        row
+        for row in rows
+        if row["subject"] in ("bundled", START)
+        and not row["policy"].startswith((ACTOR, "check_and_rewrite"))
+    ]
 
 
 def sequence_of(path: Path) -> str:
@@ -145,6 +183,10 @@ def measure(
     bold = study.config(**whole)
     for policy in OPERATORS:
         row_of(study, policy, bold, problems, lengths)
+    study.forget_programs()
+    numbers_first = study.config(**{**whole, **NUMBERS_FIRST})
+    for policy in NUMBERS:
+        row_of(study, policy, numbers_first, problems, lengths, "numbers first, the rest at once")
     study.forget_programs()
 
 
@@ -203,8 +245,13 @@ def row_of(
     return study.rows.measured(key, measure_now)
 
 
-def against(actor: Row, rows: Sequence[Row], lengths: np.ndarray) -> dict[str, Any]:
-    """An actor's row against the best division at its mean passes."""
+def against(
+    trained: Row, rows: Sequence[Row], others: Sequence[Row], lengths: np.ndarray
+) -> dict[str, Any]:
+    """A trained row against the best mixture and the best division at its mean passes.
+
+    others: rules that are in mixtures, too; what they take for each length is not known.
+    """
     kinds = np.unique(lengths)
     points = [
         [
@@ -213,13 +260,17 @@ def against(actor: Row, rows: Sequence[Row], lengths: np.ndarray) -> dict[str, A
         ]
         for n in kinds
     ]
-    ours = unpack(actor)
+    ours = unpack(trained)
     entry: dict[str, Any] = {
-        **{name: actor[name] for name in ("subject", "seed", "policy", "passes", "accuracy")},
+        **{name: trained[name] for name in ("subject", "seed", "policy", "passes", "accuracy")},
         "accuracy_by_length": {str(n): float(ours[lengths == n].mean()) for n in kinds},
     }
+    mixed = at_budget([point(row) for row in (*rows, *others)], trained["passes"])
+    if mixed is not None:
+        entry["mixture_accuracy"] = float(mixed.mean())
+        entry["lead_over_mixture"] = paired_difference(ours, mixed)._asdict()
     shares = [float((lengths == n).mean()) for n in kinds]
-    if (best := divided(points, shares, actor["passes"])) is None:
+    if (best := divided(points, shares, trained["passes"])) is None:
         return entry
     theirs = np.zeros(len(lengths))
     for n, part in zip(kinds, best, strict=True):
@@ -230,7 +281,7 @@ def against(actor: Row, rows: Sequence[Row], lengths: np.ndarray) -> dict[str, A
             str(n): {"policies": part.name, "passes": part.passes, "accuracy": part.accuracy}
             for n, part in zip(kinds, best, strict=True)
         },
-        "paired_difference": paired_difference(ours, theirs)._asdict(),
+        "lead_over_division": paired_difference(ours, theirs)._asdict(),
     }
 
 

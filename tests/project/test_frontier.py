@@ -106,12 +106,17 @@ def test_an_actor_is_compared_with_a_rule_for_each_length(monkeypatch):
         }  # fmt: skip
 
     rules = [row("a", (2, 0), (2.0, 2.0)), row("b", (6, 1), (6.0, 6.0))]
-    found = by_length.against(row("actor", (4, 2), (4.0, 4.0)), rules, lengths)
+    others = [row("c", (3, 3), (4.0, 4.0))]
+    found = by_length.against(row("actor", (4, 2), (4.0, 4.0)), rules, others, lengths)
     assert found["accuracy_by_length"] == {"12": 0.5, "18": 0.25}
     assert found["division"]["12"] == {"policies": "b", "passes": 6.0, "accuracy": 0.75}
     assert found["division"]["18"] == {"policies": "a", "passes": 2.0, "accuracy": 0.0}
     assert found["division_accuracy"] == 0.375 == found["accuracy"]
-    assert found["paired_difference"]["mean"] == pytest.approx(0.0)
+    assert found["lead_over_division"]["mean"] == pytest.approx(0.0)
+    assert found["mixture_accuracy"] == 0.375  # c, which takes four passes of every row
+    without = by_length.against(row("actor", (4, 2), (4.0, 4.0)), rules, [], lengths)
+    assert without["mixture_accuracy"] == pytest.approx((2 / 16 + 7 / 16) / 2)
+    assert without["lead_over_mixture"]["mean"] == pytest.approx(0.375 - 9 / 32)
 
 
 def test_a_budget_between_two_points_is_their_mixture_problem_by_problem():
