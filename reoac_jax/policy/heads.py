@@ -147,7 +147,9 @@ class Heads:
     ) -> "Heads":
         """An actor that chooses positions, and where they are switched on sees progress, the task's
         notation and the row's positions."""
-        shapes: list[tuple[str, tuple[int, ...]]] = [("positions", (sizes.gen_len, 2))]
+        shapes: list[tuple[str, tuple[int, ...]]] = [
+            ("positions", (sizes.gen_len, 2 + sizes.sees_numbers))
+        ]
         if use_extra:
             shapes.append(("progress", (len(EXTRA_FEATURES),)))
         if use_notation:

@@ -51,7 +51,8 @@ class Observation(NamedTuple, Generic[ArrayT]):
     preview: float32 `[..., 3 A + 2]`, in the order of `preview_names`.
     rows: `PositionRows` `[..., G]`.
     positions: float32 `[..., G, 2]`, where positions are chosen: of each the confidence of its
-    token, of the present proposal or when it was written, and 1 where it is masked.
+    token, of the present proposal or when it was written, and 1 where it is masked; `[..., G, 3]`
+    where numbers are told apart: 1 where that token is one.
     notation: float32 `[..., 16]`, in the order of `NOTATION_FEATURES`.
     filled: `FilledRows` `[..., G]`.
     """

@@ -102,12 +102,20 @@ POSITIONS: Mapping[str, Option] = {
     ),
     "heads.positions.start_decay": Option(
         "float",
-        "what the log odds of that chance are less by for each masked position to the left: the "
-        "untrained policy writes from left to right; 0: it has no order",
+        "what the log odds of that chance are less by for each masked position that comes before "
+        "in start_order; 0: the untrained policy has no order",
         0.0,
         low=0.0,
         high=10.0,
         before=0.0,
+    ),
+    "heads.positions.start_order": Option(
+        "str",
+        "the order of that start: left, from left to right, or numbers, the numbers, the surest "
+        "first, and then the rest, where the policy also sees which tokens are numbers",
+        "left",
+        choices=("left", "numbers"),
+        before="left",
     ),
 }
 # What a configuration has besides where heads.critic is backbone.

@@ -96,13 +96,17 @@ def observe(
     present one, as in the original.
     """
     masked = generated.tokens == settings.mask_id
+    tokens = jnp.where(masked, prediction.tokens.token, generated.tokens)
     entropy = prediction.tokens.entropy
     if settings.update_rule == "denoise":
         entropy = jnp.where(masked, entropy, generated.entropy)
     alignment = positions = None
     if settings.positions:
         confidence = jnp.where(masked, prediction.tokens.confidence, generated.confidence)
-        positions = jnp.stack([confidence, masked.astype(jnp.float32)], axis=-1)
+        seen = [confidence, masked.astype(jnp.float32)]
+        if settings.numbers:
+            seen.append(inputs.vocabulary.has_digit[tokens].astype(jnp.float32))
+        positions = jnp.stack(seen, axis=-1)
     else:
         alignment = jax.vmap(alignment_features, (0, 0, 0, 0, 0, None, None))(
             inputs.contexts,
@@ -119,7 +123,6 @@ def observe(
         assert choices is not None
         preview = _preview(settings, generated, prediction.tokens, step, choices)
     pooled = prediction.pooled if settings.use_hidden else None
-    tokens = jnp.where(masked, prediction.tokens.token, generated.tokens)
     rows = _positions(settings, generated, prediction, tokens) if settings.rows else None
     filled = None
     if settings.filled:

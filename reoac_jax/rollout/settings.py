@@ -12,6 +12,7 @@ from reoac_jax.backbone.draw import DrawSettings
 from reoac_jax.devices.sharding import anywhere
 from reoac_jax.policy.distributions import AnyPositions
 from reoac_jax.policy.operators import Operator, make_operators
+from reoac_jax.policy.positions import NUMBERS
 from reoac_jax.tasks import TASKS
 from reoac_jax.tasks.equation_notation import EquationNotation
 
@@ -40,7 +41,7 @@ class RolloutSettings:
     max_steps: T. gen_len: G. mask_id, pad_id: token ids.
     update_rule: "denoise" or "overwrite" (DESIGN.md, section 8).
     selection_mode: "sample" or "argmax" over the actor's logits. positions: whether it chooses
-    positions, and no operator.
+    positions, and no operator. numbers: whether it sees which of them are numbers.
     draw: how tokens are drawn.
     empty_operator: what becomes of an operator that can change nothing: "mask", it may not be
     chosen, or "fallback", `fallback_operator`, an index, acts in its place.
@@ -91,6 +92,7 @@ class RolloutSettings:
     operators: tuple[Operator, ...]
     scope_anchor: str
     positions: bool = False
+    numbers: bool = False
     stop_value: float | None = None
     remasking: Remasking | None = None
     rows: bool = False
@@ -121,6 +123,7 @@ class RolloutSettings:
             positions = config.train.episodes_per_iter * rollout.max_steps * rollout.gen_len
             keep_hidden = positions * hidden_dim * 4 <= config.heads.rows.keep_bytes
         mode = config.evaluation if evaluation else rollout
+        chooses_positions = config.heads.policy == AnyPositions.name
         branch = (config.evaluation.branch or not evaluation) and rollout.branch_k > 0
         return cls(
             max_steps=rollout.max_steps,
@@ -153,7 +156,8 @@ class RolloutSettings:
             sigma_max=rollout.sigma_max,
             operators=make_operators(config),
             scope_anchor=rollout.scope_anchor,
-            positions=config.heads.policy == AnyPositions.name,
+            positions=chooses_positions,
+            numbers=chooses_positions and config.heads.positions.start_order == NUMBERS,
             rows=rows,
             # An evaluation asks for values where it looks ahead.
             filled=config.heads.critic == "backbone" and (branch or not evaluation),

@@ -85,6 +85,8 @@ READING = [
     "--config.heads.rows.width=8",
     "--config.heads.rows.layers=1",
     "--config.features.notation=True",
+    "--config.heads.positions.start_order=numbers",
+    "--config.heads.positions.start_decay=1",
     "--config.train.iterations=2",
 ]
 

@@ -15,6 +15,7 @@ from reoac_jax.policy.positions import PositionActor, PositionSizes
 from reoac_jax.policy.rows import RowEncoder
 
 SIZES = PositionSizes(gen_len=6, width=8, mlp_width=12, attention_heads=2, start=0.2)
+NUMBERS = dataclasses.replace(SIZES, start=0.9, start_decay=2.0, start_order="numbers")
 G, WIDTH = SIZES.gen_len, SIZES.width
 ROWS = dataclasses.replace(toy.ROWS, gen_len=SIZES.gen_len)
 apply_encoder = jax.jit(RowEncoder.apply, static_argnums=0)
@@ -27,6 +28,27 @@ def observations(count):
     seen[0, :2, 0] = 0.0, 1.0  # where the odds have no end
     progress = rng.random((count, 5)).astype(np.float32)
     return Observation(progress=progress, positions=seen.astype(np.float32))
+
+
+def telling_numbers(count):
+    """The same, with a position more of the same confidence, and whether each is a number."""
+    seen = observations(count)
+    seen.positions[1, :2, 0] = 0.5
+    number = np.random.default_rng(2).random((count, G, 1)) < 0.6
+    return seen._replace(positions=np.concatenate([seen.positions, number], 2, dtype=np.float32))
+
+
+def before_by_hand(seen):
+    """How many masked numbers are written before each position, where numbers come first."""
+    before = np.zeros(seen.positions.shape[:2])
+    for row, place in np.ndindex(before.shape):
+        confidence, masked, number = seen.positions[row].T
+        waiting = [i for i in range(G) if masked[i] and number[i]]
+        if number[place]:
+            key = (-confidence[place], place)
+            waiting = [i for i in waiting if (-confidence[i], i) < key]
+        before[row, place] = len(waiting)
+    return before
 
 
 def reading_rows(count):
@@ -48,9 +70,9 @@ def plain_actor(params, seen):
     """In float64, one row at a time."""
     layers, results = PlainLayers(params), []
     for i in range(len(seen.positions)):
-        confidence, masked = seen.positions[i].astype(np.float64).T
+        confidence, *others = seen.positions[i].astype(np.float64).T
         within = np.clip(confidence, 1e-4, 1 - 1e-4)
-        x = np.stack([confidence, np.log(within / (1 - within)) / 5, masked], axis=-1)
+        x = np.stack([confidence, np.log(within / (1 - within)) / 5, *others], axis=-1)
         x = layers.dense("seen", x) + layers.params["place"]
         x = x + layers.dense("progress", seen.progress[i].astype(np.float64))
         if seen.rows is not None:
@@ -62,14 +84,20 @@ def plain_actor(params, seen):
         x = x + layers.attention("attention", layers.norm("LayerNorm_0", x), SIZES.attention_heads)
         x = x + layers.mlp("mlp_in", "mlp_out", layers.norm("LayerNorm_1", x))
         results.append(layers.dense("logit", layers.norm("LayerNorm_2", x))[:, 0])
+    if seen.positions.shape[-1] == 3:
+        return np.stack(results) - params["decay"] * before_by_hand(seen)
     return np.stack(results)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "seen"),
-    [(PositionActor(SIZES), observations(4)), (PositionActor(SIZES, ROWS), reading_rows(4))],
-    ids=("confidences", "rows"),
+    [
+        (PositionActor(SIZES), observations(4)),
+        (PositionActor(SIZES, ROWS), reading_rows(4)),
+        (PositionActor(NUMBERS), telling_numbers(4)),
+    ],
+    ids=("confidences", "rows", "numbers"),
 )
 def test_the_block_equals_a_plain_one_and_sees_all_that_it_is_given(module, seen):
     params = toy.randomise(jax.jit(module.init)(jax.random.key(0), seen)["params"], 1, 0.3)
@@ -112,6 +140,15 @@ def test_a_start_from_left_to_right_loses_chance_with_each_masked_position_to_th
     assert np.abs(logits - (np.log(0.9 / 0.1) - 2.0 * before)).max() < 0.2
     heads = Heads.over_positions(dataclasses.replace(SIZES, start=0.9), True)
     assert "decay" not in jax.eval_shape(heads.init, jax.random.key(0)).actor
+
+
+def test_a_start_with_the_numbers_loses_chance_with_each_masked_one_that_comes_before():
+    heads = Heads.over_positions(NUMBERS, True)
+    params = jax.jit(heads.init)(jax.random.key(0))
+    seen = telling_numbers(20)
+    logits = jax.jit(heads.apply)(params, seen).logits
+    expected = np.log(0.9 / 0.1) - 2.0 * before_by_hand(seen)
+    assert np.abs(logits - expected).max() < 0.3 and np.ptp(expected) > 4
 
 
 def test_one_that_reads_rows_has_what_they_are_standardised_by():

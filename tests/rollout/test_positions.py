@@ -22,6 +22,8 @@ SETTINGS = toy.rollout_settings(
 )
 # The same, with an actor that reads each position's hidden state and proposal.
 READING = dataclasses.replace(SETTINGS, rows=True)
+# And with one that is told which tokens are numbers.
+NUMBERS = dataclasses.replace(SETTINGS, numbers=True)
 G, T = SETTINGS.gen_len, SETTINGS.max_steps
 
 
@@ -61,10 +63,11 @@ def plain_row(b, mode, settings):
             jnp.float32(step / T), masked, prediction.confidence, prediction.entropy,
             toy.VOCAB_SIZE,
         )  # fmt: skip
-        seen = Observation(
-            progress=progress[None],
-            positions=jnp.stack([confidence, masked.astype(np.float32)], axis=-1)[None],
-        )
+        positions = [confidence, masked.astype(np.float32)]
+        if settings.numbers:
+            filled = np.where(masked, prediction.token, tokens)
+            positions.append(toy.vocabulary().has_digit[filled].astype(np.float32))
+        seen = Observation(progress=progress[None], positions=jnp.stack(positions, axis=-1)[None])
         if settings.rows:
             rows = PositionRows(
                 np.where(masked, prediction.token, tokens),
@@ -96,8 +99,8 @@ def plain_row(b, mode, settings):
 
 @pytest.mark.parametrize(
     ("mode", "settings"),
-    [("sample", SETTINGS), ("argmax", SETTINGS), ("sample", READING)],
-    ids=("sample", "argmax", "rows"),
+    [("sample", SETTINGS), ("argmax", NUMBERS), ("sample", READING)],
+    ids=("sample", "numbers, argmax", "rows"),
 )
 def test_equals_a_plain_loop(mode, settings):
     result = rolled_out(mode, settings)

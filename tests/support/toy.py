@@ -1,5 +1,6 @@
 """A toy world small enough for exact checks: word tokens, a random backbone, random heads."""
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -110,8 +111,11 @@ POSITIONS = PositionSizes(gen_len=8, width=8, mlp_width=16, attention_heads=2, s
 def heads(settings: RolloutSettings, seed: int = 0):
     rows = ROWS if settings.rows else None
     if settings.positions:
+        sizes = POSITIONS
+        if settings.numbers:
+            sizes = dataclasses.replace(sizes, start_order="numbers", start_decay=1.0)
         modules = Heads.over_positions(
-            POSITIONS, settings.extra_features, rows, settings.notation is not None
+            sizes, settings.extra_features, rows, settings.notation is not None
         )
     else:
         critic = None
