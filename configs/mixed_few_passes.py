@@ -12,8 +12,8 @@ the rest in the eighth. `scripts/few_passes.py` compares it with the backbone be
 
 Cost: 120 iterations, 35 minutes on 2 CPU cores beside other work, after 19 for what stands before
 it. Result to expect: 40 % of 4 000 unseen problems in 8 passes, where the best mixture of two rules
-or sequences of the backbone before both solves 32 %, and its rules that know how long each answer
-is 39 % (benchmarks/README.md).
+of the backbone before both solves 35 %, and its rules that know how long each answer is 40 %
+(benchmarks/README.md).
 """
 
 from mixed_trajectory import get_config as mixed_trajectory

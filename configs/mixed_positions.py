@@ -7,9 +7,9 @@ As `mixed.py`, with the same frozen backbone and the same problems, and the poli
 The actor's rate falls over the run to a tenth: at a constant one a run lost what it had learned.
 
 Cost: 160 iterations, 25 minutes on 2 CPU cores. Result to expect: 38 % of 4 000 unseen problems in
-8.0 passes, where the best rule solves 26 %, and with `--config.reward.passes_exponent=3` 32 and
-36 % in 5.5 and 6.6, where it solves 17 and 19 % (two seeds), and rules that know how long each
-answer is 32 and 36 %, as the policy has (benchmarks/README.md).
+8.0 passes, where the best mixture of two rules solves 35 %, and with
+`--config.reward.passes_exponent=3` 32 and 36 % in 5.5 and 6.6, where it solves 24 and 29 % (two
+seeds); rules that know how long each answer is solve 40, 33 and 38 % there (benchmarks/README.md).
 """
 
 from mixed import get_config as mixed

@@ -7,8 +7,8 @@ pass in answers of 12, 18 and 24, so that short ones are asked for fewer at once
 
 Cost: 100 iterations, 37 minutes on 2 CPU cores beside much other work.
 Result to expect: 38 % of 4 000 unseen problems in 6.7 passes, where the best mixture of two rules
-or sequences of the backbone without it solves 27 %, and its rules that know how long each answer is
-37 % (benchmarks/README.md).
+of the backbone without it solves 29 %, and its rules that know how long each answer is 38 %
+(benchmarks/README.md).
 """
 
 from mixed_few_passes import get_config as mixed_few_passes

@@ -11,7 +11,8 @@ Stages, each skipped where its rows are there (a second call goes on where the f
   that searches on the development split find, one for accuracy alone and one that charges passes.
 - actors: training runs with several numbers of steps and costs a pass, their actors on both splits.
 - positions: the policy over positions (`CONFIG_positions.py`, beside the configuration), trained to
-  several prices of a pass, its best positions on both splits, as it draws them, and biased to other
+  several prices of a pass (and one that starts with the numbers, where `CONFIG_numbers.py` is
+  there), its best positions on both splits, as it draws them, and biased to other
   numbers of passes.
 - control: the backbone fine-tuned further, by as many gradient steps and with the settings of its
   own last stage, under the orders that the other stages chose.
@@ -119,14 +120,19 @@ def main(argv: Sequence[str]) -> int:
 
 def beside(study: Study, stage: str) -> str:
     """A stage's configuration. Raises `InputError` where there is none."""
-    own = Path(study.options.config)
-    path = own.with_name(f"{own.stem}_{BESIDE[stage]}{own.suffix}")
+    path = named_beside(study, BESIDE[stage])
     if not path.exists():
         raise InputError(
             f"--stages has {stage}, but there is no {path}; expected that configuration, or "
             "--stages without it"
         )
     return str(path)
+
+
+def named_beside(study: Study, name: str) -> Path:
+    """Where a configuration of that name belongs: `tiny_NAME.py` beside `tiny.py`."""
+    own = Path(study.options.config)
+    return own.with_name(f"{own.stem}_{name}{own.suffix}")
 
 
 def measure_samplers(study: Study) -> None:
@@ -206,13 +212,17 @@ def measure_actors(study: Study) -> None:
 
 
 def measure_positions(study: Study) -> None:
-    """The policies over positions on the frozen backbone; and the first of them untrained."""
+    """The policies over positions on the frozen backbone; the first of them untrained; and where
+    there is a configuration for it (`mixed_numbers.py`) those that start with the numbers."""
     file = beside(study, "positions")
     lengths = of_its_lengths(study, LENGTHS)
     for exponent in lengths.exponents:
         changes = {"reward.passes_exponent": exponent}
         seeds = study.options.seeds if exponent in lengths.seeded else 1
         measure_seeds(study, f"positions {exponent}", file, changes, OF_POSITIONS, seeds)
+        if (numbers := named_beside(study, "numbers")).exists():
+            subject = f"numbers first {exponent}"
+            measure_seeds(study, subject, str(numbers), changes, OF_POSITIONS, 1)
     first = {"reward.passes_exponent": lengths.exponents[0]}
     config = study.config(file, **first, seed=0)
     parts = load_parts(config)

@@ -27,7 +27,7 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 WITH_POLICIES = "gsm8k"
 LOWERED = (
     WITH_POLICIES, "gsm8k_original", "gsm8k_qwen3", "gsm8k_dream", "tiny", "mixed_share",
-    "tiny_positions",
+    "mixed_numbers",
 )  # fmt: skip
 BFLOAT16 = {name for name in CONFIGS if name.startswith(("gsm8k", "math"))}
 STORED = {"gsm8k_dream", "gsm8k_llada", "gsm8k_qwen3"}  # whose weights are not trained

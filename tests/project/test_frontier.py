@@ -119,6 +119,31 @@ def test_an_actor_is_compared_with_a_rule_for_each_length(monkeypatch):
     assert without["lead_over_mixture"]["mean"] == pytest.approx(0.375 - 9 / 32)
 
 
+def test_what_a_study_trained_is_told_from_the_rules_over_the_backbone_as_it_was(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "scripts"))
+    by_length = importlib.import_module("by_length")
+
+    def row(subject, policy, right, passes):
+        bits = np.packbits(np.arange(8) < right).tobytes().hex()
+        return {
+            "subject": subject, "policy": policy, "passes": passes, "problems": 8,
+            "correct": bits, "backbone_hash": subject,
+        }  # fmt: skip
+
+    actor, untrained = (
+        row("positions", "actor", 3, 2.0),
+        row("positions untrained", "actor", 1, 2.0),
+    )
+    best, worse = row("lora", "O_SHARE", 4, 3.0), row("lora", "threshold", 3, 4.0)
+    rules = [row("bundled", "threshold", 2, 3.0), row("start", "O_NUM", 4, 9.0)]
+    checked = row("bundled", "check_and_rewrite:passes=9", 8, 9.0)
+    rows = [actor, untrained, best, worse, *rules, checked]
+    assert by_length.trained_of(rows) == [actor, best]
+    assert by_length.untrained_of(rows) == rules
+    with pytest.raises(InputError, match="neither an actor nor a trained backbone"):
+        by_length.trained_of([untrained, *rules])
+
+
 def test_a_budget_between_two_points_is_their_mixture_problem_by_problem():
     points = [point("a", 4.0, 8), point("b", 8.0, 12), point("dominated", 6.0, 8)]
     mixed = at_budget(points, 5.0)
