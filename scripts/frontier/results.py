@@ -238,7 +238,7 @@ def draw(rows: Sequence[Row], budget: float) -> plt.Figure:
         )  # fmt: skip
     for group, marker in (
         ("actor T7", "*"), ("actor T20", "P"), ("bold T20", "D"), ("positions", "X"),
-        (TOGETHER, "v"),
+        ("numbers first", "s"), (TOGETHER, "v"),
     ):  # fmt: skip
         own = [
             row
