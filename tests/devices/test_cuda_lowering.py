@@ -120,7 +120,7 @@ def test_attention_is_fused_once_a_block_and_pass(lowered, name):
     if name in STORED:  # whole rows, and windows of one, two, four and eight blocks
         assert counts["policy threshold, prefix cache"] == (5 * fused, 0)
     # mixed_share follows a fixed order and trains no heads; over positions there is no critic.
-    heads = {"mixed_share": (), "tiny_positions": ("actor_step",)}
+    heads = {"mixed_share": (), "mixed_numbers": ("actor_step",)}
     expected = heads.get(name, ("critic_step", "actor_step"))
     steps = {step: counts[step] for step in ("critic_step", "actor_step") if step in counts}
     assert steps == dict.fromkeys(expected, (0, 0))
