@@ -120,17 +120,16 @@ def trained_of(rows: Sequence[Row]) -> list[Row]:
     """The studies' trained actors, and of each trained backbone its upper hull. Raises
     `InputError`."""
     found = [row for row in rows if row["policy"].startswith(ACTOR) and _is_trained(row)]
-    backbones = {
-        (row["subject"], row["backbone_hash"]) for row in rows if row["subject"] in TRAINED
-    }
-    for key in sorted(backbones):
-        own = {
-            point(row).name: row for row in rows if (row["subject"], row["backbone_hash"]) == key
-        }
+    for key in sorted({_of(row) for row in rows if row["subject"] in TRAINED}):
+        own = {row["policy"]: row for row in rows if _of(row) == key}
         found += [own[best.name] for best in upper_hull([point(row) for row in own.values()])]
     if not found:
         raise InputError("--against has neither an actor nor a trained backbone; expected one")
     return found
+
+
+def _of(row: Row) -> tuple[str, int]:
+    return row["subject"], row["seed"]
 
 
 def _is_trained(row: Row) -> bool:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from reoac_jax.policy.observation import Observation
 from reoac_jax.policy.rows import Attention, RowEncoder, RowSizes
 
-LEFT, NUMBERS = ORDERS = ("left", "numbers")  # in which `start_decay` has positions written
+LEFT, NUMBERS = "left", "numbers"  # the orders in which `start_decay` has positions written
 _NEAREST = 1e-4  # of a confidence to 0 and to 1, where its odds are taken
 
 
@@ -99,12 +99,10 @@ def _masked_before(
     masked, number: 0 or 1; without numbers the order is from left to right, and so it is of numbers
     that are equally sure. All float32 `[B, G]`.
     """
-    places = jnp.arange(masked.shape[-1])
-    before = places[:, None] < places
     if number is None:
         return jnp.cumsum(masked, axis=-1) - masked
-    first = masked * number
-    surer = confidence[..., :, None] > confidence[..., None, :]
-    surer |= (confidence[..., :, None] == confidence[..., None, :]) & before
+    first, places = masked * number, jnp.arange(masked.shape[-1])
+    one, other = confidence[..., :, None], confidence[..., None, :]
+    surer = (one > other) | (one == other) & (places[:, None] < places)
     among = jnp.einsum("...i,...ij->...j", first, surer.astype(jnp.float32))
     return jnp.where(number > 0, among, first.sum(axis=-1, keepdims=True))
